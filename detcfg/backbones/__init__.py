@@ -1,0 +1,1 @@
+"""Backbones: an image to feature maps."""

@@ -1,0 +1,1 @@
+"""Geometry without weights: coders, anchors, assigners, samplers, IoU and NMS."""

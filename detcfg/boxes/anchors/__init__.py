@@ -1,0 +1,1 @@
+"""Prior generators: anchors and points."""

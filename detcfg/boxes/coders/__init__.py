@@ -1,0 +1,1 @@
+"""Coders: boxes to regression targets and back."""

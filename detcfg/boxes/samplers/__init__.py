@@ -1,0 +1,1 @@
+"""Samplers: which of the assigned priors enter the loss."""

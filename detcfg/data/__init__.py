@@ -1,0 +1,1 @@
+"""Datasets, transforms, the loader and the bundled demo data."""

@@ -1,0 +1,1 @@
+"""Detectors: wire backbone, neck and heads."""

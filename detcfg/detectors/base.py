@@ -1,0 +1,161 @@
+"""What every detector is, and the preprocessor inside it.
+
+A detector takes images as they are (uint8 RGB, each of its own size), and gives losses or
+detections in the pixels of those images.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.structures import ImageBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from detcfg.structures import Detections, Targets
+
+
+@frozen(kw_only=True)
+class DetDataPreprocessorConfig(ModuleConfig):
+    """Normalise and pad a batch on the model's device (mmdet/models/data_preprocessors)."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """Subtracted from each channel, in the order of `channel_order`, in units of 0 to 255."""
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    """Each channel is divided by it, in the order of `channel_order`."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """What the network sees. Images come as RGB; caffe-style weights want "bgr"."""
+    pad_size_divisor: int = 32
+    """Height and width are padded to a multiple of this."""
+    pad_value: float = 0.0
+    """What the padding holds, after normalisation."""
+
+    def build(self) -> DetDataPreprocessor:
+        return DetDataPreprocessor(self.resolved())
+
+
+class DetDataPreprocessor(nn.Module):
+    """Uint8 RGB images of any sizes to one normalised, padded `ImageBatch`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: DetDataPreprocessorConfig) -> None:
+        super().__init__()
+        self.channel_order = config.channel_order
+        self.divisor = config.pad_size_divisor
+        self.pad_value = config.pad_value
+        # Not in the state dict: MMDetection's checkpoints do not hold them either.
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def forward(
+        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> ImageBatch:
+        sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
+        padded = tuple((self._ceil(height), self._ceil(width)) for height, width in sizes)
+        height, width = max(h for h, _ in padded), max(w for _, w in padded)
+        tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
+        for slot, image in zip(tensor, images, strict=True):
+            pixels = image.to(self.mean.device, non_blocking=True)
+            pixels = pixels.flip(0) if self.channel_order == "bgr" else pixels
+            # The same two operations in the same order as MMDetection, for equal rounding.
+            slot[:, : image.shape[-2], : image.shape[-1]] = (pixels - self.mean) / self.std
+        return ImageBatch(
+            tensor=tensor,
+            sizes=sizes,
+            padded_sizes=padded,
+            output_sizes=sizes if output_sizes is None else tuple(output_sizes),
+        )
+
+    def _ceil(self, length: int) -> int:
+        return -(-length // self.divisor) * self.divisor
+
+
+@frozen(kw_only=True)
+class DetectorConfig(ModuleConfig):
+    """A config that builds a `Detector`."""
+
+    num_classes: int = derived()
+    """Classes of the data, without background."""
+    data_preprocessor: DetDataPreprocessorConfig = DetDataPreprocessorConfig()
+
+    def wired(self) -> Self:
+        if isinstance(self.num_classes, int) and self.num_classes < 1:
+            raise ConfigError(
+                f"num_classes is {self.num_classes}, and a detector needs at least one class. "
+                "Name the classes in the dataset's `classes`."
+            )
+        return self
+
+    @abstractmethod
+    def build(self) -> Detector: ...
+
+
+class Detector(nn.Module):
+    """The base of every detector: subclasses say `extract_features`, `losses_of` and `detections_of`.
+
+    Shapes: B images; (3, H, W) each of its own size.
+    """
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.data_preprocessor = config.data_preprocessor.build()
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Targets] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Losses in training mode, detections in evaluation mode."""
+        if not self.training:
+            return self.predict(images)
+        if targets is None:
+            raise ValueError("A detector in training mode needs targets: model(images, targets).")
+        return self.loss(images, targets)
+
+    def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The losses by name, each a scalar. Their sum is what training minimises.
+
+        It works in evaluation mode too, for the validation loss.
+
+        Args:
+            images: B uint8 RGB tensors (3, H, W).
+            targets: The objects of each image.
+        """
+        batch = self.data_preprocessor(images)
+        targets = [target.to(batch.tensor.device) for target in targets]
+        return self.losses_of(self.extract_features(batch.tensor), batch, targets)
+
+    def predict(
+        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """The detections of each image.
+
+        Args:
+            images: B uint8 RGB tensors (3, H, W).
+            output_sizes: (height, width) for each image, in whose pixels boxes and masks come
+                back; for images that were resized. By default the sizes of `images`.
+        """
+        batch = self.data_preprocessor(images, output_sizes)
+        return self.detections_of(self.extract_features(batch.tensor), batch)
+
+    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) to the feature maps that the heads read, finest first."""
+        raise NotImplementedError
+
+    def losses_of(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """The losses of a batch whose features are known."""
+        raise NotImplementedError
+
+    def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        """The detections of a batch whose features are known, in output pixels."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Heads: dense heads, RoI heads, bbox heads and mask heads."""

@@ -1,0 +1,1 @@
+"""Reusable modules that know nothing of detection."""

@@ -1,0 +1,1 @@
+"""Losses: one function and one config each."""

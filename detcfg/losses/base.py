@@ -1,0 +1,100 @@
+"""What every loss is: element-wise values, weighted, then reduced.
+
+Shapes: the loss of a prediction (N, ...) has the shape of the prediction or (N,).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.config import ModuleConfig
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+def reduce_loss(
+    loss: Tensor,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    avg_factor: Tensor | float | None = None,
+) -> Tensor:
+    """Weight an element-wise loss and reduce it.
+
+    Args:
+        loss: (N, ...).
+        weight: Of the shape of `loss`, or None.
+        reduction: "none", "mean" or "sum".
+        avg_factor: With "mean", divide the sum by this rather than by the number of elements.
+
+    Raises:
+        ValueError: `avg_factor` with "sum", which has no mean to replace.
+
+    Follows `weight_reduce_loss` in mmdet/models/losses/utils.py.
+    """
+    if weight is not None:
+        loss = loss * weight
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        if avg_factor is not None:
+            raise ValueError('avg_factor does not go with reduction="sum".')
+        return loss.sum()
+    if avg_factor is None:
+        return loss.mean()
+    # The same guard as MMDetection's: no positive sample must not divide by zero.
+    return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+
+
+@frozen(kw_only=True)
+class LossConfig(ModuleConfig):
+    """A config that builds a `Loss`."""
+
+    reduction: Reduction = "mean"
+    loss_weight: float = 1.0
+    """The reduced loss is multiplied by it."""
+
+    @abstractmethod
+    def build(self) -> Loss: ...
+
+
+class Loss(nn.Module):
+    """`loss(pred, target, weight=None, avg_factor=None, reduction_override=None)`.
+
+    A new loss is a function `(pred, target) -> element-wise loss` and a config that builds
+    `Loss(self.resolved(), function)`.
+    """
+
+    def __init__(
+        self, config: LossConfig, function: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.reduction: Reduction = config.reduction
+        self.loss_weight = config.loss_weight
+        self._function = function
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss of each element, neither weighted nor reduced."""
+        if self._function is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a function or its own elementwise().")
+        return self._function(pred, target)
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: Reduction | None = None,
+    ) -> Tensor:
+        if target.numel() == 0 and pred.numel() == 0:
+            return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
+        loss = self.elementwise(pred, target)
+        if weight is not None and weight.dim() == loss.dim() + 1:  # (N, 4) weights of a loss per box
+            weight = weight.mean(-1)
+        return self.loss_weight * reduce_loss(loss, weight, reduction_override or self.reduction, avg_factor)

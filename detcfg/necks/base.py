@@ -1,0 +1,44 @@
+"""What every neck is: feature maps in, feature maps out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from torch import nn
+
+from detcfg.config import ModuleConfig, derived
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@frozen(kw_only=True)
+class NeckConfig(ModuleConfig):
+    """A config that builds a `Neck`."""
+
+    in_channels: tuple[int, ...] = derived()
+    """Channels of the backbone's feature maps."""
+    in_strides: tuple[int, ...] = derived()
+    """Strides of the backbone's feature maps."""
+
+    @property
+    @abstractmethod
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of each feature map that comes out."""
+
+    @property
+    @abstractmethod
+    def feature_strides(self) -> tuple[int, ...]:
+        """Strides of each feature map that comes out."""
+
+    @abstractmethod
+    def build(self) -> Neck: ...
+
+
+class Neck(nn.Module):
+    """Maps a tuple of feature maps to another one."""
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""torchvision's operators, imported when first called.
+
+Importing torchvision costs as much as importing torch, and a config is read without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes that survive, by falling score. `boxes` (N, 4), `scores` (N,)."""
+    from torchvision import ops
+
+    return ops.nms(boxes, scores, iou_threshold)
+
+
+def roi_align(
+    features: Tensor,
+    rois: Tensor,
+    output_size: tuple[int, int],
+    *,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """Pool (B, C, H, W) at rois (R, 5) = (image index, x1, y1, x2, y2) to (R, C, *output_size).
+
+    `sampling_ratio` 0 takes as many samples as cells, as MMCV's operator does.
+    """
+    from torchvision import ops
+
+    return ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+
+
+def deform_conv2d(
+    features: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Deformable convolution, v2 where `mask` is given."""
+    from torchvision import ops
+
+    return ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)

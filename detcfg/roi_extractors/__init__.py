@@ -1,0 +1,1 @@
+"""RoI extractors: feature maps and boxes to features of a fixed size."""

@@ -1,0 +1,117 @@
+"""What goes into a detector and what comes out, as frozen classes of tensors.
+
+Shapes: N objects of one image; H, W its size in pixels. Boxes are (x1, y1, x2, y2) in absolute
+pixels throughout detcfg.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve, field, frozen
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@frozen(eq=False)
+class Targets:
+    """The annotated objects of one image."""
+
+    boxes: Tensor
+    """(N, 4) float."""
+    labels: Tensor
+    """(N,) int64, counted from 0."""
+    masks: Tensor | None = None
+    """(N, H, W) bool, or None where the data has no masks."""
+    ignored: Tensor | None = None
+    """(N,) bool: crowds and difficult objects, which are neither learnt nor punished. None: no object is."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same objects on another device."""
+        return Targets(
+            boxes=self.boxes.to(device),
+            labels=self.labels.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+            ignored=None if self.ignored is None else self.ignored.to(device),
+        )
+
+    def __getitem__(self, index: Tensor) -> Targets:
+        """The objects that a boolean mask or an index tensor selects."""
+        return Targets(
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            masks=None if self.masks is None else self.masks[index],
+            ignored=None if self.ignored is None else self.ignored[index],
+        )
+
+    @property
+    def learnt(self) -> Targets:
+        """The objects to learn: without the ignored ones."""
+        return self if self.ignored is None else evolve(self[~self.ignored], ignored=None)
+
+    @property
+    def ignored_boxes(self) -> Tensor:
+        """(I, 4): the boxes of the ignored objects."""
+        return self.boxes[:0] if self.ignored is None else self.boxes[self.ignored]
+
+
+@frozen(eq=False)
+class Detections:
+    """The objects found in one image, by falling score."""
+
+    boxes: Tensor
+    """(N, 4) float, in the pixels of the image that was passed in."""
+    scores: Tensor
+    """(N,) float in [0, 1]."""
+    labels: Tensor
+    """(N,) int64, counted from 0."""
+    masks: Tensor | None = None
+    """(N, H, W) bool, or None where the model has no masks."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same detections on another device."""
+        return Detections(
+            boxes=self.boxes.to(device),
+            scores=self.scores.to(device),
+            labels=self.labels.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+        )
+
+    def __getitem__(self, index: Tensor | slice) -> Detections:
+        """The detections that a boolean mask, an index tensor or a slice selects."""
+        return Detections(
+            boxes=self.boxes[index],
+            scores=self.scores[index],
+            labels=self.labels[index],
+            masks=None if self.masks is None else self.masks[index],
+        )
+
+
+@frozen(eq=False)
+class ImageBatch:
+    """Images of different sizes as one tensor, normalised and padded at the bottom and right."""
+
+    tensor: Tensor
+    """(B, 3, H, W) float, the network's input."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each image before padding (MMDetection's `img_shape`)."""
+    padded_sizes: tuple[tuple[int, int], ...] = field()
+    """(height, width) of each image padded on its own to the size divisor (MMDetection's `pad_shape`)."""
+    output_sizes: tuple[tuple[int, int], ...] = field()
+    """(height, width) to which detections are scaled back (MMDetection's `ori_shape`)."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def scales(self, index: int) -> tuple[float, float]:
+        """The factors (x, y) that carry boxes of image `index` from network to output pixels."""
+        (height, width), (out_height, out_width) = self.sizes[index], self.output_sizes[index]
+        return out_width / width, out_height / height

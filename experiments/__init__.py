@@ -1,0 +1,1 @@
+"""One experiment a file; an experiment inherits from the one it changes."""
