@@ -41,7 +41,7 @@ def describe(annotation: Any) -> str:
     return str(annotation).replace("typing.", "")
 
 
-def matches(value: Any, annotation: Any) -> bool:
+def matches(value: Any, annotation: Any) -> bool:  # noqa: PLR0911 - one return a kind of annotation
     """Whether `value` is an instance of `annotation`; an int is a float, a bool is not an int."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation is Any or isinstance(annotation, typing.TypeVar):

@@ -1,0 +1,203 @@
+"""Where each value of an experiment comes from: `git blame` through its ancestors.
+
+A value belongs to the oldest ancestor from which it has been unchanged, so it does not matter
+whether the experiment wrote it out, evolved it or inherited it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Collection, Iterator
+from functools import cache
+from inspect import get_annotations
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Final, cast
+
+import attrs
+from attrs import frozen
+
+from detcfg.config.base import UNSET, Config
+
+_ABSENT: Final = object()
+
+COMMAND_LINE: Final = "command line"
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One field of a resolved config."""
+
+    path: str
+    value: Any
+    """The resolved value; a component's fields follow as entries of their own."""
+    source: str
+    """`file:line`, the `wired` that filled the field, or the command line."""
+    given: bool
+    """Whether somebody gave the value; else it was derived."""
+
+
+def trace(config: Config, overridden: Collection[str] = ()) -> Iterator[Entry]:
+    """List every field of `config`, resolved, with the source of its value.
+
+    Args:
+        config: An experiment in the given state, with the command line applied.
+        overridden: The paths that the command line set.
+
+    Raises:
+        ConfigError: The config cannot be resolved.
+    """
+    return _Tracer(config, overridden).walk(config, config.resolved(), "", "")
+
+
+class _Tracer:
+    def __init__(self, config: Config, overridden: Collection[str]) -> None:
+        self.overridden = overridden
+        self.classes = [c for c in type(config).__mro__ if issubclass(c, Config) and _has_all_defaults(c)]
+        self.ancestors: list[Config] = [cls() for cls in self.classes]
+
+    def walk(self, given: Any, resolved: Any, prefix: str, wiring: str) -> Iterator[Entry]:
+        cls = type(given)
+        for field in sorted(attrs.fields(cls), key=lambda field: _declaration_order(cls).index(field.name)):
+            value, final = getattr(given, field.name), getattr(resolved, field.name)
+            yield from self.entries(prefix + field.name, value, final, field, cls, wiring)
+
+    def entries(
+        self, path: str, value: Any, final: Any, field: attrs.Attribute[Any], owner: type[Config], wiring: str
+    ) -> Iterator[Entry]:
+        if any(path == other or path.startswith(f"{other}.") for other in self.overridden):
+            source = COMMAND_LINE
+        elif value is UNSET:
+            source = wiring
+        else:
+            source = self.blame(path, field, owner)
+        yield Entry(path=path, value=final, source=source, given=value is not UNSET)
+        if isinstance(value, Config):
+            yield from self.walk(value, final, f"{path}.", _wiring(owner))
+        elif isinstance(value, tuple) and any(
+            isinstance(item, Config) for item in cast("tuple[object, ...]", value)
+        ):
+            for index, item in enumerate(cast("tuple[object, ...]", value)):
+                yield from self.walk(item, final[index], f"{path}.{index}.", _wiring(owner))
+
+    def blame(self, path: str, field: attrs.Attribute[Any], owner: type[Config]) -> str:
+        values = [_look_up(ancestor, path) for ancestor in self.ancestors]
+        if not values or values[0] is _ABSENT:  # the command line swapped a component in above
+            return _declaration(owner, field.name)
+        unchanged = len(list(takewhile(lambda value: _same(value, values[0]), values)))
+        introduced = unchanged == len(values) or values[unchanged] is _ABSENT
+        if introduced and _same(values[0], field.default) and not self._is_written(path, unchanged - 1):
+            return _declaration(owner, field.name)
+        return _mention(self.classes[unchanged - 1], self.ancestors[unchanged - 1], path.split("."))
+
+    def _is_written(self, path: str, index: int) -> bool:
+        """Whether the class declares the field itself, rather than a component inside it."""
+        return "." not in path and path in get_annotations(self.classes[index])
+
+
+def _wiring(owner: type[Config]) -> str:
+    return owner.wired.__qualname__
+
+
+def _same(one: object, other: object) -> bool:
+    """Compare leaves by value, and components by class: their fields are traced on their own."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        ones, others = cast("tuple[object, ...]", one), cast("tuple[object, ...]", other)
+        return len(ones) == len(others) and all(map(_same, ones, others))
+    return type(one) is type(other) if isinstance(one, Config) else one == other
+
+
+def _look_up(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        if isinstance(value, tuple):
+            items = cast("tuple[object, ...]", value)
+            value = items[int(name)] if int(name) < len(items) else _ABSENT
+        else:
+            value = getattr(value, name, _ABSENT)
+    return value
+
+
+def _has_all_defaults(cls: type[Config]) -> bool:
+    return (
+        cls is not Config
+        and not inspect.isabstract(cls)
+        and all(field.default is not attrs.NOTHING for field in attrs.fields(cls))
+    )
+
+
+@cache
+def _declaration_order(cls: type[Config]) -> list[str]:
+    """attrs moves an overridden field to the end; a reader expects it where it was."""
+    return list(dict.fromkeys(name for base in reversed(cls.__mro__) for name in get_annotations(base)))
+
+
+def _declaration(cls: type[Config], name: str) -> str:
+    """`file:line` of the annotation that declares a field."""
+    declaring = next(base for base in cls.__mro__ if name in get_annotations(base))
+    statement = _field_statement(declaring, name)
+    return _place(declaring, statement.lineno if statement else 1)
+
+
+def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
+    """`file:line` of the innermost mention of a path in the file of the class that set it.
+
+    `model.roi_head.num` of an `Experiment` is written in the class `Model` of the same file, as
+    `roi_head: … = Head(num=3)`: descend through the classes first, then through the calls.
+    """
+    value: Any = instance
+    place, node, rest = cls, _field_statement(cls, names[0]), names[1:]
+    for index, name in enumerate(names[:-1]):
+        value = _look_up(value, name)
+        inner, following = type(value), names[index + 1]
+        if inner.__module__ == cls.__module__ and (found := _field_statement(inner, following)):
+            place, node, rest = inner, found, names[index + 2 :]
+    if node is None:
+        return _declaration(cls, names[0]) if names[0] in _declaration_order(cls) else _place(cls, 1)
+    line = node.lineno
+    for name in rest:
+        keyword = next((n for n in ast.walk(node) if isinstance(n, ast.keyword) and n.arg == name), None)
+        if keyword:
+            node, line = keyword.value, keyword.lineno if hasattr(keyword, "lineno") else keyword.value.lineno
+    return _place(place, line)
+
+
+def _field_statement(cls: type[Config], name: str) -> ast.AST | Any:
+    """The statement `name: … = …` in the body of a class, or None."""
+    body = _class_body(inspect.getsourcefile(cls) or "", cls.__qualname__)
+    return next(
+        (
+            s
+            for s in body
+            if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name) and s.target.id == name
+        ),
+        None,
+    )
+
+
+@cache
+def _class_body(file: str, qualname: str) -> list[ast.stmt]:
+    return _parse(file).get(qualname.rpartition(".")[2], [])
+
+
+@cache
+def _parse(file: str) -> dict[str, list[ast.stmt]]:
+    try:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):  # defined interactively
+        return {}
+    return {node.name: node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+@cache
+def _shown(file: str) -> str:
+    path, here = Path(file), Path.cwd()
+    if path.is_relative_to(here) and "site-packages" not in path.parts:
+        return str(path.relative_to(here))
+    package_root = Path(__file__).parents[2]
+    return str(path.relative_to(package_root)) if path.is_relative_to(package_root) else file
+
+
+def _place(cls: type[Config], line: int) -> str:
+    return f"{_shown(inspect.getsourcefile(cls) or '<unknown>')}:{line}"
