@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcfg.config.load import load_experiment
+    from detcfg.experiment import load_experiment
     from detcfg.structures import Detections, Targets
 
 __version__ = "0.1.0"
 __all__ = ["Detections", "Targets", "__version__", "load_experiment"]
 
 _HOMES = {
-    "load_experiment": "detcfg.config.load",
+    "load_experiment": "detcfg.experiment",
     "Targets": "detcfg.structures",
     "Detections": "detcfg.structures",
 }

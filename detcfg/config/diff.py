@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 from attrs import frozen
@@ -45,15 +45,20 @@ def diff(old: Config, new: Config, prefix: str = "") -> Iterator[Difference]:
         yield from _diff_values(old_value, getattr(new, name), prefix + name)
 
 
-def _diff_values(old: Any, new: Any, path: str) -> Iterator[Difference]:
+def _diff_values(old: object, new: object, path: str) -> Iterator[Difference]:
     if isinstance(old, Config) and isinstance(new, Config):
         yield from diff(old, new, f"{path}.")
-    elif _are_configs(old) and _are_configs(new) and len(old) == len(new):
-        for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _diff_values(one, other, f"{path}.{index}")
+    elif (olds := _configs(old)) and (news := _configs(new)) and len(olds) == len(news):
+        for index, (one, other) in enumerate(zip(olds, news, strict=True)):
+            yield from diff(one, other, f"{path}.{index}.")
     elif old != new:
         yield Difference(path, old, new)
 
 
-def _are_configs(value: Any) -> bool:
-    return isinstance(value, tuple) and any(isinstance(item, Config) for item in value)
+def _configs(value: object) -> tuple[Config, ...]:
+    """The items of a tuple of configs; empty for anything else."""
+    if not isinstance(value, tuple):
+        return ()
+    items = cast("tuple[object, ...]", value)
+    configs = tuple(item for item in items if isinstance(item, Config))
+    return configs if len(configs) == len(items) else ()

@@ -11,15 +11,14 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeVar
 
 import attrs
 
 from detcfg.config.base import Config, ConfigError, did_you_mean
 from detcfg.config.serialize import from_data
 
-if TYPE_CHECKING:
-    from detcfg.experiment import ExperimentConfig
+C = TypeVar("C", bound=Config)
 
 SAVED_NAME: Final = "experiment.json"
 """The file beside every checkpoint that holds the experiment."""
@@ -28,28 +27,27 @@ MAX_BYTES: Final = 16 * 2**20
 """A saved experiment is some 20 kB; anything above this is not one."""
 
 
-def load_experiment(source: str | Path, allow: Collection[str] = ()) -> ExperimentConfig:
+def load(source: str | Path, base: type[C], allow: Collection[str] = ()) -> C:
     """The `Experiment` of a file, in the given state.
 
     Args:
         source: `experiments/double_head.py` (a path), `double_head` (a name: the file of that name
             in a folder `experiments` here or above, or among those that come with detcfg), or a saved
             run (its folder, or its `experiment.json`).
+        base: What an `Experiment` derives from.
         allow: For a saved run: modules besides detcfg's whose classes may be imported.
 
     Raises:
         ConfigError: There is no such experiment, or it is wrong; the message says where.
     """
-    from detcfg.experiment import ExperimentConfig
-
     path = Path(source)
     if path.suffix == ".json" or path.is_dir():
-        return _load_saved(path / SAVED_NAME if path.is_dir() else path, allow, ExperimentConfig)
+        return _load_saved(path / SAVED_NAME if path.is_dir() else path, allow, base)
     module = _import_file(path) if path.suffix == ".py" else _import_name(str(source))
     found: object = getattr(module, "Experiment", None)
-    if not (isinstance(found, type) and issubclass(found, ExperimentConfig)):
+    if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(
-            f"{module.__file__} defines no class `Experiment` that derives from an ExperimentConfig. Write\n\n"
+            f"{module.__file__} defines no class `Experiment` that derives from {base.__name__}. Write\n\n"
             "@frozen(kw_only=True)\nclass Experiment(parent.Experiment):\n    model: Model = Model()"
         )
     try:
@@ -59,13 +57,13 @@ def load_experiment(source: str | Path, allow: Collection[str] = ()) -> Experime
 
 
 def experiment_names() -> list[str]:
-    """The names that `load_experiment` finds from here."""
+    """The names that `load` finds from here."""
     return sorted(
         {path.stem for folder in _folders() for path in folder.glob("*.py") if path.stem != "__init__"}
     )
 
 
-def _load_saved(path: Path, allow: Collection[str], annotation: type[ExperimentConfig]) -> ExperimentConfig:
+def _load_saved(path: Path, allow: Collection[str], annotation: type[C]) -> C:
     if not path.is_file():
         raise ConfigError(f"There is no saved experiment at {path}.")
     if path.stat().st_size > MAX_BYTES:
@@ -156,7 +154,7 @@ def _located(error: Exception, path: Path) -> ConfigError:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).resolve() == path.resolve()]
     outside = [f for f in frames if not _is_library(f.filename)]
-    frame = (own or outside or [None])[-1]
+    frame = next(reversed(own or outside), None)
     place = f"{frame.filename}:{frame.lineno}: " if frame else f"{path}: "
     message = _explained(error)
     line = f"\n    {frame.line}" if frame and frame.line else ""

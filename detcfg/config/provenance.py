@@ -19,6 +19,7 @@ import attrs
 from attrs import frozen
 
 from detcfg.config.base import UNSET, Config
+from detcfg.config.types import once_per_class
 
 _ABSENT: Final = object()
 
@@ -57,13 +58,13 @@ class _Tracer:
         self.classes = [c for c in type(config).__mro__ if issubclass(c, Config) and _has_all_defaults(c)]
         self.ancestors: list[Config] = [cls() for cls in self.classes]
 
-    def walk(self, given: Any, resolved: Any, prefix: str, wiring: str) -> Iterator[Entry]:
+    def walk(self, given: Config, resolved: Config, prefix: str, wiring: str) -> Iterator[Entry]:
         cls = type(given)
         for field in sorted(attrs.fields(cls), key=lambda field: _declaration_order(cls).index(field.name)):
             value, final = getattr(given, field.name), getattr(resolved, field.name)
             yield from self.entries(prefix + field.name, value, final, field, cls, wiring)
 
-    def entries(
+    def entries(  # noqa: PLR0917 - one recursion, split for reading
         self, path: str, value: Any, final: Any, field: attrs.Attribute[Any], owner: type[Config], wiring: str
     ) -> Iterator[Entry]:
         if any(path == other or path.startswith(f"{other}.") for other in self.overridden):
@@ -75,11 +76,10 @@ class _Tracer:
         yield Entry(path=path, value=final, source=source, given=value is not UNSET)
         if isinstance(value, Config):
             yield from self.walk(value, final, f"{path}.", _wiring(owner))
-        elif isinstance(value, tuple) and any(
-            isinstance(item, Config) for item in cast("tuple[object, ...]", value)
-        ):
+        elif isinstance(value, tuple):
             for index, item in enumerate(cast("tuple[object, ...]", value)):
-                yield from self.walk(item, final[index], f"{path}.{index}.", _wiring(owner))
+                if isinstance(item, Config):
+                    yield from self.walk(item, final[index], f"{path}.{index}.", _wiring(owner))
 
     def blame(self, path: str, field: attrs.Attribute[Any], owner: type[Config]) -> str:
         values = [_look_up(ancestor, path) for ancestor in self.ancestors]
@@ -127,8 +127,8 @@ def _has_all_defaults(cls: type[Config]) -> bool:
     )
 
 
-@cache
-def _declaration_order(cls: type[Config]) -> list[str]:
+@once_per_class
+def _declaration_order(cls: type) -> list[str]:
     """attrs moves an overridden field to the end; a reader expects it where it was."""
     return list(dict.fromkeys(name for base in reversed(cls.__mro__) for name in get_annotations(base)))
 
@@ -147,10 +147,12 @@ def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
     `roi_head: … = Head(num=3)`: descend through the classes first, then through the calls.
     """
     value: Any = instance
-    place, node, rest = cls, _field_statement(cls, names[0]), names[1:]
+    place, rest = cls, names[1:]
+    node: ast.stmt | ast.expr | None = _field_statement(cls, names[0])
     for index, name in enumerate(names[:-1]):
         value = _look_up(value, name)
-        inner, following = type(value), names[index + 1]
+        inner: type[Config] = value.__class__
+        following = names[index + 1]
         if inner.__module__ == cls.__module__ and (found := _field_statement(inner, following)):
             place, node, rest = inner, found, names[index + 2 :]
     if node is None:
@@ -159,11 +161,11 @@ def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
     for name in rest:
         keyword = next((n for n in ast.walk(node) if isinstance(n, ast.keyword) and n.arg == name), None)
         if keyword:
-            node, line = keyword.value, keyword.lineno if hasattr(keyword, "lineno") else keyword.value.lineno
+            node, line = keyword.value, keyword.lineno
     return _place(place, line)
 
 
-def _field_statement(cls: type[Config], name: str) -> ast.AST | Any:
+def _field_statement(cls: type[Config], name: str) -> ast.AnnAssign | None:
     """The statement `name: … = …` in the body of a class, or None."""
     body = _class_body(inspect.getsourcefile(cls) or "", cls.__qualname__)
     return next(

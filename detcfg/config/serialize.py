@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from functools import cache
 from importlib import import_module
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
@@ -19,7 +18,7 @@ import attrs
 from cattrs import Converter
 
 from detcfg.config.base import UNSET, Config, ConfigError, adds_behaviour, did_you_mean
-from detcfg.config.types import field_types, matches, mismatch
+from detcfg.config.types import field_types, matches, mismatch, once_per_class
 
 C = TypeVar("C", bound=Config)
 
@@ -138,8 +137,8 @@ def _is_config(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Config)
 
 
-@cache
-def _head(cls: type[Config]) -> dict[str, str]:
+@once_per_class
+def _head(cls: type) -> dict[str, str]:
     base = lowered(cls)
     return {"type": class_path(cls)} | ({} if base is cls else {"base": class_path(base)})
 
@@ -207,7 +206,11 @@ def _convert(value: object, annotation: Any, path: str) -> Any:
     options: tuple[Any, ...] = _options(annotation)
     if isinstance(value, dict):
         configs = [option for option in options if _is_config(option)]
-        return _structure_among(cast("dict[str, object]", value), configs, path) if configs else value
+        return (
+            _structure_among(cast("dict[str, object]", value), configs, path)
+            if configs
+            else cast("object", value)
+        )
     if isinstance(value, list):
         items = cast("list[object]", value)
         for option in options:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 
+R = TypeVar("R")
 
-@cache
+
+def once_per_class(function: Callable[[type], R]) -> Callable[[type], R]:
+    """Remember the answer for each class."""
+    cached = cache(function)
+
+    def remembered(cls: type) -> R:
+        return cached(cls)
+
+    return remembered
+
+
+@once_per_class
 def field_types(cls: type) -> dict[str, Any]:
     """The annotation of each attrs field of `cls`, evaluated.
 
@@ -55,12 +67,14 @@ def matches(value: Any, annotation: Any) -> bool:  # noqa: PLR0911 - one return 
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
+        items = cast("tuple[object, ...]", value)
         if len(args) == 2 and args[1] is Ellipsis:
-            return all(matches(item, args[0]) for item in value)
-        return len(value) == len(args) and all(map(matches, value, args))
+            return all(matches(item, args[0]) for item in items)
+        return len(items) == len(args) and all(map(matches, items, args))
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(
-            matches(key, args[0]) and matches(item, args[1]) for key, item in value.items()
+            matches(key, args[0]) and matches(item, args[1])
+            for key, item in cast("Mapping[object, object]", value).items()
         )
     if annotation is float:
         return type(value) in (float, int)
@@ -75,6 +89,6 @@ def mismatch(value: Any, annotation: Any) -> str:
     """What is wrong with `value`, to follow its name in a sentence; empty if nothing is."""
     if matches(value, annotation):
         return ""
-    got = repr(value) if not attrs.has(type(value)) else type(value).__name__
+    got = value.__class__.__name__ if attrs.has(value.__class__) else repr(value)
     hint = " Configs are immutable: write a tuple, not a list." if isinstance(value, list) else ""
     return f"must be {describe(annotation)}, not {got}.{hint}"
