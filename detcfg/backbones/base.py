@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class BackboneConfig(ModuleConfig):
     """A config that builds a `Backbone`; it knows its channels and strides before any weight exists."""
 
+    pretrained: str | None = None
+    """Weights to start training from: a torchvision name such as "ResNet50_Weights.IMAGENET1K_V1",
+    the path of a .pth or .safetensors file, or None for random ones. `build` never reads them:
+    `load_pretrained` in detcfg/backbones/pretrained.py does."""
+
     @property
     @abstractmethod
     def feature_channels(self) -> tuple[int, ...]:

@@ -1,0 +1,77 @@
+"""Weight initialisation under MMEngine's names and defaults (mmengine/model/weight_init.py).
+
+Each takes one layer that has a weight and perhaps a bias, and works on the meta device too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+Distribution = Literal["normal", "uniform"]
+
+
+def _fill_bias(layer: nn.Module, bias: float) -> None:
+    found = getattr(layer, "bias", None)
+    if isinstance(found, Tensor):
+        nn.init.constant_(found, bias)
+
+
+def _weight(layer: nn.Module) -> Tensor | None:
+    found = getattr(layer, "weight", None)
+    return found if isinstance(found, Tensor) else None
+
+
+def constant_init(layer: nn.Module, value: float, bias: float = 0.0) -> None:
+    """Every weight is `value`."""
+    if (weight := _weight(layer)) is not None:
+        nn.init.constant_(weight, value)
+    _fill_bias(layer, bias)
+
+
+def normal_init(layer: nn.Module, std: float = 0.01, mean: float = 0.0, bias: float = 0.0) -> None:
+    """Weights from a normal distribution."""
+    if (weight := _weight(layer)) is not None:
+        nn.init.normal_(weight, mean, std)
+    _fill_bias(layer, bias)
+
+
+def xavier_init(
+    layer: nn.Module, gain: float = 1.0, bias: float = 0.0, distribution: Distribution = "normal"
+) -> None:
+    """Glorot and Bengio, 2010."""
+    if (weight := _weight(layer)) is not None:
+        fill = nn.init.xavier_uniform_ if distribution == "uniform" else nn.init.xavier_normal_
+        fill(weight, gain=gain)
+    _fill_bias(layer, bias)
+
+
+def kaiming_init(
+    layer: nn.Module,
+    a: float = 0.0,
+    mode: Literal["fan_in", "fan_out"] = "fan_out",
+    nonlinearity: Literal["relu", "leaky_relu"] = "relu",
+    bias: float = 0.0,
+    distribution: Distribution = "normal",
+) -> None:
+    """He et al., 2015."""
+    if (weight := _weight(layer)) is not None:
+        fill = nn.init.kaiming_uniform_ if distribution == "uniform" else nn.init.kaiming_normal_
+        fill(weight, a=a, mode=mode, nonlinearity=nonlinearity)
+    _fill_bias(layer, bias)
+
+
+def trunc_normal_init(
+    layer: nn.Module, std: float = 0.02, mean: float = 0.0, bias: float = 0.0, bound: float = 2.0
+) -> None:
+    """Weights from a normal distribution cut at -`bound` and `bound`."""
+    if (weight := _weight(layer)) is not None:
+        nn.init.trunc_normal_(weight, mean, std, -bound, bound)
+    _fill_bias(layer, bias)
+
+
+def bias_init_with_prob(prior_prob: float) -> float:
+    """The bias whose sigmoid is `prior_prob`, so that training starts with few positives."""
+    return -math.log((1 - prior_prob) / prior_prob)

@@ -1,0 +1,102 @@
+"""Normalisation layers; the `abbr` of each is its name in MMDetection's state dicts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from attrs import frozen
+from torch import nn
+
+from detcfg.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@frozen(kw_only=True)
+class NormConfig(Config, ABC):
+    """A config that builds a normalisation layer once its channels are known."""
+
+    abbr: ClassVar[str]
+    """`bn` makes `conv1` be followed by `bn1`, and names the norm of a `ConvModule`."""
+
+    requires_grad: bool = True
+    """Whether the scale and the shift are trained."""
+    eps: float = 1e-5
+
+    @abstractmethod
+    def layer(self, channels: int) -> nn.Module:
+        """The layer, whatever `requires_grad` says."""
+
+    def build_for(self, channels: int) -> nn.Module:
+        """The layer for feature maps of so many channels."""
+        layer = self.layer(channels)
+        for parameter in layer.parameters():
+            parameter.requires_grad = self.requires_grad
+        return layer
+
+
+@frozen(kw_only=True)
+class BNConfig(NormConfig):
+    """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
+
+    abbr: ClassVar[str] = "bn"
+
+    momentum: float = 0.1
+    """The share of the batch in the running statistics."""
+
+    def layer(self, channels: int) -> nn.Module:
+        return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
+
+
+@frozen(kw_only=True)
+class SyncBNConfig(BNConfig):
+    """Batch normalisation over the batches of all processes; alone, the same as `BNConfig`."""
+
+    def layer(self, channels: int) -> nn.Module:
+        return nn.SyncBatchNorm(channels, eps=self.eps, momentum=self.momentum)
+
+
+@frozen(kw_only=True)
+class GNConfig(NormConfig):
+    """Group normalisation (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
+
+    abbr: ClassVar[str] = "gn"
+
+    num_groups: int = 32
+
+    def layer(self, channels: int) -> nn.Module:
+        if channels % self.num_groups:
+            raise ConfigError(
+                f"GNConfig.num_groups is {self.num_groups}, which does not divide {channels} channels."
+            )
+        return nn.GroupNorm(self.num_groups, channels, eps=self.eps)
+
+
+@frozen(kw_only=True)
+class LNConfig(NormConfig):
+    """Layer normalisation over the last dimension (Ba et al., 2016, https://arxiv.org/abs/1607.06450)."""
+
+    abbr: ClassVar[str] = "ln"
+
+    def layer(self, channels: int) -> nn.Module:
+        return nn.LayerNorm(channels, eps=self.eps)
+
+
+def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
+    """The batch norms in `module`, which are the layers that behave otherwise in evaluation mode."""
+    return (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+
+
+def eval_batch_norms(module: nn.Module) -> None:
+    """Let the batch norms in `module` use their running statistics and leave them as they are."""
+    for norm in batch_norms(module):
+        norm.eval()
+
+
+def freeze(module: nn.Module) -> None:
+    """Put `module` into evaluation mode and train none of its parameters."""
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad = False
