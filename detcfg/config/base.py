@@ -110,6 +110,7 @@ class Config:
             ConfigError: A value contradicts what surrounds it, is left open, or is not of
                 its field's type. The message starts with the value's path.
         """
+        _check_tree(self, ())  # the whole of it first, so that `wired` may rely on the types
         resolved: Self = _resolve(self, ())
         return resolved
 
@@ -200,7 +201,6 @@ def _resolve(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _resolve_config(config: Config, path: tuple[str, ...]) -> Config:
-    _check_types(config, path)  # before `wired`, so that it may rely on the declared types
     try:
         wired = config.wired()
     except _ContradictionError as error:
@@ -217,6 +217,16 @@ def _resolve_config(config: Config, path: tuple[str, ...]) -> Config:
     resolved = {name: _resolve(value, (*path, name)) for name, value in values.items()}
     changed = {name: value for name, value in resolved.items() if value is not values[name]}
     return evolve(wired, **changed) if changed else wired
+
+
+def _check_tree(value: object, path: tuple[str, ...]) -> None:
+    if isinstance(value, Config):
+        _check_types(value, path)
+        for name in attrs.fields_dict(type(value)):
+            _check_tree(getattr(value, name), (*path, name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(cast("tuple[object, ...]", value)):
+            _check_tree(item, (*path, str(index)))
 
 
 def _check_types(config: Config, path: tuple[str, ...]) -> None:

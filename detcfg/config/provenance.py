@@ -144,24 +144,21 @@ def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
     """`file:line` of the innermost mention of a path in the file of the class that set it.
 
     `model.roi_head.num` of an `Experiment` is written in the class `Model` of the same file, as
-    `roi_head: … = Head(num=3)`: descend through the classes first, then through the calls.
+    `roi_head: … = Head(num=3)`: descend through the calls, and from class to class.
     """
     value: Any = instance
-    place, rest = cls, names[1:]
     node: ast.stmt | ast.expr | None = _field_statement(cls, names[0])
-    for index, name in enumerate(names[:-1]):
-        value = _look_up(value, name)
-        inner: type[Config] = value.__class__
-        following = names[index + 1]
-        if inner.__module__ == cls.__module__ and (found := _field_statement(inner, following)):
-            place, node, rest = inner, found, names[index + 2 :]
     if node is None:
-        return _declaration(cls, names[0]) if names[0] in _declaration_order(cls) else _place(cls, 1)
-    line = node.lineno
-    for name in rest:
+        return _declaration(cls, names[0])
+    place, line = cls, node.lineno
+    for index, name in enumerate(names[1:]):
+        value = _look_up(value, names[index])
+        inner: type[Config] = value.__class__
         keyword = next((n for n in ast.walk(node) if isinstance(n, ast.keyword) and n.arg == name), None)
         if keyword:
             node, line = keyword.value, keyword.lineno
+        elif inner.__module__ == cls.__module__ and (statement := _field_statement(inner, name)):
+            place, node, line = inner, statement, statement.lineno
     return _place(place, line)
 
 

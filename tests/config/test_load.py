@@ -1,0 +1,88 @@
+"""Experiments by path, by name and from a saved run; a mistake is shown at its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detcfg.config import ConfigError
+from detcfg.config.load import load
+from detcfg.config.serialize import to_data
+from tests.config.toy import Job, JobConfig
+
+GOOD = """
+from attrs import frozen
+from tests.config.toy import Job
+
+@frozen(kw_only=True)
+class Experiment(Job):
+    epochs: int = 3
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> Path:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_file_outside_any_package_is_loaded_by_its_path(tmp_path: Path) -> None:
+    assert 3 == load(write(tmp_path, GOOD), JobConfig).epochs
+
+
+def test_a_name_is_looked_up_in_a_folder_named_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, GOOD, "experiments/mine.py")
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+
+    assert 3 == load("mine", JobConfig).epochs
+
+
+def test_a_saved_run_is_loaded_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text(json.dumps(to_data(Job())))
+
+    assert Job() == load(tmp_path, JobConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class Experiment(\n", r"mine\.py:1: .*\n    class Experiment\("),
+        ("x = 1", "defines no class `Experiment`"),
+        ("Experiment = 3", "defines no class `Experiment`"),
+        (
+            GOOD.replace("epochs", "epohcs"),
+            r"mine\.py:\d+: .*'epohcs', which nothing reads\. Did you mean 'epochs'",
+        ),
+        (
+            "from tests.config.toy import HeadConfig\nHeadConfig(widht=3)",
+            r"mine\.py:2: HeadConfig has no field 'widht'\. Did you mean 'width'\?",
+        ),
+        ("from tests.config.toy import BodyConfig\n\nBodyConfig(depth=7)", r"mine\.py:3: 'depth' must be in"),
+        ("import nowhere", r"mine\.py:1: .*nowhere"),
+        ("1 / 0", r"mine\.py:1: ZeroDivisionError"),
+        (GOOD.replace("    epochs: int = 3", "    epochs: int = 3\n    1 / 0"), "mine.py:8"),
+    ],
+)
+def test_a_mistake_in_the_file_is_shown_at_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(write(tmp_path, text), JobConfig)
+
+
+@pytest.mark.parametrize("source", ["nowhere.py", "nowhere", "nowhere.json"])
+def test_what_is_not_there_is_said_so(source: str) -> None:
+    with pytest.raises(ConfigError, match="There is no"):
+        load(source, JobConfig)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"type": "os:system"}', "[" * 100_000])
+def test_a_broken_saved_run_is_an_error_with_its_path(tmp_path: Path, text: str) -> None:
+    (tmp_path / "experiment.json").write_text(text)
+
+    with pytest.raises(ConfigError, match=r"experiment\.json"):
+        load(tmp_path, JobConfig)
