@@ -92,9 +92,12 @@ class Loss(nn.Module):
         avg_factor: Tensor | float | None = None,
         reduction_override: Reduction | None = None,
     ) -> Tensor:
-        if target.numel() == 0 and pred.numel() == 0:
+        reduction = reduction_override or self.reduction
+        if target.numel() == 0 and pred.numel() == 0 and reduction != "none":
             return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
         loss = self.elementwise(pred, target)
-        if weight is not None and weight.dim() == loss.dim() + 1:  # (N, 4) weights of a loss per box
+        if weight is not None and weight.dim() > loss.dim():  # (N, 4) weights of a loss per box
             weight = weight.mean(-1)
-        return self.loss_weight * reduce_loss(loss, weight, reduction_override or self.reduction, avg_factor)
+        if weight is not None and weight.dim() < loss.dim():  # (N,) weights of a loss per class
+            weight = weight.reshape(weight.shape + (1,) * (loss.dim() - weight.dim()))
+        return self.loss_weight * reduce_loss(loss, weight, reduction, avg_factor)
