@@ -1,0 +1,115 @@
+"""What every dataset is: images with their objects, read one at a time.
+
+A sample is (image, targets, info). Boxes are (x1, y1, x2, y2) in absolute pixels, labels count from 0
+in the order of the dataset's `classes`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Self
+
+from attrs import field, frozen
+from torch import Tensor
+
+from detcfg.config import Config, ConfigError
+from detcfg.data.errors import Problem
+from detcfg.structures import Targets
+
+
+@frozen(kw_only=True)
+class ImageInfo:
+    """What is known of an image without reading it."""
+
+    image_id: int | str
+    """As the annotations name it."""
+    path: str
+    """The file, or a description where there is none."""
+    size: tuple[int, int]
+    """(height, width) of the original image, with its EXIF orientation applied."""
+
+
+@frozen(eq=False)
+class Sample:
+    """One image with its objects."""
+
+    image: Tensor
+    """(3, H, W) uint8 RGB, a `torchvision.tv_tensors.Image`."""
+    targets: Targets
+    info: ImageInfo
+
+
+@frozen(kw_only=True)
+class DatasetConfig(Config, ABC):
+    """A config of a dataset. Its class names are where the model's number of classes comes from."""
+
+    classes: tuple[str, ...] = field()
+    """The names of the classes to learn; a label is an index into them."""
+
+    def wired(self) -> Self:
+        if not self.classes:
+            raise ConfigError(
+                "classes is empty, and a detector needs at least one. Name the classes to learn."
+            )
+        if repeated := sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            raise ConfigError(f"classes names {', '.join(map(repr, repeated))} more than once.")
+        return self
+
+    @abstractmethod
+    def dataset(self, *, with_mask: bool = False) -> Dataset:
+        """Read the annotations, and return what reads the images.
+
+        Args:
+            with_mask: Whether samples carry the objects' masks, which cost time to decode.
+
+        Raises:
+            DataError: The data cannot be used as it is.
+        """
+
+
+class Dataset(ABC):
+    """Images with their objects, by index. Indexing reads one image, nothing else does."""
+
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    """What was found, and left out, while reading the annotations."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image and its objects.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+
+    @abstractmethod
+    def info(self, index: int) -> ImageInfo:
+        """What is known of an image, without reading it."""
+
+    @abstractmethod
+    def targets(self, index: int) -> Targets:
+        """The objects of an image, without masks and without reading the image."""
+
+    @abstractmethod
+    def ground_truth(self) -> dict[str, Any]:
+        """The annotations in COCO's format, for evaluation: every object, crowds marked as such."""
+
+    def scan(self) -> Iterator[tuple[int, Problem | None]]:
+        """Read every image in turn; yield its index and what is wrong with it, if anything is."""
+        from detcfg.data.errors import DataError
+
+        for index in range(len(self)):
+            try:
+                self[index]
+            except DataError as error:
+                info = self.info(index)
+                yield (
+                    index,
+                    Problem(file=info.path, where=f"image {info.image_id}", what=str(error), remedy=""),
+                )
+            else:
+                yield index, None

@@ -1,0 +1,109 @@
+"""The data of an experiment: what is learnt from, what it is judged on, and how both are read."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from attrs import field, frozen, validators
+
+from detcfg.config import Config, ConfigError
+from detcfg.data.base import Dataset, DatasetConfig
+from detcfg.data.loader import Loader
+from detcfg.data.transforms import RandomFlipConfig, ResizeConfig, TransformConfig
+
+__all__ = ["DataConfig", "DatasetConfig"]
+
+
+@frozen(kw_only=True)
+class DataConfig(Config):
+    """Datasets with their transforms and loaders."""
+
+    train: DatasetConfig = field()
+    val: DatasetConfig = field()
+    """What is evaluated after each epoch."""
+    test: DatasetConfig | None = None
+    """What `detcfg eval` judges; None: `val`."""
+    with_mask: bool = False
+    """Whether samples carry masks, for models that learn them."""
+    train_transforms: tuple[TransformConfig, ...] = (ResizeConfig(), RandomFlipConfig())
+    """Applied in turn to each image of `train`."""
+    val_transforms: tuple[TransformConfig, ...] = (ResizeConfig(),)
+    """Applied to the images of `val` and `test`. They may change an image's size, but not crop or flip it,
+    because detections are scaled back to the original image."""
+    batch_size: int = field(default=2, validator=validators.ge(1))
+    """Images in a training batch of one process."""
+    val_batch_size: int = field(default=1, validator=validators.ge(1))
+    num_workers: int = field(default=2, validator=validators.ge(0))
+    """Processes that read images, for each loader; 0 reads in the training process."""
+    group_by_aspect_ratio: bool = True
+    """Put wide images with wide and tall with tall, so that batches have little padding."""
+    drop_last: bool = False
+    """Leave out the last training batch of an epoch if it is not full."""
+    pin_memory: bool = False
+    """Copy batches into page-locked memory, from where a GPU fetches them faster."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by label."""
+        return self.train.classes
+
+    def wired(self) -> Self:
+        for name, dataset in (("val", self.val), ("test", self.test)):
+            if dataset is not None and dataset.classes != self.train.classes:
+                raise ConfigError(
+                    f"train.classes {_named(self.train.classes)}, but {name}.classes "
+                    f"{_named(dataset.classes)}. Give both datasets the same classes in the same order."
+                )
+        return self
+
+    def train_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+        """Shuffled, transformed batches of `train`.
+
+        Args:
+            seed: Decides the order and what random transforms draw.
+            rank: Which of the processes that train together this is; each gets its own batches.
+            world_size: How many there are.
+
+        Raises:
+            DataError: The data cannot be used as it is.
+        """
+        return Loader(
+            self.train.dataset(with_mask=self.with_mask),
+            self.train_transforms,
+            batch_size=self.batch_size,
+            shuffle=True,
+            group_by_aspect_ratio=self.group_by_aspect_ratio,
+            drop_last=self.drop_last,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def val_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+        """Batches of `val` in order; see `train_loader`."""
+        return self._ordered_loader(self.val.dataset(with_mask=self.with_mask), seed, rank, world_size)
+
+    def test_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+        """Batches of `test`, or of `val` if there is none, in order; see `train_loader`."""
+        dataset = (self.test or self.val).dataset(with_mask=self.with_mask)
+        return self._ordered_loader(dataset, seed, rank, world_size)
+
+    def _ordered_loader(self, dataset: Dataset, seed: int, rank: int, world_size: int) -> Loader:
+        return Loader(
+            dataset,
+            self.val_transforms,
+            batch_size=self.val_batch_size,
+            shuffle=False,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+    return f"has {len(classes)} names ({shown})"

@@ -1,0 +1,42 @@
+"""What is wrong with a dataset, said so that a person can find it and put it right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from attrs import frozen
+
+_SHOWN = 5
+
+
+@frozen(kw_only=True)
+class Problem:
+    """One fault of the data."""
+
+    file: str
+    """The file to open."""
+    what: str
+    """What is wrong, as a sentence without its full stop."""
+    remedy: str
+    """What to do, as a sentence."""
+    where: str = ""
+    """The place in the file: "image 12", "annotation 7"."""
+    severity: Literal["error", "dropped"] = "error"
+    """An error has to be put right; "dropped" is a report of something left out."""
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.where}" if self.where else self.file
+        return f"{place}: {self.what}. {self.remedy}"
+
+
+class DataError(Exception):
+    """The data cannot be used as it is. The message names the file, the place and the remedy."""
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> DataError:
+        """The first few problems in full, and how many more there are."""
+        lines = [str(problem) for problem in problems[:_SHOWN]]
+        if len(problems) > _SHOWN:
+            lines.append(f"... and {len(problems) - _SHOWN} more. `detcfg check` lists them all.")
+        return cls("\n".join(lines))

@@ -1,0 +1,224 @@
+"""Batches of samples, in an order that the seed and the epoch alone decide.
+
+The number of worker processes changes neither the order nor what random transforms draw, and an
+epoch can be taken up again at any batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator, Sequence
+
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from detcfg.data.base import Dataset, ImageInfo, Sample
+from detcfg.data.errors import DataError
+from detcfg.data.transforms import Pipeline, TransformConfig
+from detcfg.structures import Targets
+
+
+@frozen(eq=False)
+class Batch:
+    """Images of different sizes with their objects."""
+
+    images: list[Tensor]
+    """uint8 RGB (3, H, W)."""
+    targets: list[Targets]
+    infos: list[ImageInfo]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pin_memory(self) -> Batch:
+        """The same batch with its images in page-locked memory."""
+        return Batch([image.pin_memory() for image in self.images], self.targets, self.infos)
+
+
+class Loader:
+    """Transformed batches of a dataset, epoch by epoch.
+
+    `len(loader)` is the number of batches that one process sees in an epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transforms: Sequence[TransformConfig] = (),
+        *,
+        batch_size: int,
+        shuffle: bool,
+        group_by_aspect_ratio: bool = False,
+        drop_last: bool = False,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not len(dataset):
+            raise DataError("The dataset has no images.")
+        self.dataset = dataset
+        self.sampler = BatchSampler(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            group_by_aspect_ratio=group_by_aspect_ratio,
+            drop_last=drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        if shuffle and drop_last and len(dataset) < batch_size:
+            raise DataError(
+                f"The dataset's {len(dataset)} images do not fill one batch of {batch_size}, and drop_last "
+                "leaves out what is not full. Lower batch_size, or set drop_last to false."
+            )
+        self._loader: DataLoader[Batch | DataError] = DataLoader(
+            _Transformed(dataset, transforms, seed),
+            batch_sampler=self.sampler,
+            collate_fn=_collate,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker if num_workers else None,
+            generator=torch.Generator(),  # its own, so that iterating draws nothing from the default one
+        )
+
+    def __len__(self) -> int:
+        return self.sampler.batches_of_a_process
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on; those before it are not read.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+        self.sampler.epoch, self.sampler.start = epoch, start
+        for batch in self._loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class BatchSampler(Sampler[list[tuple[int, int]]]):
+    """Which images come together, as (epoch, index).
+
+    The batches of an epoch are decided for all processes together, then dealt out in turn.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        group_by_aspect_ratio: bool,
+        drop_last: bool,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.epoch, self.start = 0, 0
+        self.size = len(dataset)
+        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.tall: Tensor | None = None
+        if group_by_aspect_ratio:
+            sizes = (dataset.info(index).size for index in range(self.size))
+            self.tall = torch.tensor([height > width for height, width in sizes])
+
+    @property
+    def batches_of_a_process(self) -> int:
+        full, rest = divmod(self.size, self.batch_size)
+        batches = full + (rest > 0 and not self.drop_last)
+        if self.shuffle:
+            return -(-batches // self.world_size)
+        return len(range(self.rank, batches, self.world_size))
+
+    def __len__(self) -> int:
+        return max(0, self.batches_of_a_process - self.start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batches = self._batches()
+        if self.shuffle:
+            # Processes that train together must take as many steps: deal some batches twice.
+            batches += [batches[i % len(batches)] for i in range(-len(batches) % self.world_size)]
+        for batch in batches[self.rank :: self.world_size][self.start :]:
+            yield [(self.epoch, index) for index in batch]
+
+    def _batches(self) -> list[list[int]]:
+        if not self.shuffle:
+            order = torch.arange(self.size)
+        else:
+            generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+            order = torch.randperm(self.size, generator=generator)
+        if self.tall is None:
+            return self._cut(order.tolist())
+        return self._grouped(order, self.tall[order])
+
+    def _cut(self, order: list[int]) -> list[list[int]]:
+        starts = range(0, len(order), self.batch_size)
+        batches = [order[start : start + self.batch_size] for start in starts]
+        return batches[:-1] if self.drop_last and len(batches[-1]) < self.batch_size else batches
+
+    def _grouped(self, order: Tensor, tall: Tensor) -> list[list[int]]:
+        """Fill a batch with images of one kind, in the order in which they come; the rest come last."""
+        open_batches: dict[bool, list[int]] = {False: [], True: []}
+        batches: list[list[int]] = []
+        for index, kind in zip(order.tolist(), tall.tolist(), strict=True):
+            open_batches[kind].append(index)
+            if len(open_batches[kind]) == self.batch_size:
+                batches.append(open_batches[kind])
+                open_batches[kind] = []
+        rest = open_batches[True] + open_batches[False]
+        return batches + (self._cut(rest) if rest else [])
+
+
+class _Transformed(TorchDataset["Sample | DataError"]):
+    """Reads and transforms a sample; the error of an unreadable one travels as a value."""
+
+    def __init__(self, dataset: Dataset, transforms: Sequence[TransformConfig], seed: int) -> None:
+        self.dataset, self.transforms, self.seed = dataset, tuple(transforms), seed
+        self._pipeline: Pipeline | None = None
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+        epoch, index = key
+        if self._pipeline is None:  # made where it is used: a worker process makes its own
+            self._pipeline = Pipeline(self.transforms)
+        try:
+            return self._pipeline(self.dataset[index], mix(self.seed, epoch, index))
+        except DataError as error:
+            return error
+
+
+def mix(*numbers: int) -> int:
+    """One seed out of several numbers, unlike that of any neighbouring numbers."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1  # torch takes 63 bits
+
+
+def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
+    read = [sample for sample in samples if isinstance(sample, Sample)]
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    return Batch(
+        images=[sample.image.as_subclass(Tensor) for sample in read],
+        targets=[sample.targets for sample in read],
+        infos=[sample.info for sample in read],
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """Leave Ctrl-C to the main process, and the cores to the other workers."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,10 @@
+"""Where the data lies that is too large for the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SHARED = Path(os.environ.get("DETCFG_SHARED", Path(__file__).parents[2] / "shared"))
+DATASETS = SHARED / "datasets"
+GOLDENS = SHARED / "goldens"
