@@ -1,0 +1,74 @@
+"""A point at each place of each feature map."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from attrs import frozen
+
+from detcfg.config import Config, derived
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+@frozen(kw_only=True)
+class MlvlPointGeneratorConfig(Config):
+    """Points (x, y) in network pixels, row by row (mmdet/models/task_modules/prior_generators)."""
+
+    strides: tuple[int, ...] = derived()
+    """Stride of each feature map."""
+    offset: float = 0.5
+    """Place of the point within its cell, as a share of the stride."""
+
+    @property
+    def num_base_priors(self) -> tuple[int, ...]:
+        """Points at each place of each feature map."""
+        return (1,) * len(self.strides)
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, ...]:
+        """For each feature map of (height, width) its points, (height * width, 2)."""
+        return tuple(
+            _grid(tuple(size), stride, self.offset, torch.device(device), dtype)
+            for size, stride in zip(featmap_sizes, self.strides, strict=True)
+        )
+
+    def valid_flags(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        pad_shape: tuple[int, int],
+        device: torch.device | str = "cpu",
+    ) -> tuple[Tensor, ...]:
+        """For each feature map the points, (height * width,) bool, that lie in an image of `pad_shape`."""
+        return tuple(
+            _inside(tuple(size), pad_shape, stride, torch.device(device))
+            for size, stride in zip(featmap_sizes, self.strides, strict=True)
+        )
+
+
+@lru_cache(maxsize=256)
+def _grid(
+    size: tuple[int, int], stride: int, offset: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    height, width = size
+    x = ((torch.arange(width, device=device) + offset) * stride).to(dtype)
+    y = ((torch.arange(height, device=device) + offset) * stride).to(dtype)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([columns.reshape(-1), rows.reshape(-1)], dim=-1)
+
+
+@lru_cache(maxsize=256)
+def _inside(size: tuple[int, int], pad_shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
+    height, width = size
+    rows = torch.arange(height, device=device) < -(-pad_shape[0] // stride)
+    columns = torch.arange(width, device=device) < -(-pad_shape[1] // stride)
+    return (rows[:, None] & columns).reshape(-1)

@@ -1,0 +1,104 @@
+"""Adaptive training sample selection.
+
+Shapes: A priors, N ground-truth boxes of one image, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.iou import bbox_overlaps
+from detcfg.structures import Targets
+
+
+@frozen(kw_only=True)
+class ATSSAssignerConfig(AssignerConfig):
+    """A threshold for each object from the IoUs of its nearest priors (Zhang et al., 2019).
+
+    https://arxiv.org/abs/1912.02424. Follows mmdet/models/task_modules/assigners/atss_assigner.py.
+    """
+
+    topk: int = field(default=9, validator=validators.ge(1))
+    """Candidates of each object on each level."""
+    alpha: float | None = None
+    """With a value, candidates are compared by score^(1 - alpha) * IoU^alpha of what is predicted for
+    them (DDOD, https://arxiv.org/abs/2107.02963), rather than by the IoU of the prior."""
+    ignore_iof_thr: float = -1
+    """A prior that lies in an ignored box by more than this share learns nothing; -1 turns it off."""
+
+    def assign(
+        self,
+        priors: Tensor,
+        num_level_priors: tuple[int, ...],
+        targets: Targets,
+        bboxes: Tensor | None = None,
+        scores: Tensor | None = None,
+    ) -> Assignment:
+        """Assign the priors of all levels of one image.
+
+        Args:
+            priors: (A, 4).
+            num_level_priors: How many of them belong to each level, in order.
+            targets: The objects; indices refer to the learnt ones.
+            bboxes: (A, 4), what is predicted for each prior; needed with `alpha`.
+            scores: (A, K) logits; needed with `alpha`.
+        """
+        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
+        if len(boxes) == 0 or len(priors) == 0:
+            return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
+
+        overlaps = self._quality(priors, boxes, labels, bboxes, scores)
+        distances = (centres(priors)[:, None] - centres(boxes)[None]).pow(2).sum(-1).sqrt()
+        if self.ignore_iof_thr > 0 and len(targets.ignored_boxes) > 0:
+            shares = bbox_overlaps(priors, targets.ignored_boxes, mode="iof")
+            ignored = shares.max(dim=1).values > self.ignore_iof_thr
+            distances[ignored] = 1e8
+            gt_indices[ignored] = IGNORED
+
+        candidates = self._candidates(distances, num_level_priors)
+        chosen = overlaps.gather(0, candidates)
+        threshold = chosen.mean(0) + chosen.std(0)
+        is_candidate = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(
+            0, candidates, chosen >= threshold
+        )
+        positive = is_candidate & inside(centres(priors), boxes)
+
+        # Of the objects that a prior is positive for, it learns the one that it overlaps most.
+        max_overlaps, best = overlaps.where(positive, -1e8).max(dim=1)
+        gt_indices = best.where(positive.any(dim=1), gt_indices)
+        return Assignment(gt_indices=gt_indices, max_overlaps=max_overlaps)
+
+    def _quality(
+        self, priors: Tensor, boxes: Tensor, labels: Tensor, bboxes: Tensor | None, scores: Tensor | None
+    ) -> Tensor:
+        if self.alpha is None:
+            return bbox_overlaps(priors, boxes)
+        if bboxes is None or scores is None:
+            raise ValueError("ATSSAssignerConfig.alpha needs the predicted bboxes and scores.")
+        cost = scores[:, labels].sigmoid()
+        return cost ** (1 - self.alpha) * bbox_overlaps(bboxes, boxes) ** self.alpha
+
+    def _candidates(self, distances: Tensor, num_level_priors: tuple[int, ...]) -> Tensor:
+        """(C, N): of each level the `topk` priors whose centres are nearest to each object's."""
+        found: list[Tensor] = []
+        start = 0
+        for level in distances.split(num_level_priors):
+            nearest = level.topk(min(self.topk, len(level)), dim=0, largest=False).indices
+            found.append(nearest + start)
+            start += len(level)
+        return torch.cat(found)
+
+
+def centres(boxes: Tensor) -> Tensor:
+    """(N, 4) boxes to their centres (N, 2)."""
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:
+    """(A, N): whether each point (A, 2) is further than `margin` pixels inside each box (N, 4)."""
+    before, after = points[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - points[:, None]
+    return torch.cat([before, after], dim=-1).amin(dim=-1) > margin

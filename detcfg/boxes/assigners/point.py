@@ -1,0 +1,55 @@
+"""Assignment of points to objects.
+
+Shapes: A points, N ground-truth boxes of one image.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.structures import Targets
+
+
+@frozen(kw_only=True)
+class PointAssignerConfig(AssignerConfig):
+    """The nearest points of the level that suits an object's size (RepPoints, Yang et al., 2019).
+
+    https://arxiv.org/abs/1904.11490. Follows mmdet/models/task_modules/assigners/point_assigner.py.
+    """
+
+    scale: int = 4
+    """An object whose sides are this many strides long suits a level."""
+    pos_num: int = field(default=3, validator=validators.ge(1))
+    """Points of each object."""
+
+    def assign(self, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:
+        """Assign the points of all levels of one image.
+
+        Args:
+            points: (A, 2) = (x, y).
+            strides: (A,), the stride of each point's level.
+            targets: The objects; indices refer to the learnt ones.
+        """
+        boxes = targets.learnt.boxes
+        gt_indices = torch.full((len(points),), NEGATIVE, device=points.device)
+        none = points.new_zeros(len(points))
+        if len(boxes) == 0 or len(points) == 0:
+            return Assignment(gt_indices=gt_indices, max_overlaps=none)
+
+        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+        point_levels = torch.log2(strides).int()
+        levels, counts = point_levels.unique_consecutive(return_counts=True)
+        box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int().clamp(levels.min(), levels.max())
+
+        distances: list[Tensor] = []
+        for level, inner in zip(levels, points.split(counts.tolist()), strict=True):
+            distance = ((inner[:, None] - centre) / size).norm(dim=-1)
+            nearest = distance.topk(min(self.pos_num, len(inner)), dim=0, largest=False)
+            chosen = torch.full_like(distance, torch.inf).scatter_(0, nearest.indices, nearest.values)
+            distances.append(chosen.where(box_levels == level, torch.inf))
+        # A point that several objects want learns the nearest, of equally near ones the first.
+        distance, best = torch.cat(distances).min(dim=1)
+        return Assignment(gt_indices=best.where(distance.isfinite(), gt_indices), max_overlaps=none)

@@ -1,0 +1,17 @@
+"""A learnt factor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Scale(nn.Module):
+    """Multiplies its input by one learnt number (mmcv/cnn/bricks/scale.py)."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale

@@ -1,0 +1,65 @@
+"""Gaussian focal loss. Heat maps of K classes."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.losses.base import Loss, LossConfig, reduce_loss
+
+EPS = 1e-12
+
+
+@frozen(kw_only=True)
+class GaussianFocalLossConfig(LossConfig):
+    """Focal loss around Gaussian peaks (Law and Deng, 2018, https://arxiv.org/abs/1808.01244).
+
+    Follows mmdet/models/losses/gaussian_focal_loss.py.
+    """
+
+    alpha: float = 2.0
+    """The higher, the less the well-classified count."""
+    gamma: float = 4.0
+    """The higher, the less the negatives near a peak count."""
+    pos_weight: float = 1.0
+    neg_weight: float = 1.0
+
+    def build(self) -> GaussianFocalLoss:
+        return GaussianFocalLoss(self.resolved())
+
+
+class GaussianFocalLoss(Loss):
+    """`loss(pred, target)`: probabilities against a heat map of the same shape, whose peaks are 1."""
+
+    def __init__(self, config: GaussianFocalLossConfig) -> None:
+        super().__init__(config)
+        self.alpha = config.alpha
+        self.gamma = config.gamma
+        self.pos_weight = config.pos_weight
+        self.neg_weight = config.neg_weight
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        positive = self._positive(pred) * target.eq(1)
+        return self.pos_weight * positive + self.neg_weight * self._negative(pred, target)
+
+    def at_places(
+        self, pred: Tensor, target: Tensor, places: Tensor, labels: Tensor, avg_factor: Tensor | float
+    ) -> Tensor:
+        """The loss whose positives are named, rather than where the heat map is 1.
+
+        Args:
+            pred: (N, K) probabilities.
+            target: (N, K) heat map, which weighs the negatives.
+            places: (P,) rows of the positives.
+            labels: (P,) columns of the positives.
+            avg_factor: What the sums are divided by.
+        """
+        positive = reduce_loss(self._positive(pred[places, labels]), None, self.reduction, avg_factor)
+        negative = reduce_loss(self._negative(pred, target), None, self.reduction, avg_factor)
+        return self.loss_weight * (self.pos_weight * positive + self.neg_weight * negative)
+
+    def _positive(self, pred: Tensor) -> Tensor:
+        return -(pred + EPS).log() * (1 - pred).pow(self.alpha)
+
+    def _negative(self, pred: Tensor, target: Tensor) -> Tensor:
+        return -(1 - pred + EPS).log() * pred.pow(self.alpha) * (1 - target).pow(self.gamma)

@@ -1,0 +1,48 @@
+"""Varifocal loss. N predictions, K classes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.losses.base import Loss, LossConfig
+
+
+@frozen(kw_only=True)
+class VarifocalLossConfig(LossConfig):
+    """Focal loss that spares the positives (Zhang et al., 2020, https://arxiv.org/abs/2008.13367).
+
+    Follows mmdet/models/losses/varifocal_loss.py.
+    """
+
+    use_sigmoid: Literal[True] = True
+    """There is no background class: each class is a decision of its own."""
+    alpha: float = field(default=0.75, validator=validators.ge(0))
+    """Weight of the negatives."""
+    gamma: float = 2.0
+    """The higher, the less the well-classified negatives count."""
+    iou_weighted: bool = True
+    """Whether a positive weighs as much as its target quality, rather than 1."""
+
+    def build(self) -> VarifocalLoss:
+        return VarifocalLoss(self.resolved())
+
+
+class VarifocalLoss(Loss):
+    """`loss(pred, target)`: logits (N, K) against qualities (N, K), 0 for a negative."""
+
+    def __init__(self, config: VarifocalLossConfig) -> None:
+        super().__init__(config)
+        self.alpha = config.alpha
+        self.gamma = config.gamma
+        self.iou_weighted = config.iou_weighted
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        target = target.type_as(pred)
+        positive = (target > 0).type_as(pred)
+        gain = target if self.iou_weighted else positive
+        focus = self.alpha * (pred.sigmoid() - target).abs().pow(self.gamma) * (1 - positive)
+        return F.binary_cross_entropy_with_logits(pred, target, reduction="none") * (gain * positive + focus)
