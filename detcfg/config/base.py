@@ -20,6 +20,7 @@ import attrs
 from attrs import evolve, frozen
 
 from detcfg.config.types import field_types, mismatch
+from detcfg.errors import DetcfgError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class ConfigError(Exception):
+class ConfigError(DetcfgError):
     """A config contradicts itself, leaves a value open or holds a value of a wrong type.
 
     The message is written for the person who wrote the config: where, what, what was

@@ -7,6 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
+from detcfg.errors import DetcfgError
+
 _SHOWN = 5
 
 
@@ -30,7 +32,7 @@ class Problem:
         return f"{place}: {self.what}. {self.remedy}"
 
 
-class DataError(Exception):
+class DataError(DetcfgError):
     """The data cannot be used as it is. The message names the file, the place and the remedy."""
 
     @classmethod
