@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Self
 
 from attrs import frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig
+from detcfg.layers.norm import eval_batch_norms, freeze
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,3 +44,29 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
+
+    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Pretrained weights that another project named, under this backbone's names.
+
+        By default the names are the same; what is not known stays as it is.
+        """
+        return dict(tensors)
+
+
+class StagedBackbone(Backbone):
+    """A backbone whose first stages may be frozen and whose batch norms may be held."""
+
+    norm_eval: bool = False
+    """Batch norms use their running statistics in training too."""
+
+    def frozen_modules(self) -> Iterable[nn.Module]:
+        """The modules that stay as they are: in evaluation mode, nothing of them trained."""
+        return ()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # the signature is nn.Module's
+        super().train(mode)
+        for module in self.frozen_modules():
+            freeze(module)
+        if mode and self.norm_eval:
+            eval_batch_norms(self)
+        return self

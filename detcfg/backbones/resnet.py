@@ -11,14 +11,15 @@ from typing import Final, Literal, Self
 
 from attrs import frozen
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from detcfg.backbones.base import Backbone, BackboneConfig
+from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.config import ConfigError
+from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig, build_conv
-from detcfg.layers.deform_conv import DeformConvConfig
+from detcfg.layers.deform_conv import DeformConv2dPack, DeformConvConfig
+from detcfg.layers.fold import conv_norm
 from detcfg.layers.init import constant_init, kaiming_init
-from detcfg.layers.norm import BNConfig, NormConfig, eval_batch_norms, freeze
+from detcfg.layers.norm import BNConfig, NormConfig
 from detcfg.layers.plugin import PluginConfig, PluginPosition
 
 Depth = Literal[18, 34, 50, 101, 152]
@@ -74,7 +75,7 @@ class ResNetConfig(BackboneConfig):
 
     def wired(self) -> Self:
         wired = super().wired()
-        wired._check_stages()
+        wired.check_stages()
         if self._expansion == 1 and (self.dcn is not None or self.plugins):
             raise ConfigError(
                 f"depth is {self.depth}, whose basic blocks take neither dcn nor plugins. Use depth=50 or more."
@@ -86,7 +87,8 @@ class ResNetConfig(BackboneConfig):
             )
         return wired
 
-    def _check_stages(self) -> None:
+    def check_stages(self) -> None:
+        """Refuse values that do not go with `num_stages`."""
         if not 1 <= self.num_stages <= 4:
             raise ConfigError(f"num_stages is {self.num_stages}; a ResNet has 1 to 4 stages.")
         lengths = {"strides": self.strides, "dilations": self.dilations}
@@ -202,11 +204,9 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.with_cp and x.requires_grad:
-            total: Tensor = checkpoint(self._sum, x, use_reentrant=False)
-        else:
-            total = self._sum(x)
-        return self.relu(total)
+        total = recomputed(self._sum, x) if self.with_cp and x.requires_grad else self._sum(x)
+        activated: Tensor = self.relu(total)
+        return activated
 
     def _sum(self, x: Tensor) -> Tensor:
         residual = self.residual(x)
@@ -260,9 +260,8 @@ class BasicBlock(ResidualBlock):
         return self.norm(2)
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm(1)(self.conv1(x)))
-        x = self.norm(2)(self.conv2(x))
-        return x
+        x = self.relu(conv_norm(self.conv1, self.norm(1), x))
+        return conv_norm(self.conv2, self.norm(2), x)
 
 
 class Bottleneck(ResidualBlock):
@@ -311,13 +310,13 @@ class Bottleneck(ResidualBlock):
 
     def middle(self, x: Tensor) -> Tensor:
         """The 3x3 convolution with its norm and activation."""
-        out: Tensor = self.relu(self.norm(2)(self.conv2(x)))
+        out: Tensor = self.relu(conv_norm(self.conv2, self.norm(2), x))
         return out
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self._plugged("after_conv1", self.relu(self.norm(1)(self.conv1(x))))
+        x = self._plugged("after_conv1", self.relu(conv_norm(self.conv1, self.norm(1), x)))
         x = self._plugged("after_conv2", self.middle(x))
-        return self._plugged("after_conv3", self.norm(3)(self.conv3(x)))
+        return self._plugged("after_conv3", conv_norm(self.conv3, self.norm(3), x))
 
     def _add_plugin(self, plugin: PluginConfig, channels: int) -> None:
         if hasattr(self, plugin.name):
@@ -331,7 +330,7 @@ class Bottleneck(ResidualBlock):
         return x
 
 
-class ResNet(Backbone):
+class ResNet(StagedBackbone):
     """A stem and up to four stages of residual blocks, `layer1` to `layer4`."""
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -364,23 +363,18 @@ class ResNet(Backbone):
         """(B, 3, H, W) to (B, C, H / 4, W / 4)."""
         for layer in self._stem:
             images = layer(images)
-        return self.maxpool(images)
+        pooled: Tensor = self.maxpool(images)
+        return pooled
 
-    def train(self, mode: bool = True) -> Self:
-        """Frozen stages stay in evaluation mode, and so do batch norms where `norm_eval` says so."""
-        super().train(mode)
-        if self.frozen_stages >= 0:
-            for layer in self._stem:
-                freeze(layer)
-        for name in self.stage_names[: max(self.frozen_stages, 0)]:
-            freeze(self.get_submodule(name))
-        if mode and self.norm_eval:
-            eval_batch_norms(self)
-        return self
+    def frozen_modules(self) -> list[nn.Module]:
+        stages = self.stage_names[: max(self.frozen_stages, 0)]
+        stem = self._stem if self.frozen_stages >= 0 else []
+        return stem + [self.get_submodule(name) for name in stages]
 
     def _make_stem(self, config: ResNetConfig) -> None:
         channels = config.base_channels if config.stem_channels is None else config.stem_channels
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self._stem_names: tuple[str, ...] = ("stem",)
         if not config.deep_stem:
             self.conv1 = build_conv(
                 config.conv_cfg, config.in_channels, channels, 7, stride=2, padding=3, bias=False
@@ -400,15 +394,17 @@ class ResNet(Backbone):
                 nn.ReLU(inplace=True),
             ]
         self.stem = nn.Sequential(*layers)
-        self._stem_names = ("stem",)
 
     @property
     def _stem(self) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self._stem_names]
 
     def _init_weights(self, config: ResNetConfig) -> None:
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.endswith("conv_offset"):
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
                 kaiming_init(module)
+        for module in self.modules():
+            if isinstance(module, DeformConv2dPack):
+                module.reset_offset()
             if isinstance(module, ResidualBlock) and config.zero_init_residual:
                 constant_init(module.last_norm, 0)

@@ -57,7 +57,9 @@ class ConvWS2d(nn.Conv2d):
         bias: bool = True,
         eps: float = 1e-5,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
         self.eps = eps
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is nn.Conv2d's

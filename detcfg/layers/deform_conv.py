@@ -46,7 +46,14 @@ class DCNConfig(DeformConvConfig):
         if bias:
             raise ConfigError("DCN has no bias. Put a norm behind it, or use DCNv2Config.")
         conv = DeformConv2dPack(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, self.deform_groups
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            deform_groups=self.deform_groups,
         )
         nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
         return conv
@@ -72,12 +79,12 @@ class DCNv2Config(DeformConvConfig):
             in_channels,
             out_channels,
             kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            self.deform_groups,
-            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            deform_groups=self.deform_groups,
+            bias=bias,
         )
 
 
@@ -95,6 +102,7 @@ class DeformConv2dPack(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int,
+        *,
         stride: int = 1,
         padding: int = 0,
         dilation: int = 1,
@@ -116,7 +124,11 @@ class DeformConv2dPack(nn.Module):
         )
         bound = 1 / math.sqrt(in_channels * kernel_size**2)
         nn.init.uniform_(self.weight, -bound, bound)
-        constant_init(self.conv_offset, 0)  # it starts as an ordinary convolution
+        self.reset_offset()
+
+    def reset_offset(self) -> None:
+        """Start as an ordinary convolution."""
+        constant_init(self.conv_offset, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._convolve(x, self.conv_offset(x), None)

@@ -50,6 +50,7 @@ def xavier_init(
 
 def kaiming_init(
     layer: nn.Module,
+    *,
     a: float = 0.0,
     mode: Literal["fan_in", "fan_out"] = "fan_out",
     nonlinearity: Literal["relu", "leaky_relu"] = "relu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from attrs import frozen
 from torch import nn
@@ -84,9 +84,12 @@ class LNConfig(NormConfig):
         return nn.LayerNorm(channels, eps=self.eps)
 
 
+BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
-    """The batch norms in `module`, which are the layers that behave otherwise in evaluation mode."""
-    return (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    """The batch norms in `module`."""
+    return (m for m in module.modules() if isinstance(m, BATCH_NORMS))
 
 
 def eval_batch_norms(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
 from detcfg.necks.base import Neck, NeckConfig
 
-ExtraConvs = Literal[True, False, "on_input", "on_lateral", "on_output"]
+ExtraSource = Literal["on_input", "on_lateral", "on_output"]
 
 
 @frozen(kw_only=True)
@@ -84,7 +84,7 @@ class PyramidConfig(NeckConfig):
 class FPNConfig(PyramidConfig):
     """Feature pyramid network (Lin et al., 2016, https://arxiv.org/abs/1612.03144)."""
 
-    add_extra_convs: ExtraConvs = False
+    add_extra_convs: bool | ExtraSource = False
     """Whether strided convolutions rather than pooling make the extra levels, and what the first of
     them reads: the backbone's last map ("on_input", also True), its lateral or the last output."""
     relu_before_extra_convs: bool = False
@@ -109,16 +109,18 @@ class FPN(Neck):
         self.num_outs = config.num_outs
         self.upsample_mode = config.upsample_mode
         self.relu_before_extra_convs = config.relu_before_extra_convs
-        self.add_extra_convs = "on_input" if config.add_extra_convs is True else config.add_extra_convs
+        self.extra_source: ExtraSource | Literal[False] = (
+            "on_input" if config.add_extra_convs is True else config.add_extra_convs or False
+        )
         out = config.out_channels
         used = config.in_channels[config.start_level : config.stop_level]
         self.lateral_convs = nn.ModuleList(
             self._conv(config, channels, 1, norm=not config.no_norm_on_lateral) for channels in used
         )
         self.fpn_convs = nn.ModuleList(self._conv(config, out, 3) for _ in used)
-        if self.add_extra_convs:
+        if self.extra_source:
             for i in range(config.num_outs - len(used)):
-                on_input = i == 0 and self.add_extra_convs == "on_input"
+                on_input = i == 0 and self.extra_source == "on_input"
                 self.fpn_convs.append(self._conv(config, used[-1] if on_input else out, 3, stride=2))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -140,12 +142,12 @@ class FPN(Neck):
 
     def with_extra_levels(self, outs: list[Tensor], lateral: Tensor, source: Tensor) -> tuple[Tensor, ...]:
         """Add levels until there are `num_outs`."""
-        if not self.add_extra_convs:
+        if not self.extra_source:
             while len(outs) < self.num_outs:
                 outs.append(F.max_pool2d(outs[-1], 1, stride=2))
             return tuple(outs)
         sources = {"on_input": source, "on_lateral": lateral, "on_output": outs[-1]}
-        x = sources[self.add_extra_convs]
+        x = sources[self.extra_source]
         for i in range(len(outs), self.num_outs):
             outs.append(self.fpn_convs[i](x))
             x = F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]
