@@ -45,7 +45,7 @@ class Conv2dConfig(ConvConfig):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-    ) -> nn.Module:
+    ) -> nn.Conv2d:
         return nn.Conv2d(
             in_channels,
             out_channels,

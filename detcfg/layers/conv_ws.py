@@ -27,7 +27,7 @@ class ConvWSConfig(ConvConfig):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-    ) -> nn.Module:
+    ) -> ConvWS2d:
         return ConvWS2d(
             in_channels,
             out_channels,

@@ -42,7 +42,7 @@ class DCNConfig(DeformConvConfig):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-    ) -> nn.Module:
+    ) -> DeformConv2dPack:
         if bias:
             raise ConfigError("DCN has no bias. Put a norm behind it, or use DCNv2Config.")
         conv = DeformConv2dPack(
@@ -74,7 +74,7 @@ class DCNv2Config(DeformConvConfig):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-    ) -> nn.Module:
+    ) -> ModulatedDeformConv2dPack:
         return ModulatedDeformConv2dPack(
             in_channels,
             out_channels,
