@@ -59,6 +59,14 @@ class LossConfig(ModuleConfig):
     loss_weight: float = 1.0
     """The reduced loss is multiplied by it."""
 
+    @property
+    def use_sigmoid(self) -> bool:
+        """Whether, as a loss of classes, each logit is a decision of its own and background has none.
+
+        Losses of classes declare a field of this name.
+        """
+        return False
+
     @abstractmethod
     def build(self) -> Loss: ...
 

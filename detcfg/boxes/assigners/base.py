@@ -14,6 +14,8 @@ from detcfg.config import Config
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from detcfg.structures import Targets
+
 NEGATIVE: Final = -1
 """In `Assignment.gt_indices`: the prior learns background."""
 IGNORED: Final = -2
@@ -33,3 +35,17 @@ class Assignment:
 @frozen(kw_only=True)
 class AssignerConfig(Config):
     """The base of assigners. They hold no weights: the config itself assigns."""
+
+    def assign_anchors(
+        self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
+    ) -> Assignment:
+        """Assign the anchors of one image, which is what `AnchorHead` asks for.
+
+        An assigner that needs more than boxes leaves this out, and heads that know it give it more.
+
+        Args:
+            priors: (A, 4), of all levels one after another.
+            targets: The objects; indices refer to the learnt ones.
+            num_level_priors: How many of the priors belong to each level.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not assign by anchors alone.")

@@ -1,0 +1,148 @@
+"""Anchor boxes of several scales and aspect ratios at each place of each feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Self
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.config import UNSET, Config, ConfigError, derived
+
+
+@frozen(kw_only=True)
+class AnchorGeneratorConfig(Config):
+    """Anchors (x1, y1, x2, y2) in network pixels, row by row, those of one place next to each other.
+
+    An anchor of scale s and ratio r on a level of base size b is s * b / sqrt(r) wide and
+    s * b * sqrt(r) high. Follows mmdet/models/task_modules/prior_generators/anchor_generator.py.
+    """
+
+    strides: tuple[int, ...] = derived()
+    """Stride of each feature map."""
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Heights over widths."""
+    scales: tuple[float, ...] | None = None
+    """Sizes in units of the base size. Either these, or the two below."""
+    octave_base_scale: float | None = None
+    """The first of scales that double with each octave."""
+    scales_per_octave: int | None = None
+    """How many scales there are in one octave."""
+    base_sizes: tuple[float, ...] | None = None
+    """The unit of scales on each level, in pixels. None: the strides."""
+    scale_major: bool = True
+    """Whether the anchors of one place come ratio by ratio, each in all scales, or scale by scale."""
+    centers: tuple[tuple[float, float], ...] | None = None
+    """Where the anchors of the first place are centred on each level (x, y), in pixels."""
+    center_offset: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    """The same as a share of the base size."""
+
+    def wired(self) -> Self:
+        octave = (self.octave_base_scale, self.scales_per_octave)
+        if (self.scales is None) == (None in octave):
+            raise ConfigError(
+                f"scales is {self.scales}, octave_base_scale {octave[0]} and scales_per_octave {octave[1]}; "
+                "give either scales, or both of the others."
+            )
+        if self.centers is not None and self.center_offset != 0:
+            raise ConfigError(f"centers goes without center_offset, which is {self.center_offset}.")
+        for name in ("base_sizes", "centers"):
+            value: tuple[object, ...] | None = getattr(self, name)
+            if value is not None and self.strides is not UNSET and len(value) != len(self.strides):
+                raise ConfigError(f"{name} is {value} and strides is {self.strides}; they differ in length.")
+        return self
+
+    @property
+    def num_base_priors(self) -> tuple[int, ...]:
+        """Anchors at each place of each feature map."""
+        scales = self.scales_per_octave if self.scales is None else len(self.scales)
+        return ((scales or 0) * len(self.ratios),) * len(self.strides)
+
+    def base_anchors(self, level: int) -> Tensor:
+        """(A, 4): the anchors of the first place of a level, on the CPU."""
+        return torch.tensor(_base_anchors(self, level))
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, ...]:
+        """For each feature map of (height, width) its anchors, (height * width * A, 4)."""
+        return tuple(
+            self._level_priors(level, size, torch.device(device), dtype)
+            for level, size in _each_level(self, featmap_sizes)
+        )
+
+    def valid_flags(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        pad_shape: tuple[int, int],
+        device: torch.device | str = "cpu",
+    ) -> tuple[Tensor, ...]:
+        """For each feature map the anchors, (height * width * A,) bool, that lie in an image of `pad_shape`."""
+        found: list[Tensor] = []
+        for level, (height, width) in _each_level(self, featmap_sizes):
+            stride = self.strides[level]
+            rows = torch.arange(height, device=device) < -(-pad_shape[0] // stride)
+            columns = torch.arange(width, device=device) < -(-pad_shape[1] // stride)
+            flags = (rows[:, None] & columns).reshape(-1, 1)
+            found.append(flags.expand(-1, self.num_base_priors[level]).reshape(-1))
+        return tuple(found)
+
+    def _level_priors(
+        self, level: int, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        base = self.base_anchors(level).to(device, dtype, non_blocking=True)
+        x = torch.arange(size[1], device=device).to(dtype) * self.strides[level]
+        y = torch.arange(size[0], device=device).to(dtype) * self.strides[level]
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        shifts = torch.stack([columns, rows, columns, rows], dim=-1).reshape(-1, 1, 4)
+        return (base + shifts).reshape(-1, 4)
+
+
+def _each_level(
+    config: AnchorGeneratorConfig, featmap_sizes: Sequence[tuple[int, int]]
+) -> list[tuple[int, tuple[int, int]]]:
+    if len(featmap_sizes) != len(config.strides):
+        raise ValueError(f"{len(featmap_sizes)} feature maps came, and strides is {config.strides}.")
+    return list(enumerate(featmap_sizes))
+
+
+# Numbers rather than tensors are kept: a tensor made in inference mode could not be trained with later.
+@lru_cache(maxsize=256)
+def _base_anchors(config: AnchorGeneratorConfig, level: int) -> list[list[float]]:
+    cpu = torch.device("cpu")
+    size = float(config.strides[level] if config.base_sizes is None else config.base_sizes[level])
+    scales = config.scales
+    if scales is None:
+        base, count = config.octave_base_scale or 0.0, config.scales_per_octave or 0
+        scales = tuple(2 ** (i / count) * base for i in range(count))
+    scale = torch.tensor(scales, dtype=torch.float32, device=cpu)
+    root = torch.tensor(config.ratios, dtype=torch.float32, device=cpu).sqrt()
+    # Products in MMDetection's order, for equal rounding.
+    if config.scale_major:
+        width = (size * (1 / root)[:, None] * scale).reshape(-1)
+        height = (size * root[:, None] * scale).reshape(-1)
+    else:
+        width = (size * scale[:, None] * (1 / root)).reshape(-1)
+        height = (size * scale[:, None] * root).reshape(-1)
+    offset = config.center_offset * size
+    x, y = (offset, offset) if config.centers is None else config.centers[level]
+    corners = [x - 0.5 * width, y - 0.5 * height, x + 0.5 * width, y + 0.5 * height]
+    anchors: list[list[float]] = torch.stack(corners, dim=-1).tolist()
+    return anchors
+
+
+def inside_flags(anchors: Tensor, size: tuple[int, int], allowed_border: int) -> Tensor:
+    """(A,) bool: which anchors (A, 4) reach at most `allowed_border` pixels out of an image of `size`."""
+    height, width = size
+    return (
+        (anchors[:, 0] >= -allowed_border)
+        & (anchors[:, 1] >= -allowed_border)
+        & (anchors[:, 2] < width + allowed_border)
+        & (anchors[:, 3] < height + allowed_border)
+    )

@@ -1,0 +1,110 @@
+"""Assignment by overlap.
+
+Shapes: A priors, N ground-truth boxes of one image.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.iou import bbox_overlaps
+from detcfg.structures import Targets
+
+MAX_PAIRS: Final = 2**23
+"""Overlaps computed at a time, so that crowded images need no (N, A) matrix."""
+
+
+@frozen(kw_only=True)
+class MaxIoUAssignerConfig(AssignerConfig):
+    """Each prior learns the object that it overlaps most, if it does so enough.
+
+    From Faster R-CNN (Ren et al., 2015, https://arxiv.org/abs/1506.01497). Follows
+    mmdet/models/task_modules/assigners/max_iou_assigner.py.
+    """
+
+    pos_iou_thr: float
+    """Priors with at least this IoU are positive."""
+    neg_iou_thr: float | tuple[float, float]
+    """Priors below this IoU, or from the first up to the second, learn background; others nothing."""
+    min_pos_iou: float = 0.0
+    """Least IoU at which an object takes its best priors in spite of `pos_iou_thr`."""
+    gt_max_assign_all: bool = True
+    """Whether it takes all of its equally good best priors, or one."""
+    ignore_iof_thr: float = -1.0
+    """Priors that lie in an ignored box by more than this share learn nothing; -1 turns it off."""
+    ignore_wrt_candidates: bool = True
+    """Whether the share is that of the prior or that of the ignored box."""
+    match_low_quality: bool = True
+    """Whether every object takes its best priors (a prior that several want, the last of them)."""
+
+    def assign(self, priors: Tensor, targets: Targets) -> Assignment:
+        """Assign priors (A, 4) of one image; indices refer to the learnt targets."""
+        boxes = targets.learnt.boxes
+        gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
+        if len(boxes) == 0 or len(priors) == 0:
+            # As in MMDetection, without objects the ignored ones are background too.
+            return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
+
+        max_overlaps, nearest, taken_by = self._match(priors, boxes, self._ignored(priors, targets))
+        low, high = self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0.0, self.neg_iou_thr)
+        negative = (max_overlaps >= low) & (max_overlaps < high)
+        gt_indices = gt_indices.where(negative, IGNORED)
+        gt_indices = nearest.where(max_overlaps >= self.pos_iou_thr, gt_indices)
+        gt_indices = taken_by.where(taken_by >= 0, gt_indices)
+        return Assignment(gt_indices=gt_indices, max_overlaps=max_overlaps)
+
+    def assign_anchors(
+        self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
+    ) -> Assignment:
+        del num_level_priors
+        return self.assign(priors, targets)
+
+    def _ignored(self, priors: Tensor, targets: Targets) -> Tensor | None:
+        """(A,) bool: the priors that an ignored box covers."""
+        ignored_boxes = targets.ignored_boxes
+        if self.ignore_iof_thr <= 0 or len(ignored_boxes) == 0:
+            return None
+        covered = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+        for part in ignored_boxes.split(max(1, MAX_PAIRS // len(priors))):
+            if self.ignore_wrt_candidates:
+                shares = bbox_overlaps(priors, part, mode="iof").amax(dim=1)
+            else:
+                shares = bbox_overlaps(part, priors, mode="iof").amax(dim=0)
+            covered |= shares > self.ignore_iof_thr
+        return covered
+
+    def _match(self, priors: Tensor, boxes: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """For each prior (A,): its highest overlap, with which box, and the box that takes it or -1.
+
+        Boxes come some at a time; what is kept from one part to the next is linear in A.
+        """
+        max_overlaps = priors.new_full((len(priors),), -torch.inf)
+        nearest = torch.zeros(len(priors), dtype=torch.long, device=priors.device)
+        taken_by = torch.full_like(nearest, -1)
+        first = 0
+        for part in boxes.split(max(1, MAX_PAIRS // len(priors))):
+            overlaps = bbox_overlaps(part, priors)
+            if ignored is not None:
+                overlaps = overlaps.masked_fill(ignored, -1)
+            best, index = overlaps.max(dim=0)
+            nearest = torch.where(best > max_overlaps, index + first, nearest)
+            max_overlaps = torch.maximum(best, max_overlaps)
+            if self.match_low_quality:
+                taken_by = torch.maximum(taken_by, self._takers(overlaps, first))
+            first += len(part)
+        return max_overlaps, nearest, taken_by
+
+    def _takers(self, overlaps: Tensor, first: int) -> Tensor:
+        """(A,): of the boxes whose best prior this is, the last, counted from `first`; else -1."""
+        highest, where = overlaps.max(dim=1)
+        numbers = torch.arange(first, first + len(overlaps), device=overlaps.device)
+        numbers = numbers.where(highest >= self.min_pos_iou, -1)
+        if self.gt_max_assign_all:
+            return torch.where(overlaps == highest[:, None], numbers[:, None], -1).amax(dim=0)
+        takers = torch.full((overlaps.shape[1],), -1, device=overlaps.device)
+        return takers.scatter_reduce(0, where, numbers, "amax")

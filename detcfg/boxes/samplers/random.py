@@ -1,0 +1,96 @@
+"""Random sampling of a fixed number of priors."""
+
+from __future__ import annotations
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.samplers.base import (
+    Hardness,
+    SamplerConfig,
+    SamplingResult,
+    negatives,
+    positives,
+    sampling_result,
+    with_objects,
+)
+from detcfg.structures import Targets
+
+
+@frozen(eq=False)
+class Pool:
+    """What a sampler chooses from."""
+
+    assignment: Assignment
+    priors: Tensor
+    """(A, 4)."""
+    targets: Targets
+    """The learnt objects."""
+    hardness: Hardness | None
+
+
+@frozen(kw_only=True)
+class RandomSamplerConfig(SamplerConfig):
+    """Positives up to a share, and negatives that fill up, drawn at random.
+
+    Subclasses choose otherwise by `choose_positives` and `choose_negatives`. Follows
+    mmdet/models/task_modules/samplers/random_sampler.py.
+    """
+
+    num: int = field(default=512, validator=validators.ge(1))
+    """How many priors of an image count."""
+    pos_fraction: float = field(default=0.25, validator=[validators.ge(0), validators.le(1)])
+    """The largest share of positives among them."""
+    neg_pos_ub: float = -1.0
+    """At most so many negatives for one positive; -1 for no bound."""
+    add_gt_as_proposals: bool = True
+    """Whether the objects themselves join the priors, so that early training has positives."""
+
+    def sample(
+        self,
+        assignment: Assignment,
+        priors: Tensor,
+        targets: Targets,
+        *,
+        hardness: Hardness | None = None,
+    ) -> SamplingResult:
+        added = 0
+        if self.add_gt_as_proposals:
+            added = len(targets.learnt)
+            assignment, priors = with_objects(assignment, priors, targets)
+        pool = Pool(assignment, priors, targets.learnt, hardness)
+        pos_inds = positives(assignment)
+        wanted = int(self.num * self.pos_fraction)
+        if len(pos_inds) > wanted:
+            pos_inds = self.choose_positives(pos_inds, wanted, pool)
+        neg_inds = negatives(assignment)
+        wanted = self.num - len(pos_inds)
+        if self.neg_pos_ub >= 0:
+            wanted = min(wanted, int(self.neg_pos_ub * max(1, len(pos_inds))))
+        if len(neg_inds) > wanted:
+            neg_inds = self.choose_negatives(neg_inds, wanted, pool)
+        return sampling_result(
+            assignment,
+            priors,
+            targets,
+            pos_inds=pos_inds.sort().values,
+            neg_inds=neg_inds.sort().values,
+            num_added=added,
+        )
+
+    def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
+        """`wanted` of the indices `candidates`, of which there are more."""
+        del pool
+        return random_choice(candidates, wanted)
+
+    def choose_negatives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
+        """`wanted` of the indices `candidates`, of which there are more."""
+        del pool
+        return random_choice(candidates, wanted)
+
+
+def random_choice(candidates: Tensor, wanted: int) -> Tensor:
+    """At most `wanted` of the items (n,), each as likely as another, in random order."""
+    return candidates[torch.randperm(len(candidates), device=candidates.device)[:wanted]]

@@ -1,0 +1,94 @@
+"""Cross-entropy of class scores. N predictions, C logits each."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.losses.base import Loss, LossConfig, Reduction, reduce_loss
+
+NO_LABEL = -100
+"""A label that is never learnt, PyTorch's own."""
+
+
+@frozen(kw_only=True)
+class CrossEntropyLossConfig(LossConfig):
+    """Cross-entropy over classes, or of each class on its own.
+
+    Follows mmdet/models/losses/cross_entropy_loss.py.
+    """
+
+    use_sigmoid: bool = False
+    """Each logit is a decision of its own, and background has none."""
+    class_weight: tuple[float, ...] | None = None
+    """Weight of each of the C classes; with `use_sigmoid`, of their positives."""
+    ignore_index: int | None = None
+    """Predictions with this label are not learnt."""
+    avg_non_ignore: bool = False
+    """Whether the mean is over the learnt predictions only."""
+
+    def build(self) -> CrossEntropyLoss:
+        return CrossEntropyLoss(self.resolved())
+
+
+class CrossEntropyLoss(Loss):
+    """`loss(pred, target)`: (N, C) against labels (N,); with `use_sigmoid` C is background, or
+    the target is (N, C) in [0, 1]."""
+
+    def __init__(self, config: CrossEntropyLossConfig) -> None:
+        super().__init__(config)
+        self.use_sigmoid = config.use_sigmoid
+        self.class_weight = config.class_weight
+        self.ignore_index = NO_LABEL if config.ignore_index is None else config.ignore_index
+        self.avg_non_ignore = config.avg_non_ignore
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: Reduction | None = None,
+    ) -> Tensor:
+        reduction = reduction_override or self.reduction
+        if target.numel() == 0 and reduction != "none":
+            return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
+        class_weight = None if self.class_weight is None else pred.new_tensor(self.class_weight)
+        if self.use_sigmoid:
+            loss, learnt = self._binary(pred, target, class_weight)
+            learnt = learnt.expand_as(loss)
+            weight = learnt if weight is None else learnt * _like(weight, loss)
+        else:
+            learnt = target != self.ignore_index
+            loss = F.cross_entropy(
+                pred, target, weight=class_weight, reduction="none", ignore_index=self.ignore_index
+            )
+        if avg_factor is None and self.avg_non_ignore and reduction == "mean":
+            avg_factor = learnt.sum()
+        weight = None if weight is None else weight.float()
+        return self.loss_weight * reduce_loss(loss, weight, reduction, avg_factor)
+
+    def _binary(self, pred: Tensor, target: Tensor, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The loss of each logit, and which of them are learnt (broadcastable)."""
+        learnt = (target >= 0) & (target != self.ignore_index)
+        if target.dim() != pred.dim():
+            classes = pred.shape[-1]
+            target = F.one_hot(target.clamp(0, classes), classes + 1)[..., :classes]
+            learnt = learnt.unsqueeze(-1)
+        loss = F.binary_cross_entropy_with_logits(
+            pred, target.to(pred.dtype), pos_weight=class_weight, reduction="none"
+        )
+        return loss, learnt
+
+
+def _like(weight: Tensor, loss: Tensor) -> Tensor:
+    """Weights of predictions (N,) spread over their logits."""
+    return weight.reshape(weight.shape + (1,) * (loss.dim() - weight.dim()))
+
+
+def accuracy(pred: Tensor, target: Tensor) -> Tensor:
+    """The share of logits (N, C) that are highest at their label (N,), in percent."""
+    if len(target) == 0:
+        return pred.new_zeros(())
+    return (pred.argmax(dim=-1) == target).float().mean() * 100
