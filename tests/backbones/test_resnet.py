@@ -145,7 +145,7 @@ def test_other_norms_and_convolutions_go_everywhere_under_their_names() -> None:
         ({"frozen_stages": 5}, "frozen_stages is 5, but num_stages is 4"),
         ({"depth": 18, "dcn": DCNConfig()}, "depth is 18, whose basic blocks take neither dcn"),
         ({"dcn": DCNConfig(), "conv_cfg": ConvWSConfig()}, "dcn is DCNConfig and conv_cfg is ConvWSConfig"),
-        ({"depth": 51}, "must be one of 18, 34, 50, 101, 152"),
+        ({"depth": 51}, "must be one of 18, 34, 50, 101, 152, 200"),
     ],
 )
 def test_values_that_do_not_go_together_are_named(changes: dict[str, Any], message: str) -> None:
