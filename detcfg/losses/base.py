@@ -59,13 +59,20 @@ class LossConfig(ModuleConfig):
     loss_weight: float = 1.0
     """The reduced loss is multiplied by it."""
 
-    @property
-    def use_sigmoid(self) -> bool:
-        """Whether, as a loss of classes, each logit is a decision of its own and background has none.
+    @abstractmethod
+    def build(self) -> Loss: ...
 
-        Losses of classes declare a field of this name.
-        """
-        return False
+
+@frozen(kw_only=True)
+class ClassLossConfig(LossConfig):
+    """A config that builds a loss of class logits (N, C)."""
+
+    use_sigmoid: bool = False
+    """Whether each logit is a decision of its own and background has none."""
+
+    def cls_channels(self, num_classes: int) -> int:
+        """C: the logits of a dense head."""
+        return num_classes if self.use_sigmoid else num_classes + 1
 
     @abstractmethod
     def build(self) -> Loss: ...

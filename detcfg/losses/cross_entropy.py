@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig, Reduction, reduce_loss
+from detcfg.losses.base import ClassLossConfig, Loss, Reduction, reduce_loss
 
 NO_LABEL = -100
 """A label that is never learnt, PyTorch's own."""
 
 
 @frozen(kw_only=True)
-class CrossEntropyLossConfig(LossConfig):
+class CrossEntropyLossConfig(ClassLossConfig):
     """Cross-entropy over classes, or of each class on its own.
 
     Follows mmdet/models/losses/cross_entropy_loss.py.

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig
+from detcfg.losses.base import ClassLossConfig, Loss
 
 
 @frozen(kw_only=True)
-class FocalLossConfig(LossConfig):
+class FocalLossConfig(ClassLossConfig):
     """Focal loss (Lin et al., 2017, https://arxiv.org/abs/1708.02002).
 
     Follows mmdet/models/losses/focal_loss.py.

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig, Reduction, reduce_loss
+from detcfg.losses.base import ClassLossConfig, Loss, LossConfig, Reduction, reduce_loss
 from detcfg.losses.focal import one_hot
 
 
 @frozen(kw_only=True)
-class GHMCConfig(LossConfig):
+class GHMCConfig(ClassLossConfig):
     """For classification (Li et al., 2018, https://arxiv.org/abs/1811.05181).
 
     Follows mmdet/models/losses/ghm_loss.py.

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig, Reduction
+from detcfg.losses.base import ClassLossConfig, Loss, Reduction
 
 
 @frozen(kw_only=True)
-class QualityFocalLossConfig(LossConfig):
+class QualityFocalLossConfig(ClassLossConfig):
     """Focal loss towards a quality in [0, 1] (Li et al., 2020, https://arxiv.org/abs/2006.04388).
 
     Follows mmdet/models/losses/gfocal_loss.py.

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig
+from detcfg.losses.base import ClassLossConfig, Loss
 
 
 @frozen(kw_only=True)
-class VarifocalLossConfig(LossConfig):
+class VarifocalLossConfig(ClassLossConfig):
     """Focal loss that spares the positives (Zhang et al., 2020, https://arxiv.org/abs/2008.13367).
 
     Follows mmdet/models/losses/varifocal_loss.py.

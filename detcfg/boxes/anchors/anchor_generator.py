@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Self
+from typing import Self, cast
 
 import torch
 from attrs import field, frozen, validators
@@ -133,8 +133,7 @@ def _base_anchors(config: AnchorGeneratorConfig, level: int) -> list[list[float]
     offset = config.center_offset * size
     x, y = (offset, offset) if config.centers is None else config.centers[level]
     corners = [x - 0.5 * width, y - 0.5 * height, x + 0.5 * width, y + 0.5 * height]
-    anchors: list[list[float]] = torch.stack(corners, dim=-1).tolist()
-    return anchors
+    return cast("list[list[float]]", torch.stack(corners, dim=-1).tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
 def inside_flags(anchors: Tensor, size: tuple[int, int], allowed_border: int) -> Tensor:

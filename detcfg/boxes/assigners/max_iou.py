@@ -70,7 +70,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
         if self.ignore_iof_thr <= 0 or len(ignored_boxes) == 0:
             return None
         covered = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
-        for part in ignored_boxes.split(max(1, MAX_PAIRS // len(priors))):
+        for part in torch.split(ignored_boxes, max(1, MAX_PAIRS // len(priors))):
             if self.ignore_wrt_candidates:
                 shares = bbox_overlaps(priors, part, mode="iof").amax(dim=1)
             else:
@@ -87,7 +87,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
         nearest = torch.zeros(len(priors), dtype=torch.long, device=priors.device)
         taken_by = torch.full_like(nearest, -1)
         first = 0
-        for part in boxes.split(max(1, MAX_PAIRS // len(priors))):
+        for part in torch.split(boxes, max(1, MAX_PAIRS // len(priors))):
             overlaps = bbox_overlaps(part, priors)
             if ignored is not None:
                 overlaps = overlaps.masked_fill(ignored, -1)

@@ -6,15 +6,13 @@ import math
 from typing import Final
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, clip_boxes, constant
 
 MAX_LOG_RATIO: Final = abs(math.log(16 / 1000))
 """The most by which log width and log height may change, so that exp cannot overflow."""
-
-_all_positive = validators.deep_iterable(validators.gt(0))
 
 
 @frozen(kw_only=True)
@@ -27,9 +25,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
 
     target_means: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Subtracted from the deltas."""
-    target_stds: tuple[float, float, float, float] = field(
-        default=(1.0, 1.0, 1.0, 1.0), validator=_all_positive
-    )
+    target_stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     """The deltas are divided by them."""
     clip_border: bool = True
     """Whether decoded boxes are kept within the image."""

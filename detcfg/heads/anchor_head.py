@@ -1,0 +1,202 @@
+"""The base of the heads that predict from anchors, and what they share.
+
+Shapes: B images; features are (B, C, H_i, W_i); A anchors over all levels, a at each place; K classes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.boxes.assigners.base import AssignerConfig, Assignment
+from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.boxes.coders.base import BBoxCoderConfig
+from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
+from detcfg.boxes.samplers.base import SamplerConfig
+from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
+from detcfg.config import UNSET, fill
+from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets
+from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
+from detcfg.losses.base import ClassLossConfig, LossConfig
+from detcfg.losses.cross_entropy import CrossEntropyLossConfig
+from detcfg.losses.smooth_l1 import SmoothL1LossConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class AnchorHeadConfig(DenseHeadConfig):
+    """A config that builds an `AnchorHead` (mmdet/models/dense_heads/anchor_head.py)."""
+
+    feat_channels: int = 256
+    """Channels of the hidden layers."""
+    anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0, 16.0, 32.0))
+    bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig()
+    reg_decoded_bbox: bool = False
+    """Whether `loss_bbox` works on decoded boxes, as IoU losses need, rather than on their codes."""
+    loss_cls: ClassLossConfig = CrossEntropyLossConfig(use_sigmoid=True)
+    loss_bbox: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0)
+    assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.4)
+    sampler: SamplerConfig = PseudoSamplerConfig()
+    allowed_border: int = -1
+    """Anchors that reach further than so many pixels out of the image learn nothing; -1 lets all learn."""
+    pos_weight: float = -1.0
+    """Weight of positives in classification; at most 0 for 1."""
+    test_cfg: DenseTestConfig = DenseTestConfig()
+
+    def wired(self) -> Self:
+        if self.in_strides is UNSET:
+            return self
+        generator = fill(self.anchor_generator, "in_strides", strides=self.in_strides)
+        return evolve(self, anchor_generator=generator)
+
+    @property
+    def num_base_priors(self) -> int:
+        """a: anchors at each place."""
+        return self.anchor_generator.num_base_priors[0]
+
+    @property
+    def cls_out_channels(self) -> int:
+        """Logits of an anchor: with background exactly if they go through softmax."""
+        return self.loss_cls.cls_channels(self.num_classes)
+
+    @abstractmethod
+    def build(self) -> AnchorHead: ...
+
+
+class AnchorHead(DenseHead):
+    """Scores and refines each anchor. A subclass says how features become the two predictions.
+
+    Its parts may be replaced one by one: `forward`, `assign`, `losses`, `probabilities`.
+    """
+
+    def __init__(self, config: AnchorHeadConfig) -> None:
+        super().__init__()
+        self.num_classes = config.num_classes
+        self.in_channels = config.in_channels
+        self.feat_channels = config.feat_channels
+        self.cls_out_channels = config.cls_out_channels
+        self.use_sigmoid_cls = config.loss_cls.use_sigmoid
+        self.anchor_generator = config.anchor_generator
+        self.num_base_priors = config.num_base_priors
+        self.bbox_coder = config.bbox_coder
+        self.reg_decoded_bbox = config.reg_decoded_bbox
+        self.loss_cls = config.loss_cls.build()
+        self.loss_bbox = config.loss_bbox.build()
+        self.assigner = config.assigner
+        self.test_cfg = config.test_cfg
+        self.target_maker = AnchorTargetMaker(
+            num_classes=config.num_classes,
+            anchor_generator=config.anchor_generator,
+            bbox_coder=config.bbox_coder,
+            sampler=config.sampler,
+            reg_decoded_bbox=config.reg_decoded_bbox,
+            allowed_border=config.allowed_border,
+            pos_weight=config.pos_weight,
+        )
+
+    def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
+        """One level's predictions: logits (B, a * C, H, W), box codes (B, a * 4, H, W), perhaps more."""
+        raise NotImplementedError
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], ...]:
+        """`forward_single` of each level, as a tuple over levels for each kind of prediction."""
+        return tuple(zip(*(self.forward_single(x, i) for i, x in enumerate(features)), strict=True))
+
+    def assign(self, anchors: Tensor, targets: Targets, num_level_anchors: tuple[int, ...]) -> Assignment:
+        """What each anchor (n, 4) of one image learns."""
+        return self.assigner.assign_anchors(anchors, targets, num_level_anchors)
+
+    def anchors(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """For each level its anchors (n_i, 4); the same for every image."""
+        return self.anchor_generator.grid_priors(sizes_of(maps), maps[0].device)
+
+    def targets(
+        self, anchors: Sequence[Tensor], maps: Sequence[Tensor], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> AnchorTargets:
+        """What each anchor learns; `maps` are any predictions."""
+        return self.target_maker(anchors, sizes_of(maps), batch, targets, assign=self.assign)
+
+    def loss(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        return self.losses(self(features), batch, targets)
+
+    def losses(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """The losses of what `forward` predicts."""
+        cls_scores, bbox_preds = predictions[:2]
+        anchors = self.anchors(cls_scores)
+        learnt = self.targets(anchors, cls_scores, batch, targets)
+        return self.losses_of_targets(cls_scores, bbox_preds, anchors, learnt)
+
+    def losses_of_targets(
+        self,
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        learnt: AnchorTargets,
+    ) -> dict[str, Tensor]:
+        """The two losses. One call over all levels is the sum over levels, as they share a divisor."""
+        scores, codes = self.flat_scores(cls_scores), self.flat_codes(bbox_preds)
+        boxes = codes
+        if self.reg_decoded_bbox:
+            flat = torch.cat(list(anchors)).repeat(len(codes), 1)
+            boxes = self.bbox_coder.decode(flat, codes.flatten(0, 1)).reshape(*codes.shape[:2], 4)
+        loss_cls = self.loss_cls(
+            scores.flatten(0, 1),
+            learnt.labels.flatten(),
+            learnt.label_weights.flatten(),
+            avg_factor=learnt.avg_factor,
+        )
+        loss_bbox = self.loss_bbox(
+            boxes.flatten(0, 1),
+            learnt.bbox_targets.flatten(0, 1),
+            learnt.bbox_weights.flatten(0, 1),
+            avg_factor=learnt.avg_factor,
+        )
+        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
+
+    def flat_scores(self, cls_scores: Sequence[Tensor]) -> Tensor:
+        """Logits of all levels to (B, A, C)."""
+        return torch.cat([flatten_level(maps, self.cls_out_channels) for maps in cls_scores], dim=1)
+
+    def flat_codes(self, bbox_preds: Sequence[Tensor]) -> Tensor:
+        """Box codes of all levels to (B, A, 4)."""
+        size = self.bbox_coder.encode_size
+        return torch.cat([flatten_level(maps, size) for maps in bbox_preds], dim=1)
+
+    def probabilities(self, cls_scores: Tensor) -> Tensor:
+        """Logits (..., C) to the probabilities of the K classes."""
+        return cls_scores.sigmoid() if self.use_sigmoid_cls else cls_scores.softmax(dim=-1)[..., :-1]
+
+    def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        return self.detections(self(features), batch)
+
+    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
+        """The detections in what `forward` predicts. A third prediction is the logit of a score factor."""
+        cls_scores, bbox_preds, *factors = predictions
+        return dense_detections(
+            [flatten_level(maps, self.cls_out_channels) for maps in cls_scores],
+            [flatten_level(maps, self.bbox_coder.encode_size) for maps in bbox_preds],
+            self.anchors(cls_scores),
+            batch,
+            test_cfg=self.test_cfg,
+            probabilities=self.probabilities,
+            decode=self.bbox_coder.decode,
+            score_factors=[flatten_level(maps, 1).squeeze(-1).sigmoid() for maps in factors[0]]
+            if factors
+            else None,
+        )
+
+
+def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of each feature map."""
+    return [(level.shape[-2], level.shape[-1]) for level in maps]

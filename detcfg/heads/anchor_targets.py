@@ -1,0 +1,160 @@
+"""What each anchor of a batch learns: shared by every head that assigns anchors.
+
+Shapes: B images; A anchors over all levels; N objects of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, inside_flags
+from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.coders.base import BBoxCoderConfig
+from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
+from detcfg.structures import ImageBatch, Targets
+
+Assign = Callable[[Tensor, Targets, tuple[int, ...]], Assignment]
+"""Anchors (n, 4) over all levels, the objects, and how many anchors each level has, to an assignment."""
+
+
+@frozen(eq=False)
+class AnchorTargets:
+    """The targets of a batch."""
+
+    labels: Tensor
+    """(B, A) int64; the number of classes stands for background."""
+    label_weights: Tensor
+    """(B, A) float: 0 where nothing is learnt."""
+    bbox_targets: Tensor
+    """(B, A, C) float: encoded boxes, or boxes where the loss works on decoded ones (C = 4)."""
+    bbox_weights: Tensor
+    """(B, A, C) float: 1 for positives."""
+    avg_factor: int
+    """What the sums of losses are divided by."""
+    samplings: tuple[SamplingResult, ...]
+    """Of each image; indices are those of the anchors that lie inside it."""
+    num_level_anchors: tuple[int, ...]
+
+    def levels(self, values: Tensor) -> tuple[Tensor, ...]:
+        """(B, A, ...) split into levels."""
+        return torch.split(values, list(self.num_level_anchors), dim=1)
+
+
+@frozen(eq=False)
+class _ImageTargets:
+    labels: Tensor
+    label_weights: Tensor
+    bbox_targets: Tensor
+    bbox_weights: Tensor
+    sampling: SamplingResult
+
+
+@frozen(kw_only=True, eq=False)
+class AnchorTargetMaker:
+    """Makes the targets of a batch. Follows `get_targets` in mmdet/models/dense_heads/anchor_head.py."""
+
+    num_classes: int
+    anchor_generator: AnchorGeneratorConfig
+    bbox_coder: BBoxCoderConfig
+    sampler: SamplerConfig
+    reg_decoded_bbox: bool = False
+    """Whether the box loss works on decoded boxes."""
+    allowed_border: int = -1
+    """Anchors that reach further than this out of the image learn nothing; -1 lets all learn."""
+    pos_weight: float = -1.0
+    """Weight of positives in classification; at most 0 for 1."""
+
+    def __call__(
+        self,
+        anchors: Sequence[Tensor],
+        featmap_sizes: Sequence[tuple[int, int]],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+        *,
+        assign: Assign,
+    ) -> AnchorTargets:
+        """The targets of a batch.
+
+        Args:
+            anchors: (n_i, 4) of each level.
+            featmap_sizes: (height, width) of each level.
+            batch: The images.
+            targets: The objects of each image.
+            assign: Says what the anchors of one image learn.
+        """
+        num_level_anchors = tuple(len(level) for level in anchors)
+        flat = torch.cat(list(anchors))
+        images: list[_ImageTargets] = []
+        for index, objects in enumerate(targets):
+            inside = self._inside(flat, featmap_sizes, batch, index)
+            images.append(self._image_targets(flat, inside, num_level_anchors, objects, assign))
+        samplings = tuple(image.sampling for image in images)
+        return AnchorTargets(
+            labels=torch.stack([image.labels for image in images]),
+            label_weights=torch.stack([image.label_weights for image in images]),
+            bbox_targets=torch.stack([image.bbox_targets for image in images]),
+            bbox_weights=torch.stack([image.bbox_weights for image in images]),
+            avg_factor=sum(sampling.avg_factor for sampling in samplings),
+            samplings=samplings,
+            num_level_anchors=num_level_anchors,
+        )
+
+    def _inside(
+        self, anchors: Tensor, featmap_sizes: Sequence[tuple[int, int]], batch: ImageBatch, index: int
+    ) -> Tensor | None:
+        """(A,) bool: the anchors that may learn; None where all may, which saves a wait for the device."""
+        padded = batch.padded_sizes[index]
+        is_largest = padded == tuple(batch.tensor.shape[-2:])
+        if self.allowed_border < 0 and is_largest:
+            return None
+        flags = self.anchor_generator.valid_flags(featmap_sizes, padded, anchors.device)
+        valid = torch.cat(list(flags))
+        if self.allowed_border < 0:
+            return valid
+        return valid & inside_flags(anchors, batch.sizes[index], self.allowed_border)
+
+    def _image_targets(
+        self,
+        anchors: Tensor,
+        inside: Tensor | None,
+        num_level_anchors: tuple[int, ...],
+        objects: Targets,
+        assign: Assign,
+    ) -> _ImageTargets:
+        place: Tensor | None = None  # of each anchor that may learn, among all
+        if inside is not None:
+            place = inside.nonzero().squeeze(1)
+            bounds = torch.tensor((0, *num_level_anchors), device="cpu").cumsum(0)
+            counts = torch.searchsorted(place, bounds.to(place.device)).diff()
+            num_level_anchors = tuple(int(count) for count in counts.cpu())
+        candidates = anchors if place is None else anchors[place]
+        assignment = assign(candidates, objects, num_level_anchors)
+        sampling = self.sampler.sample(assignment, candidates, objects)
+        positive = sampling.pos_inds if place is None else place[sampling.pos_inds]
+        negative = sampling.neg_inds if place is None else place[sampling.neg_inds]
+
+        size = 4 if self.reg_decoded_bbox else self.bbox_coder.encode_size
+        labels = torch.full((len(anchors),), self.num_classes, device=anchors.device)
+        label_weights = anchors.new_zeros(len(anchors))
+        bbox_targets = anchors.new_zeros(len(anchors), size)
+        bbox_weights = anchors.new_zeros(len(anchors), size)
+
+        boxes = sampling.pos_gt_bboxes
+        if not self.reg_decoded_bbox:
+            boxes = self.bbox_coder.encode(sampling.pos_priors, boxes)
+        labels[positive] = sampling.pos_gt_labels
+        label_weights[positive] = self.pos_weight if self.pos_weight > 0 else 1.0
+        label_weights[negative] = 1.0
+        bbox_targets[positive] = boxes.to(bbox_targets)
+        bbox_weights[positive] = 1.0
+        return _ImageTargets(
+            labels=labels,
+            label_weights=label_weights,
+            bbox_targets=bbox_targets,
+            bbox_weights=bbox_weights,
+            sampling=sampling,
+        )
