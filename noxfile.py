@@ -1,0 +1,30 @@
+"""`nox` runs what CI runs; `nox -s tests -- -k name` runs some of it."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    session.install("-e.[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with pyright and mypy, both strict."""
+    session.install("-e.[test]", "nox")
+    session.run("pyright")
+    session.run("mypy", "detcfg", "experiments", "noxfile.py")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint and format."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", "--fix")
+    session.run("ruff", "format")
