@@ -1,0 +1,131 @@
+"""Instance masks: cut out of the ground truth as training targets, pasted into the image at test time.
+
+Shapes: N masks of one image of size (H, W); P boxes that learn them; masks of boxes are (h, w).
+Both directions work in pieces, so that memory stays bounded however many instances there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcfg.ops import roi_align
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIECE: Final = 2**24
+"""Float values that one piece of the work may hold: 64 MB."""
+
+
+def crop_and_resize(
+    masks: Tensor,
+    boxes: Tensor,
+    indices: Tensor,
+    mask_size: tuple[int, int],
+    *,
+    canvas: tuple[int, int] | None = None,
+    binarize: bool = True,
+) -> Tensor:
+    """What a mask head learns in each box: the part of its object's mask, resized.
+
+    Args:
+        masks: (N, H, W) bool.
+        boxes: (P, 4) xyxy, clipped to the canvas.
+        indices: (P,) int64, the mask of each box.
+        mask_size: (h, w) of the result.
+        canvas: (height, width) of the batch. Beyond its own image a mask is zero, and a cell on
+            the image's border mixes with that, as in MMDetection, which pads masks with images.
+        binarize: Whether a cell is 1 where half of it is covered, and 0 elsewhere, or its coverage.
+
+    Returns:
+        (P, h, w) float.
+
+    Follows `BitmapMasks.crop_and_resize` in mmdet/structures/mask/structures.py.
+    """
+    height, width = canvas or (masks.shape[-2], masks.shape[-1])
+    # One row and one column beyond the image are all that interpolation can reach.
+    below, right = min(height - masks.shape[-2], 1), min(width - masks.shape[-1], 1)
+    limits = boxes.new_tensor((width, height, width, height))
+    boxes = torch.minimum(boxes.detach().clamp(min=0), limits)
+    cropped = boxes.new_zeros((len(boxes), *mask_size))
+    learnt, places = indices.unique(return_inverse=True)
+    for part in _pieces(len(learnt), masks.shape[-2:].numel()):
+        chosen = ((places >= part.start) & (places < part.stop)).nonzero().flatten()
+        images = F.pad(masks[learnt[part], None].to(boxes.dtype), (0, right, 0, below))
+        slots = (places[chosen] - part.start).to(boxes.dtype)
+        rois = torch.cat((slots[:, None], boxes[chosen]), dim=1)
+        cropped[chosen] = roi_align(images, rois, mask_size).squeeze(1)
+    return (cropped >= 0.5).to(boxes.dtype) if binarize else cropped
+
+
+def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
+    """Masks of boxes as masks of the image.
+
+    Args:
+        masks: (N, h, w) float, the probability of each cell of a box.
+        boxes: (N, 4) xyxy in pixels of the image.
+        size: (H, W) of the image.
+        threshold: A pixel belongs to an object from this probability on.
+
+    Returns:
+        (N, H, W) bool. A mask ends one pixel outside its box.
+
+    Follows `_do_paste_mask` in mmdet/models/roi_heads/mask_heads/fcn_mask_head.py.
+    """
+    height, width = size
+    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
+    if masks.device.type == "cpu":  # one by one, so that only the pixels of each box are visited
+        for canvas, mask, box in zip(pasted, masks, boxes, strict=True):
+            left, top, right, bottom = _surroundings(box, size)
+            if left < right and top < bottom:
+                rows = torch.arange(top, bottom)
+                columns = torch.arange(left, right)
+                values = _sample(mask[None], box[None], rows, columns)[0]
+                canvas[top:bottom, left:right] = values >= threshold
+        return pasted
+    rows = torch.arange(height, device=masks.device)
+    columns = torch.arange(width, device=masks.device)
+    for part in _pieces(len(masks), 4 * height * width):
+        values = _sample(masks[part], boxes[part], rows, columns)
+        pasted[part] = (values >= threshold) & _inside(boxes[part], rows, columns)
+    return pasted
+
+
+def _pieces(count: int, values_each: int) -> Iterator[slice]:
+    """Slices that cover `count` things, each of so many float values, within `PIECE`."""
+    step = max(PIECE // max(values_each, 1), 1)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _surroundings(box: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels (left, top, right, bottom) of a box and one more on each side, within the image."""
+    left, top, right, bottom = box.tolist()
+    return (
+        int(max(left // 1 - 1, 0)),
+        int(max(top // 1 - 1, 0)),
+        int(min(-(-right // 1) + 1, size[1])),
+        int(min(-(-bottom // 1) + 1, size[0])),
+    )
+
+
+def _inside(boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(N, rows, columns) bool: the surroundings of each box."""
+    x1, y1, x2, y2 = boxes[..., None].unbind(1)
+    in_columns = (columns >= x1.floor() - 1) & (columns < x2.ceil() + 1)
+    in_rows = (rows >= y1.floor() - 1) & (rows < y2.ceil() + 1)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def _sample(masks: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The masks (N, h, w) of boxes (N, 4) at the centres of pixels: (N, rows, columns) float."""
+    x1, y1, x2, y2 = boxes.float()[..., None].unbind(1)
+    # A box without extent divides by zero: MMDetection gives all its pixels the centre's value.
+    y = (((rows + 0.5) - y1) / (y2 - y1) * 2 - 1).nan_to_num(torch.nan, 0.0, 0.0)
+    x = (((columns + 0.5) - x1) / (x2 - x1) * 2 - 1).nan_to_num(torch.nan, 0.0, 0.0)
+    shape = (len(masks), len(rows), len(columns))
+    grid = torch.stack((x[:, None, :].expand(shape), y[:, :, None].expand(shape)), dim=3)
+    return F.grid_sample(masks[:, None].float(), grid, align_corners=False)[:, 0]
