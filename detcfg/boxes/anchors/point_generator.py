@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,7 +54,6 @@ class MlvlPointGeneratorConfig(Config):
         )
 
 
-@lru_cache(maxsize=256)
 def _grid(
     size: tuple[int, int], stride: int, offset: float, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
@@ -66,7 +64,6 @@ def _grid(
     return torch.stack([columns.reshape(-1), rows.reshape(-1)], dim=-1)
 
 
-@lru_cache(maxsize=256)
 def _inside(size: tuple[int, int], pad_shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
     height, width = size
     rows = torch.arange(height, device=device) < -(-pad_shape[0] // stride)

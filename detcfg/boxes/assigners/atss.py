@@ -72,6 +72,11 @@ class ATSSAssignerConfig(AssignerConfig):
         gt_indices = best.where(positive.any(dim=1), gt_indices)
         return Assignment(gt_indices=gt_indices, max_overlaps=max_overlaps)
 
+    def assign_anchors(
+        self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
+    ) -> Assignment:
+        return self.assign(priors, num_level_priors, targets)
+
     def _quality(
         self, priors: Tensor, boxes: Tensor, labels: Tensor, bboxes: Tensor | None, scores: Tensor | None
     ) -> Tensor:
@@ -86,7 +91,7 @@ class ATSSAssignerConfig(AssignerConfig):
         """(C, N): of each level the `topk` priors whose centres are nearest to each object's."""
         found: list[Tensor] = []
         start = 0
-        for level in distances.split(num_level_priors):
+        for level in torch.split(distances, list(num_level_priors)):
             nearest = level.topk(min(self.topk, len(level)), dim=0, largest=False).indices
             found.append(nearest + start)
             start += len(level)

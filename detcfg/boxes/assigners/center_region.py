@@ -75,6 +75,12 @@ class CenterRegionAssignerConfig(AssignerConfig):
             gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)), shadowed=shadowed
         )
 
+    def assign_anchors(
+        self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
+    ) -> Assignment:
+        del num_level_priors
+        return self.assign(priors, targets)
+
     def _reaches(self, priors: Tensor, regions: Tensor) -> Tensor:
         return bbox_overlaps(priors, regions, mode="iof") > self.min_pos_iof
 

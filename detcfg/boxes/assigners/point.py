@@ -45,7 +45,7 @@ class PointAssignerConfig(AssignerConfig):
         box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int().clamp(levels.min(), levels.max())
 
         distances: list[Tensor] = []
-        for level, inner in zip(levels, points.split(counts.tolist()), strict=True):
+        for level, inner in zip(levels, torch.split(points, counts.tolist()), strict=True):
             distance = ((inner[:, None] - centre) / size).norm(dim=-1)
             nearest = distance.topk(min(self.pos_num, len(inner)), dim=0, largest=False)
             chosen = torch.full_like(distance, torch.inf).scatter_(0, nearest.indices, nearest.values)
