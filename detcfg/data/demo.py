@@ -88,7 +88,7 @@ class DemoDataset(Dataset):
 
         scene = self._draw(index)
         return Sample(
-            image=tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()),
+            image=tv_tensors.Image(torch.as_tensor(scene.image).permute(2, 0, 1).contiguous()),
             targets=_targets(scene, with_mask=self.with_mask),
             info=self.info(index),
         )
@@ -120,7 +120,7 @@ class DemoDataset(Dataset):
                         "bbox": [x1, y1, x2 - x1, y2 - y1],
                         "area": int(mask.sum()),
                         "iscrowd": 0,
-                        "segmentation": encode(torch.from_numpy(mask[None]))[0],
+                        "segmentation": encode(torch.as_tensor(mask[None]))[0],
                     }
                 )
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.classes)]
@@ -167,7 +167,7 @@ def _background(chance: random.Random, height: int, width: int) -> NDArray[np.fl
     image += strength * stripes[..., None]
     grain = np.random.RandomState(_below(chance, 2**31)).standard_normal((height, width, 1))
     image += (2 + 8 * chance.random()) * grain
-    return image.astype(np.float32)
+    return np.asarray(image, dtype=np.float32)
 
 
 def _shape(chance: random.Random, name: str, height: int, width: int) -> Mask:
@@ -180,7 +180,7 @@ def _shape(chance: random.Random, name: str, height: int, width: int) -> Mask:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     x, y = (x - center_x) / radius, (y - center_y) / radius
     if name == "disc":
-        return x * x + y * y <= 1
+        return np.asarray(x * x + y * y <= 1)
     cos, sin = math.cos(turn), math.sin(turn)
     corners = [(a * cos - b * sin, a * sin + b * cos) for a, b in _OUTLINES[name]]
     return _inside(x, y, corners)
@@ -227,5 +227,5 @@ def _targets(scene: _Scene, *, with_mask: bool) -> Targets:
     return Targets(
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor(scene.labels, dtype=torch.int64),
-        masks=torch.from_numpy(np.stack(scene.masks)) if with_mask else None,
+        masks=torch.as_tensor(np.stack(scene.masks)) if with_mask else None,
     )

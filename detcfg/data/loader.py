@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from attrs import frozen
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
@@ -78,7 +81,7 @@ class Loader:
                 f"The dataset's {len(dataset)} images do not fill one batch of {batch_size}, and drop_last "
                 "leaves out what is not full. Lower batch_size, or set drop_last to false."
             )
-        self._loader: DataLoader[Batch | DataError] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Transformed(dataset, transforms, seed),
             batch_sampler=self.sampler,
             collate_fn=_collate,
@@ -88,6 +91,7 @@ class Loader:
             worker_init_fn=_start_worker if num_workers else None,
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the default one
         )
+        self._loader: Iterable[Batch | DataError] = loader  # what `_collate` makes of samples
 
     def __len__(self) -> int:
         return self.sampler.batches_of_a_process
@@ -130,10 +134,10 @@ class BatchSampler(Sampler[list[tuple[int, int]]]):
         self.size = len(dataset)
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.tall: Tensor | None = None
+        self.tall: NDArray[np.bool_] | None = None
         if group_by_aspect_ratio:
             sizes = (dataset.info(index).size for index in range(self.size))
-            self.tall = torch.tensor([height > width for height, width in sizes])
+            self.tall = np.array([height > width for height, width in sizes])
 
     @property
     def batches_of_a_process(self) -> int:
@@ -155,25 +159,24 @@ class BatchSampler(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, index) for index in batch]
 
     def _batches(self) -> list[list[int]]:
-        if not self.shuffle:
-            order = torch.arange(self.size)
-        else:
+        order = np.arange(self.size)
+        if self.shuffle:
             generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
-            order = torch.randperm(self.size, generator=generator)
+            order = torch.randperm(self.size, generator=generator).numpy()
         if self.tall is None:
             return self._cut(order.tolist())
-        return self._grouped(order, self.tall[order])
+        return self._grouped(order.tolist(), self.tall[order].tolist())
 
     def _cut(self, order: list[int]) -> list[list[int]]:
         starts = range(0, len(order), self.batch_size)
         batches = [order[start : start + self.batch_size] for start in starts]
         return batches[:-1] if self.drop_last and len(batches[-1]) < self.batch_size else batches
 
-    def _grouped(self, order: Tensor, tall: Tensor) -> list[list[int]]:
+    def _grouped(self, order: list[int], tall: list[bool]) -> list[list[int]]:
         """Fill a batch with images of one kind, in the order in which they come; the rest come last."""
         open_batches: dict[bool, list[int]] = {False: [], True: []}
         batches: list[list[int]] = []
-        for index, kind in zip(order.tolist(), tall.tolist(), strict=True):
+        for index, kind in zip(order, tall, strict=True):
             open_batches[kind].append(index)
             if len(open_batches[kind]) == self.batch_size:
                 batches.append(open_batches[kind])

@@ -45,11 +45,14 @@ class Pipeline:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """Transform a sample; the same seed gives the same result, whatever was drawn before."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(seed)
+        try:
             fields = to_fields(sample)
             for transform in self.transforms:
                 fields = transform(fields)
+        finally:
+            torch.default_generator.set_state(before)
         return Sample(image=fields["image"], targets=to_targets(fields), info=sample.info)
 
 

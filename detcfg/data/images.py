@@ -1,0 +1,118 @@
+"""Reading image files as RGB, whatever they hold."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from detcfg.data.errors import DataError
+
+MAX_PIXELS: Final = 128 * 1024 * 1024
+"""Larger images are refused: a small file may unpack to more memory than the machine has."""
+FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "MPO", "PPM", "TIFF", "WEBP")
+"""Pillow reads more, some of them by starting other programs."""
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+_ORIENTATION: Final = 0x0112
+_SIDEWAYS: Final = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+
+def read_image(path: str, *, ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Read an image file as (3, H, W) uint8 RGB.
+
+    Grey, palette, RGBA, CMYK and 16-bit images become RGB; transparency is dropped.
+
+    Args:
+        path: The file.
+        ignore_orientation: Take the pixels as they are stored, not as EXIF turns them.
+        max_pixels: Refuse images of more pixels.
+
+    Raises:
+        DataError: The file is absent, is no image, is damaged or is too large.
+    """
+    with _opened(path, max_pixels) as image:
+        # Always a copy or an exclusive buffer, so that torch may own it.
+        pixels = _to_rgb(image if ignore_orientation else _upright(image))
+        return torch.as_tensor(pixels).permute(2, 0, 1).contiguous()
+
+
+def image_size(
+    path: str, *, ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
+    """(height, width) of an image, of which only the head is read.
+
+    Raises:
+        DataError: The file is absent, is no image or is too large.
+    """
+    with _opened(path, max_pixels) as image:
+        sideways = not ignore_orientation and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        return image.size if sideways else (image.height, image.width)
+
+
+def problem_of_name(name: object) -> str:
+    """Why an image's `file_name` may not be used; empty if it may.
+
+    Annotations come from elsewhere, and must not reach files outside the image folder.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        return f"its file_name is {name!r}, which is no file's name"
+    windows = PureWindowsPath(name)
+    if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        return f"its file_name {name!r} leads out of the image folder"
+    return ""
+
+
+@contextmanager
+def _opened(path: str, max_pixels: int) -> Generator[Image.Image]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size is checked here, and broken EXIF is no matter
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise DataError(
+                        f"{path}: the image has {image.width}x{image.height} pixels, more than the "
+                        f"{max_pixels} that are read. Shrink it, or leave it out."
+                    )
+                yield image
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: there is no such image. Put it there, or correct the image folder."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: the image is too large: {error} Shrink it, or leave it out.") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: this is not an image of a known format ({', '.join(FORMATS)}). Replace it, or leave it out."
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's readers raise all of these on damaged files.
+        raise DataError(f"{path}: the image is damaged: {error}. Replace it, or leave it out.") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip 16 bits at 255.
+        deep = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
+        grey = (deep >> 8 if image.mode.startswith("I;16") or deep.max(initial=0) > 255 else deep).astype(
+            np.uint8
+        )
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise DataError(
+            f"{getattr(image, 'filename', '')}: an image of floats has no colours. Convert it to 8 bits."
+        )
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

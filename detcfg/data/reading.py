@@ -1,0 +1,66 @@
+"""Reading annotation files, with errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from detcfg.data.errors import DataError
+
+
+def read_text(path: str | Path, remedy: str) -> str:
+    """A text file's contents.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is absent, as a sentence.
+
+    Raises:
+        DataError: The file is absent or unreadable.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file. {remedy}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the file cannot be read: {error}. {remedy}") from None
+
+
+def read_json(path: str | Path, remedy: str) -> object:
+    """What a json file holds; see `read_text`.
+
+    Raises:
+        DataError: The file is absent, unreadable or no json.
+    """
+    text = read_text(path, remedy)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: line {error.lineno}, column {error.colno}: this is not json: {error.msg}. "
+            "Write the file again; it may have been cut off."
+        ) from None
+    except RecursionError:
+        raise DataError(f"{path}: the json is nested too deeply to be annotations. {remedy}") from None
+
+
+def files_in(folder: str | Path, remedy: str) -> dict[str, str]:
+    """The names of the files of a folder by themselves, so that one listing answers for them all.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.path for entry in entries}
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be listed: {error.strerror}. {remedy}") from None
+
+
+def records(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The list of objects under `key`; what is no object in it reads as an empty one."""
+    value = data.get(key)
+    entries = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", entry) if isinstance(entry, dict) else {} for entry in entries]
