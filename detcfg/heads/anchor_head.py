@@ -21,7 +21,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import UNSET, fill
-from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets
+from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -109,9 +109,9 @@ class AnchorHead(DenseHead):
         """`forward_single` of each level, as a tuple over levels for each kind of prediction."""
         return tuple(zip(*(self.forward_single(x, i) for i, x in enumerate(features)), strict=True))
 
-    def assign(self, anchors: Tensor, targets: Targets, num_level_anchors: tuple[int, ...]) -> Assignment:
-        """What each anchor (n, 4) of one image learns."""
-        return self.assigner.assign_anchors(anchors, targets, num_level_anchors)
+    def assign(self, candidates: Candidates, targets: Targets) -> Assignment:
+        """What each candidate of one image learns."""
+        return self.assigner.assign_anchors(candidates.anchors, targets, candidates.num_level_anchors)
 
     def anchors(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """For each level its anchors (n_i, 4); the same for every image."""

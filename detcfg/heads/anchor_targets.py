@@ -17,8 +17,26 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.structures import ImageBatch, Targets
 
-Assign = Callable[[Tensor, Targets, tuple[int, ...]], Assignment]
-"""Anchors (n, 4) over all levels, the objects, and how many anchors each level has, to an assignment."""
+Places = Tensor | slice
+"""Some of all anchors: their indices, or all of them."""
+
+
+@frozen(eq=False)
+class Candidates:
+    """The anchors of one image that may learn."""
+
+    anchors: Tensor
+    """(n, 4), of all levels one after another."""
+    num_level_anchors: tuple[int, ...]
+    """How many of them belong to each level."""
+    image: int
+    """The image's index in the batch."""
+    places: Places
+    """Which of all anchors they are: `predictions[image][places]` is what was predicted for them."""
+
+
+Assign = Callable[[Candidates, Targets], Assignment]
+"""The candidates of one image and its objects to what each candidate learns."""
 
 
 @frozen(eq=False)
@@ -37,6 +55,10 @@ class AnchorTargets:
     """What the sums of losses are divided by."""
     samplings: tuple[SamplingResult, ...]
     """Of each image; indices are those of the anchors that lie inside it."""
+    assignments: tuple[Assignment, ...]
+    """Of each image, over the anchors that lie inside it."""
+    places: tuple[Places, ...]
+    """Of each image, which anchors those are."""
     num_level_anchors: tuple[int, ...]
 
     def levels(self, values: Tensor) -> tuple[Tensor, ...]:
@@ -51,6 +73,8 @@ class _ImageTargets:
     bbox_targets: Tensor
     bbox_weights: Tensor
     sampling: SamplingResult
+    assignment: Assignment
+    places: Places
 
 
 @frozen(kw_only=True, eq=False)
@@ -91,7 +115,10 @@ class AnchorTargetMaker:
         images: list[_ImageTargets] = []
         for index, objects in enumerate(targets):
             inside = self._inside(flat, featmap_sizes, batch, index)
-            images.append(self._image_targets(flat, inside, num_level_anchors, objects, assign))
+            places = slice(None) if inside is None else inside.nonzero().squeeze(1)
+            counts = num_level_anchors if inside is None else _counts(inside, num_level_anchors)
+            candidates = Candidates(flat[places], counts, index, places)
+            images.append(self._image_targets(flat, candidates, assign(candidates, objects), objects))
         samplings = tuple(image.sampling for image in images)
         return AnchorTargets(
             labels=torch.stack([image.labels for image in images]),
@@ -100,6 +127,8 @@ class AnchorTargetMaker:
             bbox_weights=torch.stack([image.bbox_weights for image in images]),
             avg_factor=sum(sampling.avg_factor for sampling in samplings),
             samplings=samplings,
+            assignments=tuple(image.assignment for image in images),
+            places=tuple(image.places for image in images),
             num_level_anchors=num_level_anchors,
         )
 
@@ -118,24 +147,12 @@ class AnchorTargetMaker:
         return valid & inside_flags(anchors, batch.sizes[index], self.allowed_border)
 
     def _image_targets(
-        self,
-        anchors: Tensor,
-        inside: Tensor | None,
-        num_level_anchors: tuple[int, ...],
-        objects: Targets,
-        assign: Assign,
+        self, anchors: Tensor, candidates: Candidates, assignment: Assignment, objects: Targets
     ) -> _ImageTargets:
-        place: Tensor | None = None  # of each anchor that may learn, among all
-        if inside is not None:
-            place = inside.nonzero().squeeze(1)
-            bounds = torch.tensor((0, *num_level_anchors), device="cpu").cumsum(0)
-            counts = torch.searchsorted(place, bounds.to(place.device)).diff()
-            num_level_anchors = tuple(int(count) for count in counts.cpu())
-        candidates = anchors if place is None else anchors[place]
-        assignment = assign(candidates, objects, num_level_anchors)
-        sampling = self.sampler.sample(assignment, candidates, objects)
-        positive = sampling.pos_inds if place is None else place[sampling.pos_inds]
-        negative = sampling.neg_inds if place is None else place[sampling.neg_inds]
+        sampling = self.sampler.sample(assignment, candidates.anchors, objects)
+        positive, negative = sampling.pos_inds, sampling.neg_inds
+        if isinstance(candidates.places, Tensor):
+            positive, negative = candidates.places[positive], candidates.places[negative]
 
         size = 4 if self.reg_decoded_bbox else self.bbox_coder.encode_size
         labels = torch.full((len(anchors),), self.num_classes, device=anchors.device)
@@ -157,4 +174,13 @@ class AnchorTargetMaker:
             bbox_targets=bbox_targets,
             bbox_weights=bbox_weights,
             sampling=sampling,
+            assignment=assignment,
+            places=candidates.places,
         )
+
+
+def _counts(inside: Tensor, num_level_anchors: tuple[int, ...]) -> tuple[int, ...]:
+    """How many anchors of each level are `inside` (A,)."""
+    levels = torch.split(inside, list(num_level_anchors))
+    counts = torch.stack([level.sum() for level in levels]).cpu()
+    return tuple(int(count) for count in counts)
