@@ -24,7 +24,7 @@ from detcfg.config import UNSET, fill
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
-from detcfg.losses.base import ClassLossConfig, LossConfig
+from detcfg.losses.base import ClassLossConfig, Loss, LossConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -144,24 +144,14 @@ class AnchorHead(DenseHead):
         anchors: Sequence[Tensor],
         learnt: AnchorTargets,
     ) -> dict[str, Tensor]:
-        """The two losses. One call over all levels is the sum over levels, as they share a divisor."""
+        """The two losses, summed over levels."""
         scores, codes = self.flat_scores(cls_scores), self.flat_codes(bbox_preds)
         boxes = codes
         if self.reg_decoded_bbox:
             flat = torch.cat(list(anchors)).repeat(len(codes), 1)
             boxes = self.bbox_coder.decode(flat, codes.flatten(0, 1)).reshape(*codes.shape[:2], 4)
-        loss_cls = self.loss_cls(
-            scores.flatten(0, 1),
-            learnt.labels.flatten(),
-            learnt.label_weights.flatten(),
-            avg_factor=learnt.avg_factor,
-        )
-        loss_bbox = self.loss_bbox(
-            boxes.flatten(0, 1),
-            learnt.bbox_targets.flatten(0, 1),
-            learnt.bbox_weights.flatten(0, 1),
-            avg_factor=learnt.avg_factor,
-        )
+        loss_cls = level_losses(self.loss_cls, learnt, scores, learnt.labels, learnt.label_weights)
+        loss_bbox = level_losses(self.loss_bbox, learnt, boxes, learnt.bbox_targets, learnt.bbox_weights)
         return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
 
     def flat_scores(self, cls_scores: Sequence[Tensor]) -> Tensor:
@@ -200,3 +190,21 @@ class AnchorHead(DenseHead):
 def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
     """(height, width) of each feature map."""
     return [(level.shape[-2], level.shape[-1]) for level in maps]
+
+
+def level_losses(loss: Loss, learnt: AnchorTargets, pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """A loss summed over levels: in one call where that is the same, as levels share a divisor.
+
+    Args:
+        loss: A loss that reduces to a scalar.
+        learnt: Says where levels begin and what sums are divided by.
+        pred: (B, A, ...).
+        target: (B, A, ...).
+        weight: (B, A) or (B, A, ...).
+    """
+    values = (pred, target, weight)
+    if not loss.by_level:
+        return loss(*(value.flatten(0, 1) for value in values), avg_factor=learnt.avg_factor)
+    levels = zip(*(learnt.levels(value) for value in values), strict=True)
+    losses = [loss(*(v.flatten(0, 1) for v in level), avg_factor=learnt.avg_factor) for level in levels]
+    return torch.stack(losses).sum()

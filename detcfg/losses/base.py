@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from attrs import frozen
@@ -84,6 +84,9 @@ class Loss(nn.Module):
     A new loss is a function `(pred, target) -> element-wise loss` and a config that builds
     `Loss(self.resolved(), function)`.
     """
+
+    by_level: ClassVar[bool] = False
+    """Whether an element's loss depends on the others of the call, so that heads make one a level."""
 
     def __init__(
         self, config: LossConfig, function: Callable[[Tensor, Tensor], Tensor] | None = None

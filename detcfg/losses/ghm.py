@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,7 @@ class GHMRConfig(LossConfig):
 class _GradientHarmonizing(Loss):
     """Weighs each element by the inverse of how many gradients are as long as its own."""
 
+    by_level: ClassVar[bool] = True
     edges: Tensor
     acc_sum: Tensor
 

@@ -1,0 +1,71 @@
+"""Detectors that predict from feature maps in one go.
+
+Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from attrs import evolve, frozen
+from torch import Tensor
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.config import ConfigError, fill
+from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.heads.base import DenseHeadConfig
+from detcfg.necks.base import NeckConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class SingleStageDetectorConfig(DetectorConfig):
+    """Backbone, neck and one dense head (mmdet/models/detectors/single_stage.py)."""
+
+    backbone: BackboneConfig
+    neck: NeckConfig | None = None
+    bbox_head: DenseHeadConfig
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        neck, features, source = wired.neck, wired.backbone, "backbone"
+        if neck is not None:
+            neck = fill(neck, "backbone.feature_channels", in_channels=features.feature_channels)
+            neck = fill(neck, "backbone.feature_strides", in_strides=features.feature_strides)
+            features, source = neck, "neck"
+        channels = features.feature_channels
+        if len(set(channels)) != 1:
+            raise ConfigError(
+                f"{source}.feature_channels is {channels}, but bbox_head.in_channels is one number. "
+                "Put a neck between them that brings all levels to one width."
+            )
+        head = fill(wired.bbox_head, f"{source}.feature_channels", in_channels=channels[0])
+        head = fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        head = fill(head, "num_classes", num_classes=wired.num_classes)
+        return evolve(wired, neck=neck, bbox_head=head)
+
+    def build(self) -> SingleStageDetector:
+        return SingleStageDetector(self.resolved())
+
+
+class SingleStageDetector(Detector):
+    """`bbox_head(neck(backbone(images)))`."""
+
+    def __init__(self, config: SingleStageDetectorConfig) -> None:
+        super().__init__(config)
+        self.backbone = config.backbone.build()
+        self.neck = None if config.neck is None else config.neck.build()
+        self.bbox_head = config.bbox_head.build()
+
+    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
+
+    def losses_of(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        return self.bbox_head.loss(features, batch, targets)
+
+    def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        return self.bbox_head.predict(features, batch)

@@ -1,0 +1,65 @@
+"""Layers that dense heads are made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import bias_init_with_prob, constant_init, normal_init
+from detcfg.layers.norm import NormConfig
+
+
+def conv_tower(
+    in_channels: int,
+    feat_channels: int,
+    stacked_convs: int,
+    *,
+    conv_cfg: ConvConfig | None = None,
+    norm_cfg: NormConfig | None = None,
+    bias: bool | Literal["auto"] = "auto",
+    last_conv_cfg: ConvConfig | None = None,
+) -> nn.Sequential:
+    """A stack of 3 x 3 convolutions with norm and ReLU, (B, in_channels, H, W) to (B, feat_channels, H, W).
+
+    Args:
+        in_channels: Channels that come in.
+        feat_channels: Channels of every layer's output.
+        stacked_convs: How many; none is the identity.
+        conv_cfg: The kind of convolution.
+        norm_cfg: The norm of each layer.
+        bias: "auto" is a bias exactly where no norm follows.
+        last_conv_cfg: The kind of the last convolution, if it differs.
+    """
+    return nn.Sequential(
+        *(
+            ConvModule(
+                in_channels if i == 0 else feat_channels,
+                feat_channels,
+                3,
+                padding=1,
+                conv_cfg=last_conv_cfg if last_conv_cfg and i == stacked_convs - 1 else conv_cfg,
+                norm_cfg=norm_cfg,
+                bias=bias,
+            )
+            for i in range(stacked_convs)
+        )
+    )
+
+
+def init_convs(module: nn.Module, std: float = 0.01) -> None:
+    """Start the convolutions of a head from a narrow normal distribution, and offsets from 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            normal_init(layer, std=std)
+    for layer in module.modules():
+        offset = getattr(layer, "conv_offset", None)
+        if isinstance(offset, nn.Module):
+            constant_init(offset, 0)
+
+
+def init_classifier(conv: nn.Module, prior_prob: float = 0.01) -> None:
+    """Start a classifier so that it finds nearly nothing, since nearly all is background."""
+    normal_init(conv, std=0.01, bias=bias_init_with_prob(prior_prob))
