@@ -95,6 +95,65 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float 
     return pasted
 
 
+def centres(masks: Tensor) -> Tensor:
+    """The centres of mass (x, y) of masks (N, H, W), in whole pixels: (N, 2) float.
+
+    The centre of a mask without pixels is (0, 0).
+    """
+    height, width = masks.shape[-2:]
+    columns, rows = masks.sum(dim=1), masks.sum(dim=2)
+    x = (columns * torch.arange(width, device=masks.device)).sum(dim=1)
+    y = (rows * torch.arange(height, device=masks.device)).sum(dim=1)
+    return torch.stack((x, y), dim=1) / rows.sum(dim=1, keepdim=True).float().clamp(min=1e-6)
+
+
+def shrink(masks: Tensor, stride: float, canvas: tuple[int, int]) -> Tensor:
+    """Masks in the pixels of a feature map.
+
+    Args:
+        masks: (N, H, W) bool.
+        stride: The pixels of the image to one of the result.
+        canvas: (height, width) of the batch; beyond its own image a mask is zero.
+
+    Returns:
+        (N, canvas / stride) bool, by bilinear interpolation, rounded, as OpenCV's `resize`.
+    """
+    below, right = canvas[0] - masks.shape[-2], canvas[1] - masks.shape[-1]
+    size = (int(canvas[0] / stride + 0.5), int(canvas[1] / stride + 0.5))
+    shrunk = torch.zeros((len(masks), *size), dtype=torch.bool, device=masks.device)
+    for part in _pieces(len(masks), canvas[0] * canvas[1]):
+        padded = F.pad(masks[part, None].float(), (0, right, 0, below))
+        shrunk[part] = F.interpolate(padded, size, mode="bilinear")[:, 0] >= 0.5
+    return shrunk
+
+
+def enlarge(
+    masks: Tensor,
+    canvas: tuple[int, int],
+    size: tuple[int, int],
+    output_size: tuple[int, int],
+    threshold: float = 0.5,
+) -> Tensor:
+    """Masks of a feature map in the pixels of the output image.
+
+    Args:
+        masks: (N, h, w) float, the probability of each place of the batch's canvas.
+        canvas: (height, width) of the batch.
+        size: (height, width) of the image in the batch.
+        output_size: (height, width) of the result.
+        threshold: A pixel belongs to an object above this probability.
+
+    Returns:
+        (N, output_size) bool.
+    """
+    enlarged = torch.zeros((len(masks), *output_size), dtype=torch.bool, device=masks.device)
+    for part in _pieces(len(masks), 2 * canvas[0] * canvas[1] + output_size[0] * output_size[1]):
+        values = F.interpolate(masks[part, None], canvas, mode="bilinear")
+        values = F.interpolate(values[..., : size[0], : size[1]], output_size, mode="bilinear")
+        enlarged[part] = values[:, 0] > threshold
+    return enlarged
+
+
 def _pieces(count: int, values_each: int) -> Iterator[slice]:
     """Slices that cover `count` things, each of so many float values, within `PIECE`."""
     step = max(PIECE // max(values_each, 1), 1)

@@ -78,9 +78,7 @@ def test_a_box_without_extent_gives_its_pixels_the_value_of_the_centre() -> None
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5])
-def test_pasting_in_pieces_as_a_gpu_does_gives_the_same(
-    threshold: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pasting_in_pieces_as_a_gpu_does_gives_the_same(threshold: float) -> None:
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(9, 28, 28, generator=generator)
     corners = torch.rand(9, 2, 2, generator=generator) * 60 - 5

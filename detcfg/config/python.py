@@ -8,9 +8,10 @@ from typing import cast
 import attrs
 
 from detcfg.config.base import UNSET, Config
+from detcfg.config.serialize import lowered
 
 
-def to_python(config: Config) -> str:
+def to_python(config: Config, *, flat: bool = False) -> str:
     """The imports and an expression that give an equal config; what a class defaults to is left out.
 
     ```python
@@ -18,9 +19,27 @@ def to_python(config: Config) -> str:
 
     FPNConfig(out_channels=64)
     ```
+
+    Args:
+        config: In any state.
+        flat: Write an experiment's `Model` as the component that it derives from, so that nothing
+            is inherited from the experiment's file.
     """
+    config = flattened(config) if flat else config
     imports = sorted({f"from {cls.__module__} import {cls.__name__}" for cls in _classes(config)})
     return "\n".join([*imports, "", _expression(config, "")])
+
+
+def flattened(config: Config) -> Config:
+    """The same values, in the nearest classes that are more than other default values."""
+    values = {field.name: _flattened(getattr(config, field.name)) for field in attrs.fields(type(config))}
+    return lowered(type(config))(**values)
+
+
+def _flattened(value: object) -> object:
+    if isinstance(value, Config):
+        return flattened(value)
+    return tuple(map(_flattened, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else value
 
 
 def _classes(value: object) -> Iterator[type[Config]]:

@@ -74,8 +74,12 @@ class ClassLossConfig(LossConfig):
         """C: the logits of a dense head."""
         return num_classes if self.use_sigmoid else num_classes + 1
 
+    def roi_cls_channels(self, num_classes: int) -> int:
+        """C: the logits of a RoI head, which has background in any case."""
+        return num_classes + 1
+
     @abstractmethod
-    def build(self) -> Loss: ...
+    def build(self) -> ClassLoss: ...
 
 
 class Loss(nn.Module):
@@ -119,3 +123,22 @@ class Loss(nn.Module):
         if weight is not None and weight.dim() < loss.dim():  # (N,) weights of a loss per class
             weight = weight.reshape(weight.shape + (1,) * (loss.dim() - weight.dim()))
         return self.loss_weight * reduce_loss(loss, weight, reduction, avg_factor)
+
+
+class ClassLoss(Loss):
+    """A loss of class logits (N, C) against labels (N,)."""
+
+    def named(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: Reduction | None = None,
+    ) -> dict[str, Tensor]:
+        """The loss under its name; a loss of several parts gives each."""
+        return {"loss_cls": self(pred, target, weight, avg_factor, reduction_override)}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The logits (R, C) of a RoI head to probabilities (R, K + 1), background last."""
+        return logits.softmax(dim=-1)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import ClassLossConfig, Loss, Reduction, reduce_loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss
 
 NO_LABEL = -100
 """A label that is never learnt, PyTorch's own."""
@@ -32,7 +32,7 @@ class CrossEntropyLossConfig(ClassLossConfig):
         return CrossEntropyLoss(self.resolved())
 
 
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(ClassLoss):
     """`loss(pred, target)`: (N, C) against labels (N,); with `use_sigmoid` C is background, or
     the target is (N, C) in [0, 1]."""
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import ClassLossConfig, Loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
 @frozen(kw_only=True)
@@ -31,7 +31,7 @@ class FocalLossConfig(ClassLossConfig):
         return FocalLoss(self.resolved())
 
 
-class FocalLoss(Loss):
+class FocalLoss(ClassLoss):
     """`loss(pred, target)`: (N, K) against labels (N,), of which K is background, or (N, K) in [0, 1]."""
 
     def __init__(self, config: FocalLossConfig) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.losses.base import ClassLossConfig, Loss, LossConfig, Reduction, reduce_loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig, LossConfig, Reduction, reduce_loss
 from detcfg.losses.focal import one_hot
 
 
@@ -49,7 +49,7 @@ class GHMRConfig(LossConfig):
         return GHMR(self.resolved())
 
 
-class _GradientHarmonizing(Loss):
+class _GradientHarmonizing(ClassLoss):
     """Weighs each element by the inverse of how many gradients are as long as its own."""
 
     by_level: ClassVar[bool] = True

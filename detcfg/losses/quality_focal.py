@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import ClassLossConfig, Loss, Reduction
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction
 
 
 @frozen(kw_only=True)
@@ -29,7 +29,7 @@ class QualityFocalLossConfig(ClassLossConfig):
         return QualityFocalLoss(self.resolved())
 
 
-class QualityFocalLoss(Loss):
+class QualityFocalLoss(ClassLoss):
     """`loss(pred, target)`: (N, K) against qualities (N, K), or against (labels, qualities), both (N,)."""
 
     def __init__(self, config: QualityFocalLossConfig) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.losses.base import ClassLossConfig, Loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
 @frozen(kw_only=True)
@@ -31,7 +31,7 @@ class VarifocalLossConfig(ClassLossConfig):
         return VarifocalLoss(self.resolved())
 
 
-class VarifocalLoss(Loss):
+class VarifocalLoss(ClassLoss):
     """`loss(pred, target)`: logits (N, K) against qualities (N, K), 0 for a negative."""
 
     def __init__(self, config: VarifocalLossConfig) -> None:

@@ -1,0 +1,46 @@
+"""`detcfg list`: the components that there are, a user's own included."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def list_components(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="Only components of this kind, such as backbone or loss.", show_default=False),
+    ] = None,
+    *,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--module",
+            metavar="MODULE",
+            help="List the components of this module or package too. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """List components by kind, with what each is in a line.
+
+    A component is put into an experiment by its class; on the command line as package.module:Class.
+    """
+    from itertools import groupby
+
+    from rich.text import Text
+
+    from detcfg.catalogue import KINDS, components
+    from detcfg.cli.output import print_table, table
+    from detcfg.config import ConfigError, did_you_mean
+
+    if kind is not None and kind not in KINDS.values():
+        raise ConfigError(f"There is no kind {kind!r}. {did_you_mean(kind, KINDS.values())}")
+    found = [c for c in components(module or ()) if kind in (None, c.kind)]
+    for name, group in groupby(found, key=lambda component: component.kind):
+        rows = table(name, "what it is", "where it is")
+        for component in group:
+            cells = (component.cls.__name__, component.summary, component.path)
+            rows.add_row(*map(Text, cells))
+        print_table(rows)

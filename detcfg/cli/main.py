@@ -1,0 +1,72 @@
+"""The `detcfg` command: which commands there are, and how an error reaches the person.
+
+Each command's module imports torch and the like inside its function, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from detcfg import __version__
+from detcfg.cli.check import check
+from detcfg.cli.evaluate_detections import evaluate_detections
+from detcfg.cli.list import list_components
+from detcfg.cli.show_config import show_config
+from detcfg.errors import DetcfgError
+
+MAX_LINES: Final = 24
+"""An error message longer than this does not fit on a small terminal, and is cut."""
+
+app: Final = typer.Typer(
+    name="detcfg",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # a bug keeps Python's own traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(show_config)
+app.command()(check)
+app.command(name="list")(list_components)
+app.command()(evaluate_detections)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        typer.echo(f"detcfg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[  # noqa: ARG001 - acts by its callback
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, evaluate and inspect object detectors made of typed parts."""
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. A mistake of the user's is one short message on stderr and exit code 1."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a person's own modules, as `python -m` has it
+    try:
+        app(arguments)
+    except DetcfgError as error:
+        _print_error(str(error))
+        sys.exit(1)
+
+
+def _print_error(message: str) -> None:
+    lines = message.splitlines()
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES - 1 :] = [f"... and {len(lines) - MAX_LINES + 1} more lines."]
+    text = "\n".join(lines)
+    # click leaves the colour out where stderr is no terminal.
+    typer.secho(f"error: {text}", fg=typer.colors.RED, err=True)

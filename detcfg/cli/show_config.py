@@ -1,0 +1,84 @@
+"""`detcfg show-config`: every value of an experiment, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detcfg.cli.arguments import Allow, Experiment, Overrides, configured, overridden_paths
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from detcfg.config.provenance import Entry
+
+
+class Format(StrEnum):
+    """How to print a config."""
+
+    TREE = "tree"
+    PYTHON = "python"
+    JSON = "json"
+
+
+def show_config(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    *,
+    format: Annotated[  # noqa: A002 - it is the option's name
+        Format,
+        typer.Option(
+            help="tree: each value with the file and line, the `wired` or the command line that set it. "
+            "python: one expression, with nothing inherited. json: what a run saves, resolved."
+        ),
+    ] = Format.TREE,
+    allow: Allow = None,
+) -> None:
+    """Print every value of an experiment and where it comes from."""
+    config = configured(experiment, overrides, allow)
+    if format is Format.JSON:
+        import json
+
+        from detcfg.config.serialize import to_data
+
+        typer.echo(json.dumps(to_data(config.resolved()), indent=2))
+        return
+    if format is Format.PYTHON:
+        from detcfg.config.python import to_python
+
+        config.resolved()  # what contradicts itself is not worth pasting
+        typer.echo(to_python(config, flat=True))
+        return
+    from detcfg.cli.output import print_table
+    from detcfg.config.provenance import trace
+
+    print_table(_tree(trace(config, overridden_paths(overrides))))
+
+
+def _tree(entries: Iterable[Entry]) -> Table:
+    """A row a field, indented by its depth: derived values dim, the command line's yellow."""
+    from rich.text import Text
+
+    from detcfg.cli.output import table
+    from detcfg.config.provenance import COMMAND_LINE
+
+    rows = table("field", "value", "from")
+    for entry in entries:
+        *above, name = entry.path.split(".")
+        style = "yellow" if entry.source == COMMAND_LINE else "" if entry.given else "dim"
+        cells = ("  " * len(above) + name, _shown(entry.value), entry.source)
+        rows.add_row(*(Text(cell) for cell in cells), style=style)
+    return rows
+
+
+def _shown(value: object) -> str:
+    from detcfg.config import Config
+
+    if isinstance(value, Config):
+        return type(value).__name__
+    if isinstance(value, tuple) and any(isinstance(item, Config) for item in value):
+        return "(" + ", ".join(_shown(item) for item in value) + ")"
+    return repr(value)

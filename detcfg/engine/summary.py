@@ -1,0 +1,194 @@
+"""How large a detector is, found without a weight: parameters, activation shapes and multiply-adds.
+
+The detector runs on the meta device, where tensors have a shape and no values. What depends on
+values (how many boxes pass a threshold or survive NMS) is taken at its most: all do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from detcfg.detectors.base import Detector, DetectorConfig
+
+DEPTH: Final = 2
+"""Modules nested deeper in the detector are part of their parent's line."""
+
+
+@frozen(kw_only=True)
+class Part:
+    """A component of the detector or a stage of one."""
+
+    name: str
+    """As in the state dict: `backbone.layer1`."""
+    parameters: int
+    trainable: int
+    """How many of the parameters learn."""
+    multiply_adds: int
+    """Of convolutions and matrix products, for one image."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of the tensors that come out; empty where the module is not called as a whole."""
+
+
+@frozen(kw_only=True)
+class Summary:
+    """What `summarise` finds."""
+
+    parts: tuple[Part, ...]
+    """In the order in which the detector holds them."""
+    parameters: int
+    trainable: int
+    multiply_adds: int
+    stopped: str = ""
+    """Why the run ended before its end, and with it the counts; empty if it did not."""
+
+
+def summarise(config: DetectorConfig, image_size: tuple[int, int]) -> Summary:
+    """Build a detector on the meta device and run it on one image of (height, width).
+
+    Raises:
+        ConfigError: The config cannot be resolved.
+    """
+    with torch.device("meta"):
+        detector = config.build().eval()
+        image = torch.empty((3, *image_size), dtype=torch.uint8)
+    return _summarise(detector, image)
+
+
+def _summarise(detector: Detector, image: Tensor) -> Summary:
+    modules = {name: module for name, module in detector.named_modules() if _is_part(name, module)}
+    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in modules}
+    handles = [module.register_forward_hook(_recorder(shapes[name])) for name, module in modules.items()]
+    counter = FlopCounterMode(display=False, custom_mapping=_custom_counts())
+    stopped = ""
+    try:
+        with torch.no_grad(), counter, _AsIfAll():
+            detector.predict([image])
+    except (NotImplementedError, RuntimeError, ValueError, IndexError) as error:
+        # An operator that has no meaning without values. What ran until then still counts.
+        stopped = str(error).partition("\n")[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    flops = _by_name(counter, detector)
+    return Summary(
+        parts=tuple(
+            Part(
+                name=name,
+                parameters=_count(module.parameters()),
+                trainable=_count(p for p in module.parameters() if p.requires_grad),
+                multiply_adds=_flops_of(name, module, flops) // 2,
+                shapes=tuple(shapes[name]),
+            )
+            for name, module in modules.items()
+        ),
+        parameters=_count(detector.parameters()),
+        trainable=_count(p for p in detector.parameters() if p.requires_grad),
+        multiply_adds=counter.get_total_flops() // 2,
+        stopped=stopped,
+    )
+
+
+def _is_part(name: str, module: nn.Module) -> bool:
+    """A component, or a stage of one: neither a single layer nor something inside a stage."""
+    depth = name.count(".") + 1 if name else 0
+    has_weights = next(module.parameters(), None) is not None
+    return has_weights and (depth == 1 or (1 < depth <= DEPTH and next(module.children(), None) is not None))
+
+
+def _recorder(into: list[tuple[int, ...]]) -> Callable[[nn.Module, object, object], None]:
+    def record(module: nn.Module, inputs: object, output: object) -> None:
+        del module, inputs
+        into.extend(_shapes(output))
+
+    return record
+
+
+def _shapes(output: object) -> list[tuple[int, ...]]:
+    if isinstance(output, Tensor):
+        return [tuple(output.shape)]
+    if isinstance(output, Mapping):
+        return _shapes(list(cast("Mapping[object, object]", output).values()))
+    if isinstance(output, list | tuple):
+        return [shape for item in cast("Sequence[object]", output) for shape in _shapes(item)]
+    return []
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _by_name(counter: FlopCounterMode, detector: Detector) -> dict[str, int]:
+    """Floating-point operations of each module that was called, by its name in the detector."""
+    prefix = f"{type(detector).__name__}."
+    counts = cast("dict[str, dict[object, int]]", counter.get_flop_counts())
+    # The tracker starts names at the module that was called first.
+    return {name.removeprefix(prefix): sum(ops.values()) for name, ops in counts.items()}
+
+
+def _flops_of(name: str, module: nn.Module, flops: Mapping[str, int]) -> int:
+    """Of a module that is not called itself: those of the modules inside it."""
+    if name in flops:
+        return flops[name]
+    return sum(_flops_of(f"{name}.{child}", inner, flops) for child, inner in module.named_children())
+
+
+class _AsIfAll(TorchDispatchMode):
+    """Give operators whose result depends on values the largest result that they may have."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        aten = torch.ops.aten
+        if func is aten._local_scalar_dense.default and args[0].is_meta:
+            return 1
+        if func is aten.nonzero.default and args[0].is_meta:
+            return _all_indices(args[0])
+        if func is aten.index.Tensor and any(_is_mask(index) for index in args[1]):
+            return func(args[0], _without_masks(args[1]), **kwargs)
+        if func is aten.index_put_.default and any(_is_mask(index) for index in args[1]):
+            return args[0]
+        if func is aten.masked_select.default and args[0].is_meta:
+            return args[0].expand(torch.broadcast_shapes(args[0].shape, args[1].shape)).reshape(-1)
+        if func is torch.ops.torchvision.nms.default and args[0].is_meta:
+            return torch.arange(len(args[0]), device="meta")
+        if func is aten._to_copy.default and args[0].is_meta and str(kwargs.get("device")) == "cpu":
+            dtype = kwargs.get("dtype") or args[0].dtype
+            return torch.ones(args[0].shape, dtype=dtype, device="cpu")
+        return func(*args, **kwargs)
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.is_meta and index.dtype in (torch.bool, torch.uint8)
+
+
+def _all_indices(mask: Tensor) -> Tensor:
+    return torch.empty((mask.numel(), mask.dim()), dtype=torch.int64, device="meta")
+
+
+def _without_masks(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Each mask as the index tensors that it stands for."""
+    given: list[Tensor | None] = []
+    for index in indices:
+        given += _all_indices(index).unbind(1) if index is not None and _is_mask(index) else [index]
+    return given
+
+
+def _custom_counts() -> dict[Any, Any]:
+    """What torch's counter does not know: torchvision's deformable convolution."""
+    import torchvision  # noqa: F401  # registers its operators # pyright: ignore[reportUnusedImport]
+
+    def deform_conv(x: Any, weight: Sequence[int], *args: Any, out_shape: Sequence[int], **kwargs: Any) -> int:
+        del x, args, kwargs
+        outputs = out_shape[0] * out_shape[1] * out_shape[2] * out_shape[3]
+        return 2 * outputs * weight[1] * weight[2] * weight[3]
+
+    return {torch.ops.torchvision.deform_conv2d: deform_conv}

@@ -1,0 +1,162 @@
+"""The region proposal network.
+
+Shapes: B images; features are (B, C, H_i, W_i); a anchors at each place, n_i of level i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from attrs import evolve, field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.boxes.assigners.base import AssignerConfig
+from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.boxes.nms import NMSConfig
+from detcfg.boxes.samplers.base import SamplerConfig
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
+from detcfg.heads.dense_test import DenseTestConfig, flatten_level, scale_boxes
+from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import normal_init
+from detcfg.losses.base import LossConfig
+from detcfg.losses.l1 import L1LossConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class RPNTestConfig(DenseTestConfig):
+    """How proposals are chosen."""
+
+    score_thr: float = 0.0
+    """Not used: proposals go by rank."""
+    nms: NMSConfig = NMSConfig(iou_threshold=0.7)
+    """How the proposals of a level are thinned out."""
+    max_per_img: int = 1000
+
+
+@frozen(kw_only=True)
+class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
+    """Region proposal network (Ren et al., 2015, https://arxiv.org/abs/1506.01497).
+
+    Follows mmdet/models/dense_heads/rpn_head.py.
+    """
+
+    num_classes: int = 1
+    num_convs: int = field(default=1, validator=validators.ge(1))
+    """3x3 convolutions before the two predictions."""
+    anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,))
+    loss_bbox: LossConfig = L1LossConfig()
+    assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
+    sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)
+    rpn_proposal: RPNTestConfig = RPNTestConfig(nms_pre=2000)
+    """How proposals are chosen in training."""
+    test_cfg: RPNTestConfig = RPNTestConfig()
+    """How proposals are chosen in testing."""
+
+    def build(self) -> RPNHead:
+        return RPNHead(self.resolved())
+
+
+class RPNHead(AnchorHead, ProposalHead):
+    """Says of each anchor whether it is an object, and where."""
+
+    def __init__(self, config: RPNHeadConfig) -> None:
+        super().__init__(config)
+        self.rpn_test_cfg = config.test_cfg
+        self.rpn_proposal = config.rpn_proposal
+        self.rpn_conv = self._convs(config)
+        self.rpn_cls = nn.Conv2d(config.feat_channels, self.num_base_priors * self.cls_out_channels, 1)
+        self.rpn_reg = nn.Conv2d(config.feat_channels, self.num_base_priors * self.bbox_coder.encode_size, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                normal_init(module, std=0.01)
+
+    def _convs(self, config: RPNHeadConfig) -> nn.Module:
+        """One plain convolution, or several with activations, as MMDetection names them."""
+        if config.num_convs == 1:
+            return nn.Conv2d(config.in_channels, config.feat_channels, 3, padding=1)
+        widths = (config.in_channels,) + (config.feat_channels,) * (config.num_convs - 1)
+        return nn.Sequential(*(ConvModule(width, config.feat_channels, 3, padding=1) for width in widths))
+
+    def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
+        del level
+        hidden = F.relu(self.rpn_conv(feature))
+        return self.rpn_cls(hidden), self.rpn_reg(hidden)
+
+    def losses(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        objects = [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
+        losses = super().losses(predictions, batch, objects)
+        return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
+
+    def loss_and_proposals(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> tuple[dict[str, Tensor], list[Detections]]:
+        predictions = self(features)
+        losses = self.losses(predictions, batch, targets)
+        return losses, self.choose_proposals(predictions, batch, self.rpn_proposal)
+
+    def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
+
+    def detections(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch
+    ) -> list[Detections]:
+        found = self.choose_proposals(predictions, batch, self.rpn_test_cfg)
+        return [
+            evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))
+            for index, image in enumerate(found)
+        ]
+
+    @torch.no_grad()
+    def choose_proposals(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, test_cfg: RPNTestConfig
+    ) -> list[Detections]:
+        """The proposals of each image in network pixels.
+
+        The best of all levels are decoded together, and one call of NMS an image goes over all
+        levels, of which each is a group of its own.
+        """
+        cls_scores, bbox_preds = predictions[:2]
+        scores: list[Tensor] = []
+        codes: list[Tensor] = []
+        anchors: list[Tensor] = []
+        levels: list[Tensor] = []
+        for level, priors in enumerate(self.anchors(cls_scores)):
+            score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
+            code = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
+            score, best = score.squeeze(-1).sort(dim=1, descending=True)
+            if test_cfg.nms_pre > 0:
+                score, best = score[:, : test_cfg.nms_pre], best[:, : test_cfg.nms_pre]
+            scores.append(score)
+            codes.append(code.gather(1, best[..., None].expand(-1, -1, code.shape[-1])))
+            anchors.append(priors[best])
+            levels.append(torch.full_like(best, level))
+        all_scores, all_levels = torch.cat(scores, dim=1), torch.cat(levels, dim=1)
+        all_codes, all_anchors = torch.cat(codes, dim=1), torch.cat(anchors, dim=1)
+        return [
+            _thin_out(
+                self.bbox_coder.decode(all_anchors[image], all_codes[image], max_shape=size),
+                all_scores[image],
+                all_levels[image],
+                test_cfg,
+            )
+            for image, size in enumerate(batch.sizes)
+        ]
+
+
+def _thin_out(boxes: Tensor, scores: Tensor, levels: Tensor, test_cfg: RPNTestConfig) -> Detections:
+    """Of the candidates of one image, (c, 4), (c,) and (c,), the proposals."""
+    if test_cfg.min_bbox_size >= 0:
+        large = ((boxes[:, 2:] - boxes[:, :2]) > test_cfg.min_bbox_size).all(dim=1)
+        boxes, scores, levels = boxes[large], scores[large], levels[large]
+    kept, scores = test_cfg.nms.keep(boxes, scores, levels)
+    if test_cfg.max_per_img >= 0:
+        kept, scores = kept[: test_cfg.max_per_img], scores[: test_cfg.max_per_img]
+    return Detections(boxes=boxes[kept], scores=scores, labels=torch.zeros_like(kept))

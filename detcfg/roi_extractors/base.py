@@ -1,0 +1,133 @@
+"""What every RoI extractor is: feature maps and rois in, the features of each roi out.
+
+Shapes: R rois (R, 5) = (image index, x1, y1, x2, y2) in network pixels; B images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor, nn
+
+from detcfg import ops
+from detcfg.config import UNSET, Config, ConfigError, ModuleConfig, derived, fill
+
+
+@frozen(kw_only=True)
+class RoILayerConfig(Config, ABC):
+    """A config that builds what pools rois from one feature map."""
+
+    output_size: int
+    """Side of the square into which each roi is pooled."""
+
+    @abstractmethod
+    def build_for(self, stride: int, channels: int) -> nn.Module:
+        """The module `(features (B, C, H, W), rois (R, 5)) -> (R, C, side, side)` of a map of this stride."""
+
+
+@frozen(kw_only=True)
+class RoIAlignConfig(RoILayerConfig):
+    """RoIAlign (He et al., 2017, https://arxiv.org/abs/1703.06870)."""
+
+    output_size: int = 7
+    sampling_ratio: int = 0
+    """Samples along each side of a cell; 0 for as many as it has pixels."""
+
+    def build_for(self, stride: int, channels: int) -> RoIAlign:
+        del channels
+        return RoIAlign(self.output_size, 1 / stride, self.sampling_ratio)
+
+
+class RoIAlign(nn.Module):
+    """Pools rois at one scale."""
+
+    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+
+    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        # In half precision a coordinate of 1000 pixels is off by a quarter of a pixel.
+        pooled = ops.roi_align(
+            features.float(),
+            rois.float(),
+            (self.output_size, self.output_size),
+            spatial_scale=self.spatial_scale,
+            sampling_ratio=self.sampling_ratio,
+        )
+        return pooled.to(features.dtype)
+
+
+@frozen(kw_only=True)
+class RoIExtractorConfig(ModuleConfig):
+    """A config that builds a `RoIExtractor`."""
+
+    roi_layer: RoILayerConfig = RoIAlignConfig()
+    out_channels: int = derived()
+    """Channels of the feature maps, and of what comes out."""
+    featmap_strides: tuple[int, ...] = derived()
+    """Strides of the maps to pool from: the first of those that the head gets.
+
+    By default those of at most `MAX_STRIDE`.
+    """
+
+    @abstractmethod
+    def build(self) -> RoIExtractor: ...
+
+    def fed(self, in_channels: int, in_strides: tuple[int, ...]) -> Self:
+        """This config for the feature maps of a RoI head.
+
+        Raises:
+            ConfigError: It was given other channels, or strides that are not the first of the head's.
+        """
+        strides = self.featmap_strides
+        if strides is UNSET:
+            strides = tuple(stride for stride in in_strides if stride <= MAX_STRIDE) or in_strides[:1]
+        if strides != in_strides[: len(strides)] or not strides:
+            raise ConfigError(
+                f"{type(self).__name__}.featmap_strides is {strides}, but in_strides is {in_strides}: an "
+                "extractor pools from the first feature maps. Leave featmap_strides out, or change the neck."
+            )
+        filled = fill(self, "in_channels", out_channels=in_channels)
+        return evolve(filled, featmap_strides=strides)
+
+
+MAX_STRIDE = 32
+"""Coarser maps have fewer cells than a roi has bins."""
+
+
+class RoIExtractor(nn.Module):
+    """Pools rois from feature maps, finest first. It reads the first `num_inputs` of those it gets."""
+
+    def __init__(self, config: RoIExtractorConfig) -> None:
+        super().__init__()
+        self.out_channels = config.out_channels
+        self.output_size = config.roi_layer.output_size
+        self.num_inputs = len(config.featmap_strides)
+        self.roi_layers = nn.ModuleList(
+            config.roi_layer.build_for(stride, config.out_channels) for stride in config.featmap_strides
+        )
+
+    def forward(
+        self, features: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> Tensor:
+        """(R, C, side, side). `roi_scale_factor` enlarges each roi about its centre before pooling."""
+        raise NotImplementedError
+
+
+def bbox2roi(boxes: Sequence[Tensor]) -> Tensor:
+    """The boxes (n_i, 4) of each image to rois (R, 5), image by image."""
+    images = [torch.full_like(image[:, :1], index) for index, image in enumerate(boxes)]
+    return torch.cat([torch.cat(pair, dim=1) for pair in zip(images, boxes, strict=True)])
+
+
+def roi_rescale(rois: Tensor, factor: float) -> Tensor:
+    """The rois (R, 5) enlarged about their centres."""
+    center = (rois[:, 1:3] + rois[:, 3:5]) * 0.5
+    half = (rois[:, 3:5] - rois[:, 1:3]) * factor * 0.5
+    return torch.cat([rois[:, :1], center - half, center + half], dim=1)
