@@ -154,7 +154,7 @@ def _located(error: Exception, path: Path) -> ConfigError:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).resolve() == path.resolve()]
     outside = [f for f in frames if not _is_library(f.filename)]
-    frame = next(reversed(own or outside), None)
+    frame = next(reversed(outside or own), None)
     place = f"{frame.filename}:{frame.lineno}: " if frame else f"{path}: "
     message = _explained(error)
     line = f"\n    {frame.line}" if frame and frame.line else ""

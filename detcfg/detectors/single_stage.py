@@ -12,8 +12,9 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
-from detcfg.config import ConfigError, fill
+from detcfg.config import fill
 from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.wiring import one_width, wired_neck
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -29,18 +30,9 @@ class SingleStageDetectorConfig(DetectorConfig):
 
     def wired(self) -> Self:
         wired = super().wired()
-        neck, features, source = wired.neck, wired.backbone, "backbone"
-        if neck is not None:
-            neck = fill(neck, "backbone.feature_channels", in_channels=features.feature_channels)
-            neck = fill(neck, "backbone.feature_strides", in_strides=features.feature_strides)
-            features, source = neck, "neck"
-        channels = features.feature_channels
-        if len(set(channels)) != 1:
-            raise ConfigError(
-                f"{source}.feature_channels is {channels}, but bbox_head.in_channels is one number. "
-                "Put a neck between them that brings all levels to one width."
-            )
-        head = fill(wired.bbox_head, f"{source}.feature_channels", in_channels=channels[0])
+        neck, features, source = wired_neck(wired.backbone, wired.neck)
+        channels = one_width(features, source, "bbox_head.in_channels")
+        head = fill(wired.bbox_head, f"{source}.feature_channels", in_channels=channels)
         head = fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
         head = fill(head, "num_classes", num_classes=wired.num_classes)
         return evolve(wired, neck=neck, bbox_head=head)

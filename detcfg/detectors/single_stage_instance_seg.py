@@ -34,7 +34,9 @@ class SingleStageInstanceSegmentorConfig(DetectorConfig):
         neck = fill(neck, "backbone.feature_strides", in_strides=features.feature_strides)
         channels = neck.feature_channels
         if len(set(channels)) != 1:
-            raise ConfigError(f"neck.feature_channels is {channels}, but mask_head.in_channels is one number.")
+            raise ConfigError(
+                f"neck.feature_channels is {channels}, but mask_head.in_channels is one number."
+            )
         head = fill(wired.mask_head, "neck.feature_channels", in_channels=channels[0])
         head = fill(head, "neck.feature_strides", in_strides=neck.feature_strides)
         head = fill(head, "num_classes", num_classes=wired.num_classes)

@@ -186,7 +186,9 @@ def _custom_counts() -> dict[Any, Any]:
     """What torch's counter does not know: torchvision's deformable convolution."""
     import torchvision  # noqa: F401  # registers its operators # pyright: ignore[reportUnusedImport]
 
-    def deform_conv(x: Any, weight: Sequence[int], *args: Any, out_shape: Sequence[int], **kwargs: Any) -> int:
+    def deform_conv(
+        x: Any, weight: Sequence[int], *args: Any, out_shape: Sequence[int], **kwargs: Any
+    ) -> int:
         del x, args, kwargs
         outputs = out_shape[0] * out_shape[1] * out_shape[2] * out_shape[3]
         return 2 * outputs * weight[1] * weight[2] * weight[3]

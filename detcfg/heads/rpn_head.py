@@ -105,9 +105,7 @@ class RPNHead(AnchorHead, ProposalHead):
     def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
 
-    def detections(
-        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch
-    ) -> list[Detections]:
+    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
         found = self.choose_proposals(predictions, batch, self.rpn_test_cfg)
         return [
             evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))

@@ -142,3 +142,10 @@ class ClassLoss(Loss):
     def scores(self, logits: Tensor) -> Tensor:
         """The logits (R, C) of a RoI head to probabilities (R, K + 1), background last."""
         return logits.softmax(dim=-1)
+
+    def roi_probabilities(self, cls_score: Tensor) -> Tensor:
+        """What the logits (R, C) of a RoI head say: the first columns are the classes' probabilities.
+
+        RoI heads have background among their logits, so this is a softmax whatever trains them.
+        """
+        return cls_score.softmax(dim=-1)

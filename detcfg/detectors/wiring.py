@@ -1,0 +1,29 @@
+"""What the detectors' `wired` share: backbone to neck, and neck to heads."""
+
+from __future__ import annotations
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.config import ConfigError, fill
+from detcfg.necks.base import NeckConfig
+
+
+def wired_neck(
+    backbone: BackboneConfig, neck: NeckConfig | None
+) -> tuple[NeckConfig | None, BackboneConfig | NeckConfig, str]:
+    """The neck with its inputs filled in, whose features the heads read, and its name."""
+    if neck is None:
+        return None, backbone, "backbone"
+    neck = fill(neck, "backbone.feature_channels", in_channels=backbone.feature_channels)
+    neck = fill(neck, "backbone.feature_strides", in_strides=backbone.feature_strides)
+    return neck, neck, "neck"
+
+
+def one_width(features: BackboneConfig | NeckConfig, source: str, reader: str) -> int:
+    """The channels of all feature maps, which must be the same for the `reader`."""
+    channels = features.feature_channels
+    if len(set(channels)) != 1:
+        raise ConfigError(
+            f"{source}.feature_channels is {channels}, but {reader} is one number. "
+            "Put a neck between them that brings all levels to one width."
+        )
+    return channels[0]

@@ -1,0 +1,106 @@
+"""The general bbox head: shared layers, then a branch for classes and one for boxes.
+
+                           /-> cls convs -> cls fcs -> fc_cls
+    shared convs -> shared fcs
+                           \\-> reg convs -> reg fcs -> fc_reg
+
+Shapes: R rois, C channels, S the side of pooled features.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import xavier_init
+from detcfg.layers.norm import NormConfig
+
+
+@frozen(kw_only=True)
+class ConvFCBBoxHeadConfig(BBoxHeadConfig):
+    """A bbox head of any depth (mmdet/models/roi_heads/bbox_heads/convfc_bbox_head.py)."""
+
+    num_shared_convs: int = field(default=0, validator=validators.ge(0))
+    num_shared_fcs: int = field(default=0, validator=validators.ge(0))
+    num_cls_convs: int = field(default=0, validator=validators.ge(0))
+    num_cls_fcs: int = field(default=0, validator=validators.ge(0))
+    num_reg_convs: int = field(default=0, validator=validators.ge(0))
+    num_reg_fcs: int = field(default=0, validator=validators.ge(0))
+    conv_out_channels: int = 256
+    fc_out_channels: int = 1024
+    with_avg_pool: bool = False
+    """Average over each roi before the linear layers, which otherwise see every place."""
+    conv_cfg: ConvConfig | None = None
+    norm_cfg: NormConfig | None = None
+
+    def build(self) -> ConvFCBBoxHead:
+        return ConvFCBBoxHead(self.resolved())
+
+
+class ConvFCBBoxHead(BBoxHead):
+    """Pooled features (R, C, S, S) to logits and box codes."""
+
+    def __init__(self, config: ConvFCBBoxHeadConfig) -> None:
+        super().__init__(config)
+        self.with_avg_pool = config.with_avg_pool
+        area = 1 if config.with_avg_pool else config.roi_feat_size**2
+        width = config.in_channels
+        self.shared_convs, width = _convs(config, config.num_shared_convs, width)
+        self.shared_fcs, width, area = _fcs(config, config.num_shared_fcs, width, area)
+        self.cls_convs, cls_width = _convs(config, config.num_cls_convs, width)
+        self.cls_fcs, cls_width, cls_area = _fcs(config, config.num_cls_fcs, cls_width, area)
+        self.reg_convs, reg_width = _convs(config, config.num_reg_convs, width)
+        self.reg_fcs, reg_width, reg_area = _fcs(config, config.num_reg_fcs, reg_width, area)
+        self.add_predictors(config, cls_width * cls_area, reg_width * reg_area)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        shared = self._through(self.shared_convs, self.shared_fcs, features)
+        cls_score: Tensor = self.fc_cls(self._flat(self._through(self.cls_convs, self.cls_fcs, shared)))
+        bbox_pred: Tensor = self.fc_reg(self._flat(self._through(self.reg_convs, self.reg_fcs, shared)))
+        return cls_score, bbox_pred
+
+    def _through(self, convs: nn.ModuleList, fcs: nn.ModuleList, x: Tensor) -> Tensor:
+        for conv in convs:
+            x = conv(x)
+        for fc in fcs:
+            x = F.relu(fc(self._flat(x)))
+        return x
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """(R, C, S, S) to (R, C) or (R, C * S * S); what is flat stays so."""
+        if x.dim() == 2:
+            return x
+        return x.mean(dim=(2, 3)) if self.with_avg_pool else x.flatten(1)
+
+
+def _convs(config: ConvFCBBoxHeadConfig, count: int, width: int) -> tuple[nn.ModuleList, int]:
+    """3x3 convolutions, and the channels after them."""
+    layers = nn.ModuleList()
+    for _ in range(count):
+        layers.append(
+            ConvModule(
+                width,
+                config.conv_out_channels,
+                3,
+                padding=1,
+                conv_cfg=config.conv_cfg,
+                norm_cfg=config.norm_cfg,
+            )
+        )
+        width = config.conv_out_channels
+    return layers, width
+
+
+def _fcs(config: ConvFCBBoxHeadConfig, count: int, width: int, area: int) -> tuple[nn.ModuleList, int, int]:
+    """Linear layers, and the channels and places after them."""
+    layers = nn.ModuleList()
+    for _ in range(count):
+        layer = nn.Linear(width * area, config.fc_out_channels)
+        xavier_init(layer, distribution="uniform")
+        layers.append(layer)
+        width, area = config.fc_out_channels, 1
+    return layers, width, area

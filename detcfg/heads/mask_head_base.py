@@ -1,0 +1,59 @@
+"""What every mask head is to a RoI head.
+
+Shapes: P positive rois over the whole batch; S the side of pooled features, M the side of a mask.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.boxes.samplers.base import SamplingResult
+from detcfg.config import ModuleConfig, derived
+
+
+@frozen(kw_only=True)
+class MaskHeadConfig(ModuleConfig):
+    """A config that builds a `MaskHead`."""
+
+    in_channels: int = derived()
+    """Channels of the pooled features."""
+    roi_feat_size: int = derived()
+    """S: side of the pooled features."""
+    num_classes: int = derived()
+
+    @abstractmethod
+    def build(self) -> MaskHead: ...
+
+
+class MaskHead(nn.Module):
+    """Pooled features (P, C, S, S) to mask logits (P, K, M, M), or (P, 1, M, M) for all classes."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def loss(
+        self, features: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """The losses of the positives of all images, whose pooled features (P, C, S, S) come in the same order.
+
+        `canvas` is the (height, width) of the padded batch.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self, features: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], threshold: float
+    ) -> Tensor:
+        """The masks (n, *size) bool of the detections of one image.
+
+        Args:
+            features: (n, C, S, S) pooled features.
+            boxes: (n, 4) in output pixels.
+            labels: (n,).
+            size: (height, width) of the output.
+            threshold: The probability from which a pixel belongs to the object.
+        """
+        raise NotImplementedError

@@ -1,0 +1,33 @@
+"""What a shared head is: layers on pooled features, before bbox head and mask head."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from attrs import frozen
+from torch import nn
+
+from detcfg.config import ModuleConfig, derived
+
+
+@frozen(kw_only=True)
+class SharedHeadConfig(ModuleConfig):
+    """A config that builds layers which bbox head and mask head share (the C4 detectors')."""
+
+    in_channels: int = derived()
+    """Channels of the pooled features."""
+    roi_feat_size: int = derived()
+    """Side of the pooled features."""
+
+    @property
+    @abstractmethod
+    def feature_channels(self) -> int:
+        """Channels that go out."""
+
+    @property
+    @abstractmethod
+    def feature_size(self) -> int:
+        """Side of what goes out."""
+
+    @abstractmethod
+    def build(self) -> nn.Module: ...

@@ -1,0 +1,268 @@
+"""The RoI head of Faster and Mask R-CNN.
+
+Shapes: B images; features are (B, C, H_i, W_i), finest first; R rois over the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Self, TypeVar
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.boxes.nms import NMSConfig, multiclass_nms
+from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import UNSET, Config, fill
+from detcfg.heads.base import RoIHead, RoIHeadConfig
+from detcfg.heads.bbox_head import BBoxHeadConfig
+from detcfg.heads.dense_test import scale_boxes
+from detcfg.heads.mask_head_base import MaskHeadConfig
+from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.shared_head_base import SharedHeadConfig
+from detcfg.roi_extractors.base import RoIExtractorConfig, bbox2roi
+from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class RoITestConfig(Config):
+    """How the detections of a RoI head are chosen (MMDetection's `test_cfg.rcnn`)."""
+
+    score_thr: float = 0.05
+    """The score that a detection exceeds."""
+    nms: NMSConfig = NMSConfig(iou_threshold=0.5)
+    """How the detections of a class are thinned out."""
+    max_per_img: int = 100
+    """At most so many detections of an image; -1 for all."""
+    mask_thr_binary: float = 0.5
+    """The probability from which a pixel belongs to an object."""
+
+
+H = TypeVar("H", BBoxHeadConfig, MaskHeadConfig)
+
+
+@frozen(kw_only=True)
+class StandardRoIHeadConfig(RoIHeadConfig):
+    """Pool each proposal, classify and refine it, and perhaps draw its mask.
+
+    Follows mmdet/models/roi_heads/standard_roi_head.py.
+    """
+
+    bbox_roi_extractor: RoIExtractorConfig = SingleRoIExtractorConfig()
+    shared_head: SharedHeadConfig | None = None
+    """Layers on the pooled features, before bbox head and mask head."""
+    bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig()
+    mask_roi_extractor: RoIExtractorConfig | None = None
+    """None: masks come from the features that are pooled for boxes."""
+    mask_head: MaskHeadConfig | None = None
+    """None: no masks."""
+    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(
+        pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
+    )
+    sampler: SamplerConfig = RandomSamplerConfig(num=512, pos_fraction=0.25)
+    pos_weight: float = -1.0
+    """Weight of positives in classification; at most 0 for 1."""
+    test_cfg: RoITestConfig = RoITestConfig()
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        if wired.in_strides is UNSET:
+            return wired
+        extractor = wired.bbox_roi_extractor.fed(wired.in_channels, wired.in_strides)
+        shared = wired.shared_head
+        if shared is not None:
+            shared = _pooled(shared, "bbox_roi_extractor", extractor)
+        bbox_head = self._filled(wired.bbox_head, "bbox_roi_extractor", extractor, shared)
+        mask_extractor, mask_head = wired.mask_roi_extractor, wired.mask_head
+        if mask_extractor is not None:
+            mask_extractor = mask_extractor.fed(wired.in_channels, wired.in_strides)
+        if mask_head is not None:
+            name = "bbox_roi_extractor" if mask_extractor is None else "mask_roi_extractor"
+            mask_head = self._filled(mask_head, name, mask_extractor or extractor, shared)
+        return evolve(
+            wired,
+            bbox_roi_extractor=extractor,
+            shared_head=shared,
+            bbox_head=bbox_head,
+            mask_roi_extractor=mask_extractor,
+            mask_head=mask_head,
+        )
+
+    def _filled(
+        self, head: H, name: str, extractor: RoIExtractorConfig, shared: SharedHeadConfig | None
+    ) -> H:
+        """A head that reads what an extractor pools, perhaps through the shared head."""
+        head = fill(head, "num_classes", num_classes=self.num_classes)
+        if shared is None:
+            return _pooled(head, name, extractor)
+        head = fill(head, "shared_head.feature_channels", in_channels=shared.feature_channels)
+        return fill(head, "shared_head.feature_size", roi_feat_size=shared.feature_size)
+
+    def build(self) -> StandardRoIHead:
+        return StandardRoIHead(self.resolved())
+
+
+P = TypeVar("P", bound=Config)
+
+
+def _pooled(config: P, name: str, extractor: RoIExtractorConfig) -> P:
+    """A config that reads the pooled features themselves."""
+    config = fill(config, f"{name}.out_channels", in_channels=extractor.out_channels)
+    return fill(config, f"{name}.roi_layer.output_size", roi_feat_size=extractor.roi_layer.output_size)
+
+
+class StandardRoIHead(RoIHead):
+    """A subclass may change how rois become predictions: `pool` and `bbox_forward`."""
+
+    def __init__(self, config: StandardRoIHeadConfig) -> None:
+        super().__init__()
+        self.bbox_roi_extractor = config.bbox_roi_extractor.build()
+        self.shared_head = None if config.shared_head is None else config.shared_head.build()
+        self.bbox_head = config.bbox_head.build()
+        self.mask_roi_extractor = (
+            None if config.mask_roi_extractor is None else config.mask_roi_extractor.build()
+        )
+        self.mask_head = None if config.mask_head is None else config.mask_head.build()
+        self.assigner = config.assigner
+        self.sampler = config.sampler
+        self.pos_weight = config.pos_weight
+        self.test_cfg = config.test_cfg
+
+    def loss(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: Sequence[Detections],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+    ) -> dict[str, Tensor]:
+        samplings = self.sample(features, proposals, targets)
+        losses, pooled = self.bbox_loss(features, samplings)
+        if self.mask_head is not None:
+            losses |= self.mask_loss(features, pooled, samplings, batch)
+        return losses
+
+    def sample(
+        self, features: tuple[Tensor, ...], proposals: Sequence[Detections], targets: Sequence[Targets]
+    ) -> list[SamplingResult]:
+        """The proposals of each image that count, and what they learn."""
+        samplings: list[SamplingResult] = []
+        for index, (found, objects) in enumerate(zip(proposals, targets, strict=True)):
+            assignment = self.assigner.assign(found.boxes, objects)
+            hardness = partial(self._hardness, features, index)
+            samplings.append(self.sampler.sample(assignment, found.boxes, objects, hardness=hardness))
+        return samplings
+
+    def bbox_loss(
+        self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of the bbox head, and the features pooled for it."""
+        rois = bbox2roi([sampling.priors for sampling in samplings])
+        cls_score, bbox_pred, pooled = self.bbox_forward(features, rois)
+        targets = self.bbox_head.targets(samplings, self.pos_weight)
+        return self.bbox_head.loss(cls_score, bbox_pred, rois, targets), pooled
+
+    def bbox_forward(self, features: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (R, C) and box codes of each roi, and its pooled features."""
+        pooled = self.pool(features, rois)
+        cls_score, bbox_pred = self.bbox_head(pooled)
+        return cls_score, bbox_pred, pooled
+
+    def pool(
+        self, features: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> Tensor:
+        """The features of each roi, through the shared head if there is one."""
+        pooled: Tensor = self.bbox_roi_extractor(features, rois, roi_scale_factor)
+        return pooled if self.shared_head is None else self.shared_head(pooled)
+
+    def mask_loss(
+        self,
+        features: tuple[Tensor, ...],
+        pooled: Tensor,
+        samplings: Sequence[SamplingResult],
+        batch: ImageBatch,
+    ) -> dict[str, Tensor]:
+        """The losses of the mask head, which learns from the positives only."""
+        assert self.mask_head is not None
+        if self.mask_roi_extractor is None:
+            positive = torch.cat([_is_positive(sampling) for sampling in samplings])
+            mask_features = pooled[positive]
+        else:
+            mask_features = self.pool_masks(features, bbox2roi([s.pos_priors for s in samplings]))
+        height, width = batch.tensor.shape[-2:]
+        return self.mask_head.loss(mask_features, samplings, (height, width))
+
+    def pool_masks(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        """The features of each roi for its mask."""
+        if self.mask_roi_extractor is None:
+            return self.pool(features, rois)
+        pooled: Tensor = self.mask_roi_extractor(features, rois)
+        return pooled if self.shared_head is None else self.shared_head(pooled)
+
+    def predict(
+        self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
+    ) -> list[Detections]:
+        found = self.predict_boxes(features, proposals, batch, rescale=self.mask_head is None)
+        return found if self.mask_head is None else self.predict_masks(features, found, batch)
+
+    def predict_boxes(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: Sequence[Detections],
+        batch: ImageBatch,
+        *,
+        rescale: bool,
+    ) -> list[Detections]:
+        """The detections of each image, in output or in network pixels."""
+        rois = bbox2roi([image.boxes for image in proposals])
+        cls_score, bbox_pred, _ = self.bbox_forward(features, rois)
+        counts = [len(image) for image in proposals]
+        parts = zip(rois.split(counts), cls_score.split(counts), bbox_pred.split(counts), strict=True)
+        detections: list[Detections] = []
+        for index, (own, score, pred) in enumerate(parts):
+            boxes = self.bbox_head.decode(own, pred.float(), batch.sizes[index])
+            if rescale:
+                boxes = scale_boxes(boxes, batch.scales(index))
+            scores = self.bbox_head.probabilities(score.float())
+            detections.append(self.choose(boxes, scores))
+        return detections
+
+    def choose(self, boxes: Tensor, scores: Tensor) -> Detections:
+        """Of one image's rois, boxes (R, 4) or (R, K * 4) and scores (R, K), the detections."""
+        cfg = self.test_cfg
+        boxes, scores, labels, _ = multiclass_nms(
+            boxes, scores, score_thr=cfg.score_thr, nms=cfg.nms, max_per_img=cfg.max_per_img
+        )
+        return Detections(boxes=boxes, scores=scores, labels=labels)
+
+    def predict_masks(
+        self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
+    ) -> list[Detections]:
+        """The detections, which come in network pixels, with their masks and in output pixels."""
+        assert self.mask_head is not None
+        pooled = self.pool_masks(features, bbox2roi([image.boxes for image in found]))
+        detections: list[Detections] = []
+        for index, part in enumerate(pooled.split([len(image) for image in found])):
+            boxes = scale_boxes(found[index].boxes, batch.scales(index))
+            masks = self.mask_head.predict(
+                part, boxes, found[index].labels, batch.output_sizes[index], self.test_cfg.mask_thr_binary
+            )
+            detections.append(evolve(found[index], boxes=boxes, masks=masks))
+        return detections
+
+    @torch.no_grad()
+    def _hardness(self, features: tuple[Tensor, ...], index: int, priors: Tensor, labels: Tensor) -> Tensor:
+        """(n,): the classification loss of priors (n, 4) of one image."""
+        rois = torch.cat([priors.new_full((len(priors), 1), index), priors], dim=1)
+        cls_score, _, _ = self.bbox_forward(features, rois)
+        loss: Tensor = self.bbox_head.loss_cls(cls_score, labels, reduction_override="none")
+        return loss
+
+
+def _is_positive(sampling: SamplingResult) -> Tensor:
+    """(P + Q,) bool: positives come first."""
+    return torch.arange(len(sampling.priors), device=sampling.pos_inds.device) < sampling.num_pos

@@ -1,0 +1,166 @@
+"""Compare a model with what MMDetection computed on the same weights and images.
+
+The figures, how they were made and their tolerances are described beside the goldens.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import attrs
+import pytest
+import torch
+from attrs import evolve
+from torch import Tensor
+
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import Config
+from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.structures import Detections, Targets
+from tests.paths import SHARED
+
+C = TypeVar("C", bound=Config)
+
+GOLDENS = SHARED / "goldens"
+
+
+def names() -> list[str]:
+    """The goldens that are here."""
+    return sorted(path.stem for path in (GOLDENS / "models").glob("*.json"))
+
+
+@cache
+def golden(name: str) -> dict[str, Any]:
+    path = GOLDENS / "models" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there; set DETCFG_SHARED to the folder of the shared data")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@cache
+def _fill() -> Any:
+    spec = importlib.util.spec_from_file_location("golden_fill", GOLDENS / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def as_made(config: C, path: tuple[str, ...] = ()) -> C:
+    """The config with which goldens were made: samplers take all, and the RPN gives 64 proposals."""
+    changes: dict[str, Any] = {}
+    for name in attrs.fields_dict(type(config)):
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            changes[name] = as_made(value, (*path, name))
+        elif isinstance(value, tuple):
+            items = cast("tuple[object, ...]", value)
+            if any(isinstance(item, Config) for item in items):
+                changes[name] = tuple(
+                    as_made(i, (*path, name)) if isinstance(i, Config) else i for i in items
+                )
+        elif name == "max_per_img" and "rpn_head" in path:
+            changes[name] = 64
+        elif name == "num" and isinstance(config, RandomSamplerConfig):
+            changes[name] = 10**7
+    return evolve(config, **changes) if changes else config
+
+
+def filled(config: DetectorConfig) -> Detector:
+    """The model with the weights that every program agrees on."""
+    torch.manual_seed(0)
+    model = config.build()
+    fill = _fill().fill
+    state = {name: fill(name, tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+    model.load_state_dict(state)
+    return model
+
+
+def images(name: str) -> list[Tensor]:
+    data = golden(name)
+    pairs = zip(data["sizes"], data["image_seeds"], strict=True)
+    return [_fill().image(height, width, seed) for (height, width), seed in pairs]
+
+
+def targets(name: str) -> list[Targets]:
+    data = golden(name)
+    made: list[Targets] = []
+    for (height, width), seed in zip(data["sizes"], data["image_seeds"], strict=True):
+        own = data["targets"][str(seed)]
+        boxes = torch.tensor(own["boxes"], dtype=torch.float32)
+        made.append(
+            Targets(boxes=boxes, labels=torch.tensor(own["labels"]), masks=ellipses(boxes, height, width))
+        )
+    return made
+
+
+def ellipses(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, H, W) bool: the pixels whose centres lie in or on the ellipse inscribed in each box."""
+    x = (torch.arange(width) + 0.5)[None, None]
+    y = (torch.arange(height) + 0.5)[None, :, None]
+    center = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None, None]
+    radius = ((boxes[:, 2:] - boxes[:, :2]) / 2)[:, :, None, None]
+    distance = ((x - center[:, 0]) / radius[:, 0]) ** 2 + ((y - center[:, 1]) / radius[:, 1]) ** 2
+    return distance <= 1
+
+
+def check_state_dict(name: str, config: DetectorConfig) -> None:
+    with torch.device("meta"):
+        state = config.build().state_dict()
+    got = {key: list(tensor.shape) for key, tensor in state.items()}
+    expected = golden(name)["state_dict"]
+
+    assert sorted(expected) == sorted(got)
+    assert expected == got
+
+
+def check_detections(name: str, model: Detector) -> None:
+    data = golden(name)
+    model.eval()
+    with torch.inference_mode():
+        found = cast("list[Detections]", model(images(name)))
+    for index, (own, reference) in enumerate(zip(found, data["detections"], strict=True)):
+        leading = data["stable"]["leading_detections"][index]
+        longer = max(data["sizes"][index])
+        assert reference["labels"][:leading] == own.labels[:leading].tolist()
+        _close(own.scores[:leading], reference["scores"][:leading], 1e-3)
+        _close(own.boxes[:leading], reference["boxes"][:leading], max(0.05, 1e-4 * longer))
+        if "mask_areas" in reference:
+            assert own.masks is not None
+            areas = own.masks[:leading].sum((1, 2)).tolist()
+            for area, wanted in zip(areas, reference["mask_areas"][:leading], strict=True):
+                assert abs(area - wanted) <= max(3, 0.01 * wanted)
+
+
+def check_losses(name: str, model: Detector) -> None:
+    data = golden(name)
+    stable = data["stable"]
+    model.train()
+    torch.manual_seed(0)
+    losses = cast("dict[str, Tensor]", model(images(name), targets(name)))
+    assert sorted(data["losses"]) == sorted(losses)
+    for key, wanted in data["losses"].items():
+        if stable["losses"].get(key, 0) <= 1e-2:  # else it is ill-conditioned there
+            tolerance = max(1e-4, 20 * stable["losses"].get(key, 0))
+            assert losses[key].item() == pytest.approx(wanted, rel=tolerance, abs=1e-7), key
+
+    torch.stack(list(losses.values())).sum().backward()
+    got = {key: float(p.grad.norm()) for key, p in model.named_parameters() if p.grad is not None}
+    expected: dict[str, float] = data["grad_norms"]
+    assert sorted(expected) == sorted(got)
+    if stable["grad_norms"] > 1e-2:
+        agreeing = [key for key in expected if got[key] == pytest.approx(expected[key], rel=0.01, abs=1e-6)]
+        assert len(agreeing) >= 0.8 * len(expected)
+        return
+    tolerance = max(1e-3, 20 * stable["grad_norms"])
+    for key, wanted in expected.items():
+        assert got[key] == pytest.approx(wanted, rel=tolerance, abs=1e-6), key
+
+
+def _close(got: Tensor, wanted: Any, tolerance: float) -> None:
+    torch.testing.assert_close(got.float(), torch.tensor(wanted).reshape(got.shape), rtol=0, atol=tolerance)
