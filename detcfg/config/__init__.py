@@ -1,5 +1,5 @@
 """The typed config core. It knows nothing of detection."""
 
-from detcfg.config.base import UNSET, Config, ConfigError, ModuleConfig, derived, did_you_mean, fill
+from detcfg.config.base import UNSET, Config, ConfigError, ModuleConfig, derived, did_you_mean, fill, is_unset
 
-__all__ = ["UNSET", "Config", "ConfigError", "ModuleConfig", "derived", "did_you_mean", "fill"]
+__all__ = ["UNSET", "Config", "ConfigError", "ModuleConfig", "derived", "did_you_mean", "fill", "is_unset"]

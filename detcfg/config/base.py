@@ -55,6 +55,11 @@ def derived() -> Any:
     return attrs.field(default=UNSET)
 
 
+def is_unset(value: object) -> bool:
+    """Whether a derived field still waits for its value; for `wired` methods that can do without."""
+    return value is UNSET
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` was probably meant by `name`, or list them all."""
     choices = sorted(choices)

@@ -13,7 +13,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
 from detcfg.structures import ImageBatch
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class DetectorConfig(ModuleConfig):
     data_preprocessor: DetDataPreprocessorConfig = DetDataPreprocessorConfig()
 
     def wired(self) -> Self:
-        if isinstance(self.num_classes, int) and self.num_classes < 1:
+        if not is_unset(self.num_classes) and self.num_classes < 1:
             raise ConfigError(
                 f"num_classes is {self.num_classes}, and a detector needs at least one class. "
                 "Name the classes in the dataset's `classes`."

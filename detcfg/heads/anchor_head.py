@@ -20,7 +20,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
-from detcfg.config import UNSET, fill
+from detcfg.config import fill, is_unset
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
@@ -51,7 +51,7 @@ class AnchorHeadConfig(DenseHeadConfig):
     test_cfg: DenseTestConfig = DenseTestConfig()
 
     def wired(self) -> Self:
-        if self.in_strides is UNSET:
+        if is_unset(self.in_strides):
             return self
         generator = fill(self.anchor_generator, "in_strides", strides=self.in_strides)
         return evolve(self, anchor_generator=generator)

@@ -91,7 +91,7 @@ class BBoxHead(nn.Module):
         normal_init(self.fc_cls, std=0.01)
         normal_init(self.fc_reg, std=0.001)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, /) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
     def targets(self, samplings: Sequence[SamplingResult], pos_weight: float = -1.0) -> BBoxTargets:
@@ -101,24 +101,30 @@ class BBoxHead(nn.Module):
             samplings: Of each image.
             pos_weight: Weight of positives in classification; at most 0 for 1.
         """
-        labels, weights, boxes, positive = [], [], [], []
-        for sampling in samplings:
-            learnt, background = sampling.pos_gt_labels, sampling.num_neg
-            labels += [learnt, learnt.new_full((background,), self.num_classes)]
-            weights.append(
-                learnt.new_full((len(learnt),), pos_weight if pos_weight > 0 else 1.0, dtype=torch.float)
-            )
-            weights.append(weights[-1].new_ones(background))
-            found = sampling.pos_gt_bboxes
-            if not self.reg_decoded_bbox:
-                found = self.bbox_coder.encode(sampling.pos_priors, found)
-            boxes += [found, found.new_zeros(background, found.shape[-1])]
-            positive += [torch.ones_like(found), torch.zeros_like(boxes[-1])]
+        weight = pos_weight if pos_weight > 0 else 1.0
+        parts = [self._image_targets(sampling, weight) for sampling in samplings]
         return BBoxTargets(
-            labels=torch.cat(labels),
-            label_weights=torch.cat(weights),
-            bbox_targets=torch.cat(boxes),
-            bbox_weights=torch.cat(positive),
+            labels=torch.cat([part.labels for part in parts]),
+            label_weights=torch.cat([part.label_weights for part in parts]),
+            bbox_targets=torch.cat([part.bbox_targets for part in parts]),
+            bbox_weights=torch.cat([part.bbox_weights for part in parts]),
+        )
+
+    def _image_targets(self, sampling: SamplingResult, pos_weight: float) -> BBoxTargets:
+        boxes = sampling.pos_gt_bboxes
+        if not self.reg_decoded_bbox:
+            boxes = self.bbox_coder.encode(sampling.pos_priors, boxes)
+        count = len(sampling.priors)
+        labels = sampling.pos_gt_labels.new_full((count,), self.num_classes)
+        label_weights = boxes.new_ones(count)
+        bbox_targets, bbox_weights = boxes.new_zeros(2, count, boxes.shape[-1])
+        positive = slice(sampling.num_pos)
+        labels[positive] = sampling.pos_gt_labels
+        label_weights[positive] = pos_weight
+        bbox_targets[positive] = boxes
+        bbox_weights[positive] = 1.0
+        return BBoxTargets(
+            labels=labels, label_weights=label_weights, bbox_targets=bbox_targets, bbox_weights=bbox_weights
         )
 
     def loss(

@@ -9,8 +9,8 @@ from attrs import evolve, field, frozen, validators
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcfg.backbones.residual import BlockPlan
-from detcfg.backbones.resnet import Bottleneck, ResNetConfig
+from detcfg.backbones.residual import BlockPlan, Bottleneck
+from detcfg.backbones.resnet import ResNetConfig
 from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -56,7 +56,7 @@ class DoubleConvFCBBoxHead(BBoxHead):
             width = config.fc_out_channels
         self.add_predictors(config, width, config.conv_out_channels)
 
-    def forward(self, x_cls: Tensor, x_reg: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x_cls: Tensor, /, x_reg: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`x_reg` are the features of the box branch; by default those of the class branch."""
         hidden: Tensor = self.res_block(x_cls if x_reg is None else x_reg)
         for block in self.conv_branch:

@@ -15,7 +15,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.boxes.matrix_nms import matrix_nms
-from detcfg.config import UNSET, Config, ConfigError
+from detcfg.config import Config, ConfigError, is_unset
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.solo_targets import GridTargetMaker, GridTargets
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
@@ -75,7 +75,7 @@ class SOLOHeadConfig(DenseHeadConfig):
     def wired(self) -> Self:
         for name in ("num_grids", "scale_ranges"):
             value: tuple[object, ...] = getattr(self, name)
-            if self.in_strides is not UNSET and len(value) != len(self.in_strides):
+            if not is_unset(self.in_strides) and len(value) != len(self.in_strides):
                 raise ConfigError(
                     f"{name} is {value} and in_strides is {self.in_strides}; they differ in length."
                 )

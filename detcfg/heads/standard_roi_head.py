@@ -17,7 +17,7 @@ from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.nms import NMSConfig, multiclass_nms
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.config import UNSET, Config, fill
+from detcfg.config import Config, fill, is_unset
 from detcfg.heads.base import RoIHead, RoIHeadConfig
 from detcfg.heads.bbox_head import BBoxHeadConfig
 from detcfg.heads.dense_test import scale_boxes
@@ -71,7 +71,7 @@ class StandardRoIHeadConfig(RoIHeadConfig):
 
     def wired(self) -> Self:
         wired = super().wired()
-        if wired.in_strides is UNSET:
+        if is_unset(wired.in_strides):
             return wired
         extractor = wired.bbox_roi_extractor.fed(wired.in_channels, wired.in_strides)
         shared = wired.shared_head
@@ -221,7 +221,7 @@ class StandardRoIHead(RoIHead):
         rois = bbox2roi([image.boxes for image in proposals])
         cls_score, bbox_pred, _ = self.bbox_forward(features, rois)
         counts = [len(image) for image in proposals]
-        parts = zip(rois.split(counts), cls_score.split(counts), bbox_pred.split(counts), strict=True)
+        parts = zip(*(torch.split(values, counts) for values in (rois, cls_score, bbox_pred)), strict=True)
         detections: list[Detections] = []
         for index, (own, score, pred) in enumerate(parts):
             boxes = self.bbox_head.decode(own, pred.float(), batch.sizes[index])
@@ -246,7 +246,7 @@ class StandardRoIHead(RoIHead):
         assert self.mask_head is not None
         pooled = self.pool_masks(features, bbox2roi([image.boxes for image in found]))
         detections: list[Detections] = []
-        for index, part in enumerate(pooled.split([len(image) for image in found])):
+        for index, part in enumerate(torch.split(pooled, [len(image) for image in found])):
             boxes = scale_boxes(found[index].boxes, batch.scales(index))
             masks = self.mask_head.predict(
                 part, boxes, found[index].labels, batch.output_sizes[index], self.test_cfg.mask_thr_binary

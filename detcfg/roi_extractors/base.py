@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg import ops
-from detcfg.config import UNSET, Config, ConfigError, ModuleConfig, derived, fill
+from detcfg.config import Config, ConfigError, ModuleConfig, derived, fill, is_unset
 
 
 @frozen(kw_only=True)
@@ -86,7 +86,7 @@ class RoIExtractorConfig(ModuleConfig):
             ConfigError: It was given other channels, or strides that are not the first of the head's.
         """
         strides = self.featmap_strides
-        if strides is UNSET:
+        if is_unset(strides):
             strides = tuple(stride for stride in in_strides if stride <= MAX_STRIDE) or in_strides[:1]
         if strides != in_strides[: len(strides)] or not strides:
             raise ConfigError(

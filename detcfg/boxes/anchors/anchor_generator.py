@@ -10,7 +10,7 @@ import torch
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.config import UNSET, Config, ConfigError, derived
+from detcfg.config import Config, ConfigError, derived, is_unset
 
 
 @frozen(kw_only=True)
@@ -51,7 +51,7 @@ class AnchorGeneratorConfig(Config):
             raise ConfigError(f"centers goes without center_offset, which is {self.center_offset}.")
         for name in ("base_sizes", "centers"):
             value: tuple[object, ...] | None = getattr(self, name)
-            if value is not None and self.strides is not UNSET and len(value) != len(self.strides):
+            if value is not None and not is_unset(self.strides) and len(value) != len(self.strides):
                 raise ConfigError(f"{name} is {value} and strides is {self.strides}; they differ in length.")
         return self
 
