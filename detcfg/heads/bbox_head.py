@@ -159,7 +159,8 @@ class BBoxHead(nn.Module):
         """(n, 4): of some rows of `bbox_pred` the box of the row's own class, labels (R,)."""
         if self.reg_class_agnostic:
             return bbox_pred[rows]
-        return bbox_pred.reshape(len(bbox_pred), self.num_classes, -1)[rows, labels[rows]]
+        size = bbox_pred.shape[-1] // self.num_classes
+        return bbox_pred.unflatten(-1, (self.num_classes, size))[rows, labels[rows]]
 
     def probabilities(self, cls_score: Tensor) -> Tensor:
         """Logits (R, C) to the probabilities of the K classes, (R, K)."""
