@@ -1,0 +1,142 @@
+"""The plain data of an MMDetection config, with the place in the source of every key.
+
+A config is dicts, lists, tuples, strings, numbers, booleans and None; a class that a config in the pure
+Python style names becomes its dotted name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeGuard
+
+from attrs import frozen
+
+from detcfg.config import ConfigError
+
+
+@frozen
+class Place:
+    """Where something was written."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class ReadError(ConfigError):
+    """A config cannot be read; the message starts with file:line."""
+
+
+class TypeName(str):
+    """`package.module.Class`: what a config in the pure Python style imported, never loaded."""
+
+    __slots__ = ()
+
+    @property
+    def short(self) -> str:
+        """The class's own name."""
+        return self.rpartition(".")[2]
+
+
+class Node(dict[Any, Any]):
+    """A dict that remembers where each of its keys was written.
+
+    Args:
+        merging: Whether `update` merges nested dicts and attributes are keys, as those of a base
+            config do.
+    """
+
+    __slots__ = ("merging", "places")
+
+    def __init__(
+        self,
+        values: Mapping[Any, Any] | None = None,
+        places: Mapping[Any, Place] | None = None,
+        *,
+        merging: bool = False,
+    ) -> None:
+        super().__init__(values or {})
+        self.places: dict[Any, Place] = dict(places or {})
+        self.merging = merging
+
+    def put(self, key: Any, value: Any, place: Place | None) -> None:
+        """Set a key that was written at `place`."""
+        self[key] = value
+        if place is not None:
+            self.places[key] = place
+
+    def take(self, key: Any, source: Node, value: Any) -> None:
+        """Set a key to `value`, at the place where `source` has it."""
+        self.put(key, value, source.places.get(key))
+
+    def drop(self, key: Any) -> Any:
+        """Remove a key."""
+        self.places.pop(key, None)
+        return super().pop(key)
+
+    def copied(self) -> Self:
+        """A shallow copy, places included."""
+        return type(self)(self, self.places, merging=self.merging)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float)
+
+
+def hooked(value: Any) -> Any:
+    """A value as a base config holds it: dicts merge on update."""
+    if isinstance(value, Node) and not value.merging:
+        made = Node(places=value.places, merging=True)
+        for key, item in value.items():
+            made[key] = hooked(item)
+        return made
+    if is_list(value):
+        return [hooked(item) for item in value]
+    if is_tuple(value):
+        return tuple(hooked(item) for item in value)
+    return value
+
+
+def cloned(value: Any, *, merging: bool | None = None) -> Any:
+    """A copy that shares nothing; its dicts merge on update as told, or as they did."""
+    if isinstance(value, Node):
+        made = Node(places=value.places, merging=value.merging if merging is None else merging)
+        for key, item in value.items():
+            made[key] = cloned(item, merging=merging)
+        return made
+    if is_list(value):
+        return [cloned(item, merging=merging) for item in value]
+    if is_tuple(value):
+        return tuple(cloned(item, merging=merging) for item in value)
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for messages; nothing of a value that may be large is printed."""
+    if isinstance(value, TypeName):
+        return f"the class {value!s:.60}"
+    names = {Node: "a dict", list: "a list", tuple: "a tuple", str: "a string", type(None): "None"}
+    return names.get(type(value), f"a value of type {type(value).__name__}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short ones as they are written, others by their kind."""
+    if isinstance(value, str):
+        return repr(str(value[:60]))
+    return repr(value) if is_number(value) else kind_of(value)
+
+
+def keys_shown(node: Node) -> str:
+    """The first keys of a dict, for messages."""
+    return ", ".join(f"{key!s:.30}" for key in list(node)[:20])
