@@ -122,12 +122,13 @@ def cloned(value: Any, *, merging: bool | None = None) -> Any:
     return value
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """What a value is, for messages; nothing of a value that may be large is printed."""
     if isinstance(value, TypeName):
         return f"the class {value!s:.60}"
-    names = {Node: "a dict", list: "a list", tuple: "a tuple", str: "a string", type(None): "None"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
+    names = {"Node": "a dict", "list": "a list", "tuple": "a tuple", "str": "a string", "NoneType": "None"}
+    kind = type(value).__name__
+    return names.get(kind, f"a value of type {kind}")
 
 
 def shown(value: Any) -> str:

@@ -80,7 +80,7 @@ class Evaluator:
             self.budget.spend(STEP, self.place(statement))
             self._statement(statement)
 
-    def _statement(self, node: ast.stmt) -> None:
+    def _statement(self, node: ast.stmt) -> None:  # noqa: PLR0912 - one branch a kind of statement
         match node:
             case ast.Assign():
                 value = self.value(node.value)
@@ -446,7 +446,7 @@ class Evaluator:
             left = right
         return True
 
-    def binary(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:
+    def binary(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:  # noqa: PLR0911 - one return a kind of operand
         place = self.place(node)
         if is_number(left) and is_number(right):
             return self._arithmetic(node, left, op, right)
@@ -454,7 +454,10 @@ class Evaluator:
             case ast.Add() if isinstance(left, str) and isinstance(right, str):
                 self.budget.text(len(left) + len(right), place)
                 return left + right
-            case ast.Add() if (is_list(left) and is_list(right)) or (is_tuple(left) and is_tuple(right)):
+            case ast.Add() if is_list(left) and is_list(right):
+                self.budget.spend(len(left) + len(right), place)
+                return left + right
+            case ast.Add() if is_tuple(left) and is_tuple(right):
                 self.budget.spend(len(left) + len(right), place)
                 return left + right
             case ast.Mult() if isinstance(left, int) and isinstance(right, str | list | tuple):

@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from detcfg.interop.mmdet.data import Node, cloned, hooked, kind_of, shown
+from detcfg.interop.mmdet.data import Node, cloned, hooked, is_list, is_tuple, kind_of, shown
 from detcfg.interop.mmdet.merge import merged
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _range(run: Evaluator, node: ast.Call, *bounds: Any) -> range:
 
 
 def _len(run: Evaluator, node: ast.Call, value: Any) -> int:
-    if not isinstance(value, str | range | Node | list | tuple):
+    if not (isinstance(value, str | range | Node) or is_list(value) or is_tuple(value)):
         raise run.refused(node, f"{kind_of(value)} has no length.")
     return len(value)
 
@@ -84,27 +84,55 @@ def _zip(run: Evaluator, node: ast.Call, *columns: Any) -> list[Any]:
     return list(zip(*(_pay(run, node, column) for column in columns), strict=False))
 
 
+def _list(run: Evaluator, node: ast.Call, value: Any = ()) -> list[Any]:
+    return _pay(run, node, value)
+
+
+def _tuple(run: Evaluator, node: ast.Call, value: Any = ()) -> tuple[Any, ...]:
+    return tuple(_pay(run, node, value))
+
+
+def _reversed(run: Evaluator, node: ast.Call, value: Any) -> list[Any]:
+    return _pay(run, node, value)[::-1]
+
+
+def _any(run: Evaluator, node: ast.Call, value: Any) -> bool:
+    return any(_pay(run, node, value))
+
+
+def _all(run: Evaluator, node: ast.Call, value: Any) -> bool:
+    return all(_pay(run, node, value))
+
+
+def _bool(_run: Evaluator, _node: ast.Call, value: Any = False) -> bool:  # noqa: FBT002 - as bool() has it
+    return bool(value)
+
+
+def _abs(_run: Evaluator, _node: ast.Call, value: float) -> float:
+    return abs(value)
+
+
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    "dict": lambda *_: None,  # `Evaluator._dict_call`
-    "list": lambda run, node, value=(): _pay(run, node, value),
-    "tuple": lambda run, node, value=(): tuple(_pay(run, node, value)),
+    "dict": _list,  # stands for `Evaluator._dict_call`
+    "list": _list,
+    "tuple": _tuple,
     "range": _range,
     "len": _len,
     "int": _to_int,
     "float": _to_float,
     "str": _to_str,
-    "bool": lambda _run, _node, value=False: bool(value),
+    "bool": _bool,
     "min": _extreme(min),
     "max": _extreme(max),
     "sorted": _extreme(sorted),
     "sum": _sum,
-    "abs": lambda _run, _node, value: abs(value),
+    "abs": _abs,
     "round": _round,
     "enumerate": _enumerate,
     "zip": _zip,
-    "reversed": lambda run, node, value: _pay(run, node, value)[::-1],
-    "any": lambda run, node, value: any(_pay(run, node, value)),
-    "all": lambda run, node, value: all(_pay(run, node, value)),
+    "reversed": _reversed,
+    "any": _any,
+    "all": _all,
 }
 
 
@@ -225,11 +253,31 @@ def _position(run: Evaluator, node: ast.Call, owner: Any, value: Any) -> int:
     return int(owner.index(value))
 
 
+def _get(run: Evaluator, node: ast.Call, owner: Node, key: Any, default: Any = None) -> Any:
+    return owner.get(run.key(node, key), default)
+
+
+def _append(_run: Evaluator, _node: ast.Call, owner: list[Any], value: Any) -> None:
+    owner.append(value)
+
+
+def _insert(_run: Evaluator, _node: ast.Call, owner: list[Any], index: int, value: Any) -> None:
+    owner.insert(index, value)
+
+
+def _pop_item(_run: Evaluator, _node: ast.Call, owner: list[Any], index: int = -1) -> Any:
+    return owner.pop(index)
+
+
+def _reverse(_run: Evaluator, _node: ast.Call, owner: list[Any]) -> None:
+    owner.reverse()
+
+
 METHODS: Final[dict[type[Any], dict[str, Callable[..., Any]]]] = {
     Node: {
         "update": _update,
         "merge": _merge,
-        "get": lambda run, node, owner, key, default=None: owner.get(run.key(node, key), default),
+        "get": _get,
         "pop": _pop,
         "setdefault": _setdefault,
         "copy": _copied,
@@ -238,11 +286,11 @@ METHODS: Final[dict[type[Any], dict[str, Callable[..., Any]]]] = {
         "items": _of_dict(lambda owner: list(owner.items())),
     },
     list: {
-        "append": lambda _run, _node, owner, value: owner.append(value),
+        "append": _append,
         "extend": _extend,
-        "insert": lambda _run, _node, owner, index, value: owner.insert(index, value),
-        "pop": lambda _run, _node, owner, index=-1: owner.pop(index),
-        "reverse": lambda _run, _node, owner: owner.reverse(),
+        "insert": _insert,
+        "pop": _pop_item,
+        "reverse": _reverse,
         "copy": _copied,
         "index": _position,
     },

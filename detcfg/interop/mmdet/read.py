@@ -16,7 +16,7 @@ import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from attrs import frozen
 
@@ -109,7 +109,7 @@ class _Reader:
         node = to_node(data, place)
         if not isinstance(node, Node):
             raise ReadError(f"{place}: a config is an object, not {type(data).__name__}.")
-        bases = node.drop("_base_") if "_base_" in node else []
+        bases: Any = node.drop("_base_") if "_base_" in node else []
         return self._on_bases(node, self._bases(bases, place), place)
 
     def _python(self, path: Path, text: str) -> tuple[Node, set[str]]:
@@ -287,7 +287,7 @@ def _parsed(path: Path, text: str) -> ast.Module:
         raise ReadError(f"{path}:1: {error}.") from None
 
 
-def _names_base(statement: ast.stmt) -> bool:
+def _names_base(statement: ast.stmt) -> TypeGuard[ast.Assign]:
     match statement:
         case ast.Assign(targets=[ast.Name(id="_base_")]):
             return True

@@ -105,7 +105,7 @@ def _closed(value: Any, place: Place) -> Any:
     """Plain data again; what is not becomes the name of what it is."""
     if isinstance(value, Mapping):
         made = Node()
-        for key, item in cast("Mapping[Any, Any]", value).items():
+        for key, item in cast("Mapping[object, object]", value).items():
             made.put(key, _closed(item, place), place)
         return made
     if is_list(value) or isinstance(value, range | set):
