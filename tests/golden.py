@@ -124,10 +124,10 @@ def check_detections(name: str, model: Detector) -> None:
     model.eval()
     with torch.inference_mode():
         found = cast("list[Detections]", model(images(name)))
-    for index, (own, reference) in enumerate(zip(found, data["detections"], strict=True)):
+    for index, (image, reference) in enumerate(zip(found, data["detections"], strict=True)):
         leading = data["stable"]["leading_detections"][index]
         longer = max(data["sizes"][index])
-        own = _in_order(own, reference, leading)
+        own = _in_order(image, reference, leading)
         assert reference["labels"][:leading] == own.labels.tolist()
         _close(own.scores, reference["scores"][:leading], 1e-3)
         _close(own.boxes, reference["boxes"][:leading], max(0.05, 1e-4 * longer))
