@@ -1,0 +1,32 @@
+"""RetinaNet, ResNet-50-FPN, 12 epochs on COCO.
+
+Paper: Lin et al., 2017, https://arxiv.org/abs/1708.02002
+Reference: MMDetection's retinanet/retinanet_r50_fpn_1x_coco, 36.5 box AP.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.backbones.resnet import ResNetConfig
+from detcfg.detectors.single_stage import SingleStageDetectorConfig
+from detcfg.heads.base import DenseHeadConfig
+from detcfg.heads.retina_head import RetinaHeadConfig
+from detcfg.necks.base import NeckConfig
+from detcfg.necks.fpn import FPNConfig
+from experiments import faster_rcnn
+
+
+@frozen(kw_only=True)
+class Model(SingleStageDetectorConfig):
+    backbone: BackboneConfig = ResNetConfig(
+        depth=50, frozen_stages=1, pretrained="ResNet50_Weights.IMAGENET1K_V1"
+    )
+    neck: NeckConfig | None = FPNConfig(start_level=1, add_extra_convs="on_input")
+    bbox_head: DenseHeadConfig = RetinaHeadConfig()
+
+
+@frozen(kw_only=True)
+class Experiment(faster_rcnn.Experiment):
+    model: SingleStageDetectorConfig = Model()
