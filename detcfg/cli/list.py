@@ -29,18 +29,16 @@ def list_components(
     """
     from itertools import groupby
 
-    from rich.text import Text
-
     from detcfg.catalogue import KINDS, components
-    from detcfg.cli.output import print_table, table
+    from detcfg.cli.output import Table, print_table
     from detcfg.config import ConfigError, did_you_mean
 
     if kind is not None and kind not in KINDS.values():
         raise ConfigError(f"There is no kind {kind!r}. {did_you_mean(kind, KINDS.values())}")
     found = [c for c in components(module or ()) if kind in (None, c.kind)]
     for name, group in groupby(found, key=lambda component: component.kind):
-        rows = table(name, "what it is", "where it is")
+        table = Table(columns=(name, "what it is", "where it is"))
         for component in group:
-            cells = (component.cls.__name__, component.summary, component.path)
-            rows.add_row(*map(Text, cells))
-        print_table(rows)
+            table.add(component.cls.__name__, component.summary, component.path)
+        print_table(table)
+        typer.echo()

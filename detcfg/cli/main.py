@@ -14,7 +14,6 @@ import typer
 
 from detcfg import __version__
 from detcfg.cli.check import check
-from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.list import list_components
 from detcfg.cli.show_config import show_config
 from detcfg.errors import DetcfgError
@@ -33,7 +32,6 @@ app: Final = typer.Typer(
 app.command()(show_config)
 app.command()(check)
 app.command(name="list")(list_components)
-app.command()(evaluate_detections)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -45,7 +43,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
 @app.callback()
 def main(
     *,
-    version: Annotated[  # noqa: ARG001 - acts by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import sys
+from typing import Any, Final
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from attrs import field, frozen
 
-WIDE = 10_000
-"""Columns of an output that is no terminal: nothing is wrapped, so that grep finds whole lines."""
+_GAP: Final = "   "
 
 
-def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
-    """A table with a line under its header; the columns named in `right` hold numbers."""
-    rows = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        rows.add_column(column, justify=justify, overflow="fold")
-    return rows
+@frozen(kw_only=True)
+class Table:
+    """Rows of text under a header."""
+
+    columns: tuple[str, ...]
+    right: tuple[str, ...] = ()
+    """The columns that hold numbers."""
+    title: str = ""
+    rows: list[tuple[str, ...]] = field(factory=list[tuple[str, ...]])
+    styles: list[str] = field(factory=list[str])
+    """Of each row, as rich names styles: "dim", "yellow", or nothing."""
+
+    def add(self, *cells: str, style: str = "") -> None:
+        """Add a row, a cell a column."""
+        self.rows.append(cells)
+        self.styles.append(style)
+
+    def text(self) -> str:
+        """The table without colours, each row a line however long, so that grep finds it."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+        shown = [self._line(cells, widths) for cells in lines]
+        shown.insert(1, "-" * max(len(line) for line in shown))
+        return "\n".join([self.title, *shown] if self.title else shown)
+
+    def _line(self, cells: tuple[str, ...], widths: list[int]) -> str:
+        padded = [
+            cell.rjust(width) if column in self.right else cell.ljust(width)
+            for column, cell, width in zip(self.columns, cells, widths, strict=True)
+        ]
+        return _GAP.join(padded).rstrip()
 
 
-def console() -> Console:
-    """Standard output."""
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=WIDE)
+def print_table(table: Table) -> None:
+    """Print a table: with colours, and long cells folded, where somebody looks at it."""
+    if sys.stdout.isatty():
+        _print_rich(table)
+    else:
+        print(table.text())  # noqa: T201
 
 
-def print_table(rows: Table) -> None:
-    """Print a table, without trailing blanks where the output is no terminal."""
-    screen = console()
-    if screen.is_terminal:
-        screen.print(rows)
-        return
-    with screen.capture() as capture:
-        screen.print(rows)
-    for line in capture.get().splitlines():
-        print(line.rstrip())  # noqa: T201
+def _print_rich(table: Table) -> None:
+    """rich takes a tenth of a second to import, which only a terminal repays."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        options: dict[str, Any] = {"justify": "right"} if column in table.right else {}
+        shown.add_column(column, overflow="fold", **options)
+    for cells, style in zip(table.rows, table.styles, strict=True):
+        shown.add_row(*map(Text, cells), style=style)
+    Console(highlight=False).print(shown)

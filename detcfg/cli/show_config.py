@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
 from detcfg.cli.arguments import Allow, Experiment, Overrides, configured, overridden_paths
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from detcfg.cli.output import Table
     from detcfg.config.provenance import Entry
+
+LONG: Final = 12
+"""A tuple of more items than this is cut in the tree."""
 
 
 class Format(StrEnum):
@@ -60,25 +62,27 @@ def show_config(
 
 def _tree(entries: Iterable[Entry]) -> Table:
     """A row a field, indented by its depth: derived values dim, the command line's yellow."""
-    from rich.text import Text
-
-    from detcfg.cli.output import table
+    from detcfg.cli.output import Table
     from detcfg.config.provenance import COMMAND_LINE
 
-    rows = table("field", "value", "from")
+    table = Table(columns=("field", "value", "from"))
     for entry in entries:
         *above, name = entry.path.split(".")
         style = "yellow" if entry.source == COMMAND_LINE else "" if entry.given else "dim"
-        cells = ("  " * len(above) + name, _shown(entry.value), entry.source)
-        rows.add_row(*(Text(cell) for cell in cells), style=style)
-    return rows
+        table.add("  " * len(above) + name, _shown(entry.value), entry.source, style=style)
+    return table
 
 
 def _shown(value: object) -> str:
+    """A component by its class, since its fields follow; a long tuple by its first items."""
     from detcfg.config import Config
 
     if isinstance(value, Config):
         return type(value).__name__
-    if isinstance(value, tuple) and any(isinstance(item, Config) for item in value):
-        return "(" + ", ".join(_shown(item) for item in value) + ")"
-    return repr(value)
+    if not isinstance(value, tuple):
+        return repr(value)
+    items = cast("tuple[object, ...]", value)
+    if len(items) > LONG:
+        first = ", ".join(map(_shown, items[:3]))
+        return f"({first}, ... {len(items)} in all)"
+    return "(" + ", ".join(map(_shown, items)) + ("," if len(items) == 1 else "") + ")"

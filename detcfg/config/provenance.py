@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from inspect import get_annotations
 from itertools import takewhile
@@ -186,7 +186,15 @@ def _parse(file: str) -> dict[str, list[ast.stmt]]:
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError):  # defined interactively
         return {}
-    return {node.name: node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {node.name: node.body for node in _classes(tree.body)}
+
+
+def _classes(statements: Iterable[ast.stmt]) -> Iterator[ast.ClassDef]:
+    """Every class of a file. Expressions hold none, and are most of a tree."""
+    for statement in statements:
+        if isinstance(statement, ast.ClassDef):
+            yield statement
+        yield from _classes(s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt))
 
 
 @cache

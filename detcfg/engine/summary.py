@@ -69,7 +69,7 @@ def _summarise(detector: Detector, image: Tensor) -> Summary:
     stopped = ""
     try:
         with torch.no_grad(), counter, _AsIfAll():
-            detector.predict([image])
+            detector([image])  # in evaluation mode: predict, with the hooks of the whole
     except (NotImplementedError, RuntimeError, ValueError, IndexError) as error:
         # An operator that has no meaning without values. What ran until then still counts.
         stopped = str(error).partition("\n")[0]
@@ -128,7 +128,6 @@ def _by_name(counter: FlopCounterMode, detector: Detector) -> dict[str, int]:
     """Floating-point operations of each module that was called, by its name in the detector."""
     prefix = f"{type(detector).__name__}."
     counts = cast("dict[str, dict[object, int]]", counter.get_flop_counts())
-    # The tracker starts names at the module that was called first.
     return {name.removeprefix(prefix): sum(ops.values()) for name, ops in counts.items()}
 
 
@@ -142,28 +141,66 @@ def _flops_of(name: str, module: nn.Module, flops: Mapping[str, int]) -> int:
 class _AsIfAll(TorchDispatchMode):
     """Give operators whose result depends on values the largest result that they may have."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = _largest_results()
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        aten = torch.ops.aten
-        if func is aten._local_scalar_dense.default and args[0].is_meta:
-            return 1
-        if func is aten.nonzero.default and args[0].is_meta:
-            return _all_indices(args[0])
-        if func is aten.index.Tensor and any(_is_mask(index) for index in args[1]):
-            return func(args[0], _without_masks(args[1]), **kwargs)
-        if func is aten.index_put_.default and any(_is_mask(index) for index in args[1]):
-            return args[0]
-        if func is aten.masked_select.default and args[0].is_meta:
-            return args[0].expand(torch.broadcast_shapes(args[0].shape, args[1].shape)).reshape(-1)
-        if func is torch.ops.torchvision.nms.default and args[0].is_meta:
-            return torch.arange(len(args[0]), device="meta")
-        if func is aten._to_copy.default and args[0].is_meta and str(kwargs.get("device")) == "cpu":
-            dtype = kwargs.get("dtype") or args[0].dtype
-            return torch.ones(args[0].shape, dtype=dtype, device="cpu")
-        return func(*args, **kwargs)
+        largest = self.largest.get(func)
+        given = None if largest is None else largest(*args, **kwargs)
+        return func(*args, **kwargs) if given is None else given
+
+
+def _largest_results() -> dict[Any, Callable[..., Any]]:
+    """For each such operator a function of its arguments; it returns None where the operator itself will do."""
+    aten = cast("Any", torch.ops.aten)
+
+    def scalar(x: Tensor) -> int | None:
+        return 1 if x.is_meta else None
+
+    def nonzero(mask: Tensor) -> Tensor | None:
+        return _all_indices(mask) if mask.is_meta else None
+
+    def index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None:
+        if not any(map(_is_mask, indices)):
+            return None
+        return cast("Tensor", aten.index.Tensor(x, _without_masks(indices)))
+
+    def index_put(x: Tensor, indices: Sequence[Tensor | None], *rest: object) -> Tensor | None:
+        del rest
+        return x if any(map(_is_mask, indices)) else None
+
+    def masked_select(x: Tensor, mask: Tensor) -> Tensor | None:
+        return x.expand(torch.broadcast_shapes(x.shape, mask.shape)).reshape(-1) if x.is_meta else None
+
+    def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor | None:
+        del weights
+        # On the CPU, where its numbers are read: all are of the first kind.
+        return torch.tensor([len(x), *([0] * (minlength - 1))], device="cpu") if x.is_meta else None
+
+    def nms(boxes: Tensor, *rest: object) -> Tensor | None:
+        del rest
+        return torch.arange(len(boxes), device="meta") if boxes.is_meta else None
+
+    def to_copy(x: Tensor, **kwargs: Any) -> Tensor | None:
+        if not (x.is_meta and str(kwargs.get("device")) == "cpu"):
+            return None
+        return torch.ones(x.shape, dtype=kwargs.get("dtype") or x.dtype, device="cpu")
+
+    return {
+        aten._local_scalar_dense.default: scalar,  # noqa: SLF001 - the operator's name
+        aten.nonzero.default: nonzero,
+        aten.index.Tensor: index,
+        aten.index_put_.default: index_put,
+        aten.masked_select.default: masked_select,
+        aten.bincount.default: bincount,
+        cast("Any", torch.ops).torchvision.nms.default: nms,
+        aten._to_copy.default: to_copy,  # noqa: SLF001 - the operator's name
+    }
 
 
 def _is_mask(index: Tensor | None) -> bool:

@@ -1,0 +1,127 @@
+"""`detcfg check`: would this experiment train? Everything that can be said without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from detcfg.cli.arguments import Allow, Experiment, Overrides, configured
+
+if TYPE_CHECKING:
+    from detcfg.data.base import Dataset, DatasetConfig
+    from detcfg.data.errors import Problem
+    from detcfg.engine.summary import Summary
+    from detcfg.experiment import ExperimentConfig
+
+SHOWN: Final = 50
+"""Problems of a dataset to list in full."""
+
+
+def check(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    *,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Read every image of the datasets, too.")
+    ] = False,
+    data: Annotated[
+        bool, typer.Option("--data/--no-data", help="Hold the datasets against the config.")
+    ] = True,
+    height: Annotated[int, typer.Option(min=1, help="Of the image to count for, in pixels.")] = 800,
+    width: Annotated[int, typer.Option(min=1, help="Of the image to count for, in pixels.")] = 1344,
+    allow: Allow = None,
+) -> None:
+    """Resolve an experiment, count what it costs and check its data, without training.
+
+    The model is built without weights. Exit code 1 if training could not start.
+    """
+    from detcfg.engine.summary import summarise
+
+    config = configured(experiment, overrides, allow).resolved()
+    typer.echo(f"{experiment}: every value is set, and the parts fit each other.\n")
+    _print_summary(summarise(config.model, (height, width)), (height, width))
+    if data and not _check_data(config, images=images):
+        raise typer.Exit(1)
+
+
+def _print_summary(summary: Summary, size: tuple[int, int]) -> None:
+    from detcfg.cli.output import Table, print_table
+
+    columns = ("part", "parameters", "learnt", "multiply-adds", "output")
+    rows = Table(columns=columns, right=columns[1:4])
+    for part in summary.parts:
+        depth = part.name.count(".")
+        rows.add(
+            "  " * depth + part.name.rpartition(".")[2],
+            f"{part.parameters:,}",
+            f"{part.trainable:,}",
+            _giga(part.multiply_adds),
+            " ".join("x".join(map(str, shape)) for shape in part.shapes),
+        )
+    total = (f"{summary.parameters:,}", f"{summary.trainable:,}", _giga(summary.multiply_adds))
+    rows.add("total", *total, f"for one image of {size[1]}x{size[0]}")
+    print_table(rows)
+    if summary.stopped:
+        typer.echo(f"Counted up to an operator that needs values: {summary.stopped}")
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:,.2f} G"
+
+
+def _check_data(config: ExperimentConfig, *, images: bool) -> bool:
+    """Print what each dataset holds and what is wrong with it; whether all of them can be used."""
+    sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test}
+    fine = [_check_dataset(name, source, images=images) for name, source in sources.items() if source]
+    return all(fine)
+
+
+def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
+    from detcfg.data.errors import DataError
+
+    try:
+        dataset = source.resolved().dataset()
+    except DataError as error:
+        typer.secho(f"data.{name}: {error}", fg=typer.colors.RED, err=True)
+        return False
+    _print_dataset(name, dataset)
+    found = list(dataset.problems)
+    if images:
+        found += _scanned(dataset)
+    for problem in found[:SHOWN]:
+        typer.echo(f"  {problem}")
+    if len(found) > SHOWN:
+        typer.echo(f"  ... and {len(found) - SHOWN} more.")
+    return not any(problem.severity == "error" for problem in found)
+
+
+def _print_dataset(name: str, dataset: Dataset) -> None:
+    import torch
+
+    from detcfg.cli.output import Table, print_table
+
+    targets = [dataset.targets(index) for index in range(len(dataset))]
+    labels = torch.cat([target.learnt.labels for target in targets])
+    counts = torch.bincount(labels, minlength=len(dataset.classes))
+    ignored = sum(len(target.ignored_boxes) for target in targets)
+    empty = sum(len(target) == 0 for target in targets)
+    typer.echo(
+        f"data.{name}: {len(dataset):,} images ({empty:,} without objects), "
+        f"{len(labels):,} objects to learn, {ignored:,} ignored"
+    )
+    rows = Table(columns=("class", "objects"), right=("objects",))
+    for label, title in enumerate(dataset.classes):
+        rows.add(title, f"{int(counts[label]):,}")
+    print_table(rows)
+
+
+def _scanned(dataset: Dataset) -> list[Problem]:
+    """What is wrong with the images themselves."""
+    from rich.console import Console
+    from rich.progress import track
+
+    steps = track(
+        dataset.scan(), "reading images", total=len(dataset), console=Console(stderr=True), transient=True
+    )
+    return [problem for _, problem in steps if problem is not None]

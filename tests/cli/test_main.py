@@ -1,0 +1,99 @@
+"""The command as a whole: quick to answer, and short where the user is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+import detcfg
+from tests.cli.conftest import Command
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+
+
+def seconds(*arguments: str) -> float:
+    start = perf_counter()
+    python(*arguments)
+    return perf_counter() - start
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_answer_within_half_a_second_and_import_no_torch(option: str) -> None:
+    imported = python("-X", "importtime", "-m", "detcfg", option).stderr
+
+    assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() == "torch"]
+    assert min(seconds("-m", "detcfg", option) for _ in range(4)) < 0.5
+
+
+def test_version_is_the_packages(command: Command) -> None:
+    assert f"detcfg {detcfg.__version__}\n" == command("--version").out
+
+
+def test_every_command_says_what_it_does(command: Command) -> None:
+    listing = command("--help").out.partition("Commands:")[2].strip()
+    names = [line.split()[0] for line in listing.splitlines()]
+
+    assert {"show-config", "check", "list"} <= set(names)
+    for name in names:
+        shown = command(name, "--help")
+        assert 0 == shown.code
+        assert "Usage:" in shown.out
+
+
+def test_showing_a_config_costs_little_more_than_torch_and_no_torchvision() -> None:
+    arguments = ("-m", "detcfg", "show-config", "experiments/double_head.py")
+    imported = python("-X", "importtime", *arguments).stderr
+
+    assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() == "torchvision"]
+    # The machine may be busy with other things for a while: take turns, and each at its quickest.
+    rounds = [(seconds("-c", "import torch"), seconds(*arguments)) for _ in range(4)]
+    assert min(shown for _, shown in rounds) < 1.35 * min(torch for torch, _ in rounds)
+
+
+MISTAKES = [
+    (("show-config", "double_hed"), "Did you mean 'double_head'?"),
+    (("show-config", "nowhere/double_head.py"), "There is no file"),
+    (
+        ("show-config", "double_head", "model.roi_head.reg_roi_scale=3"),
+        "Did you mean 'reg_roi_scale_factor'?",
+    ),
+    (("show-config", "double_head", "model.roi_head.reg_roi_scale_factor=wide"), "must be float, not 'wide'"),
+    (("show-config", "double_head", "model.neck=detcfg.losses.l1:L1LossConfig"), "is not a NeckConfig"),
+    (("show-config", "double_head", "model.roi_head.bbox_head.in_channels=512"), "makes it 256"),
+    (("show-config", "double_head", "model.neck"), "Expected path=value"),
+    (("check", "double_head", "model.num_classes=79"), "data.train.classes makes it 80"),
+    (("list", "backbones"), "Did you mean 'backbone'?"),
+    (("list", "--module", "no_such_module"), "There is no module 'no_such_module'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_short_message_and_exit_code_1(
+    arguments: tuple[str, ...], message: str, command: Command
+) -> None:
+    outcome = command(*arguments)
+
+    assert 1 == outcome.code
+    assert message in outcome.err
+    assert outcome.err.startswith("error: ")
+    assert len(outcome.err.splitlines()) < 25
+    assert "Traceback" not in outcome.err
+    assert not outcome.out
+
+
+def test_a_broken_experiment_file_is_shown_at_its_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("from attrs import frozen\n\nclass Experiment(:\n")
+    (tmp_path / "empty.py").write_text("VALUE = 1\n")
+
+    assert "broken.py:3: invalid syntax" in command("show-config", str(tmp_path / "broken.py")).err
+    assert "defines no class `Experiment`" in command("show-config", str(tmp_path / "empty.py")).err
