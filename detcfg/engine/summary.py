@@ -62,7 +62,8 @@ def summarise(config: DetectorConfig, image_size: tuple[int, int]) -> Summary:
 
 
 def _summarise(detector: Detector, image: Tensor) -> Summary:
-    modules = {name: module for name, module in detector.named_modules() if _is_part(name, module)}
+    named = cast("Iterable[tuple[str, nn.Module]]", detector.named_modules())
+    modules = {name: module for name, module in named if _is_part(name, module)}
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in modules}
     handles = [module.register_forward_hook(_recorder(shapes[name])) for name, module in modules.items()]
     counter = FlopCounterMode(display=False, custom_mapping=_custom_counts())
@@ -138,11 +139,11 @@ def _flops_of(name: str, module: nn.Module, flops: Mapping[str, int]) -> int:
     return sum(_flops_of(f"{name}.{child}", inner, flops) for child, inner in module.named_children())
 
 
-class _AsIfAll(TorchDispatchMode):
+class _AsIfAll(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves the class untyped
     """Give operators whose result depends on values the largest result that they may have."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # pyright: ignore[reportUnknownMemberType]
         self.largest = _largest_results()
 
     def __torch_dispatch__(
@@ -175,7 +176,7 @@ def _largest_results() -> dict[Any, Callable[..., Any]]:
         return x if any(map(_is_mask, indices)) else None
 
     def masked_select(x: Tensor, mask: Tensor) -> Tensor | None:
-        return x.expand(torch.broadcast_shapes(x.shape, mask.shape)).reshape(-1) if x.is_meta else None
+        return x.expand((x.bool() & mask).shape).reshape(-1) if x.is_meta else None
 
     def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor | None:
         del weights
