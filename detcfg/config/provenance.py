@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from inspect import get_annotations
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -86,14 +86,13 @@ class _Tracer:
         if not values or values[0] is _ABSENT:  # the command line swapped a component in above
             return _declaration(owner, field.name)
         unchanged = len(list(takewhile(lambda value: _same(value, values[0]), values)))
+        cls, ancestor, names = self.classes[unchanged - 1], self.ancestors[unchanged - 1], path.split(".")
+        if place := _written(cls, ancestor, names):
+            return place
         introduced = unchanged == len(values) or values[unchanged] is _ABSENT
-        if introduced and _same(values[0], field.default) and not self._is_written(path, unchanged - 1):
+        if introduced and _same(values[0], field.default):
             return _declaration(owner, field.name)
-        return _mention(self.classes[unchanged - 1], self.ancestors[unchanged - 1], path.split("."))
-
-    def _is_written(self, path: str, index: int) -> bool:
-        """Whether the class declares the field itself, rather than a component inside it."""
-        return "." not in path and path in get_annotations(self.classes[index])
+        return _mention(cls, ancestor, names)
 
 
 def _wiring(owner: type[Config]) -> str:
@@ -140,11 +139,43 @@ def _declaration(cls: type[Config], name: str) -> str:
     return _place(declaring, statement.lineno if statement else 1)
 
 
-def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
-    """`file:line` of the innermost mention of a path in the file of the class that set it.
+def _written(cls: type[Config], instance: Config, names: list[str]) -> str:
+    """`file:line` of a path that is written out from its first name to its last; else empty.
 
     `model.roi_head.num` of an `Experiment` is written in the class `Model` of the same file, as
     `roi_head: … = Head(num=3)`: descend through the calls, and from class to class.
+    """
+    value: Any = instance
+    statement = _field_statement(cls, names[0])
+    if statement is None:
+        return ""
+    place, line, node = cls, statement.lineno, statement.value
+    for above, name in pairwise(names):
+        value = _look_up(value, above)
+        inner: type[Config] = value.__class__
+        if (argument := _argument(node, name)) is not None:
+            line, node = argument
+        elif inner.__module__ == cls.__module__ and (statement := _field_statement(inner, name)):
+            place, line, node = inner, statement.lineno, statement.value
+        else:
+            return ""
+    return _place(place, line)
+
+
+def _argument(node: ast.expr | None, name: str) -> tuple[int, ast.expr] | None:
+    """The line and the expression of an argument of a call, or of an item of a tuple."""
+    if isinstance(node, ast.Call):
+        return next(((k.lineno, k.value) for k in node.keywords if k.arg == name), None)
+    if isinstance(node, ast.Tuple) and name.isdecimal() and int(name) < len(node.elts):
+        return node.elts[int(name)].lineno, node.elts[int(name)]
+    return None
+
+
+def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
+    """`file:line` of the innermost mention of a path in the file of the class that set it.
+
+    The value may have come by other ways than calls that are written out: a function, an `evolve` of
+    an item. Then the line of what holds it has to do.
     """
     value: Any = instance
     node: ast.stmt | ast.expr | None = _field_statement(cls, names[0])

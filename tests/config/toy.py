@@ -90,6 +90,7 @@ class Model(ModelConfig):
     head: HeadConfig = WideHeadConfig(
         threshold=0.7,
         width=8,
+        mode="mean",
     )
 
 
