@@ -12,6 +12,7 @@ from detcfg.config import Config, fill
 from detcfg.config.load import load
 from detcfg.data.config import DataConfig
 from detcfg.detectors.base import DetectorConfig
+from detcfg.engine.config import TrainerConfig
 
 
 @frozen(kw_only=True)
@@ -20,6 +21,7 @@ class ExperimentConfig(Config):
 
     model: DetectorConfig
     data: DataConfig
+    trainer: TrainerConfig = TrainerConfig()
 
     def wired(self) -> Self:
         model = fill(self.model, "data.train.classes", num_classes=len(self.data.classes))

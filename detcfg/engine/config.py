@@ -1,0 +1,63 @@
+"""How a detector is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+from detcfg.config import Config
+from detcfg.engine.ema import EMAConfig
+from detcfg.engine.optimizers import OptimizerConfig, SGDConfig
+from detcfg.engine.schedules import MultiStepConfig, ScheduleConfig
+
+
+@frozen(kw_only=True)
+class ClipGradConfig(Config):
+    """Scale all gradients down together where their norm is above `max_norm`."""
+
+    max_norm: float = field(default=35.0, validator=validators.gt(0))
+    norm_type: float = 2.0
+
+
+@frozen(kw_only=True)
+class TrainerConfig(Config):
+    """How a detector is trained; the defaults are MMDetection's 1x schedule."""
+
+    epochs: int = field(default=12, validator=validators.ge(1))
+    optimizer: OptimizerConfig = SGDConfig()
+    schedule: ScheduleConfig = MultiStepConfig()
+    clip_grad: ClipGradConfig | None = None
+    accumulate: int = field(default=1, validator=validators.ge(1))
+    """Batches whose gradients are averaged for one step."""
+    amp: Literal["none", "bf16", "fp16"] = "none"
+    """Compute in half precision where that is safe; fp16 scales the loss so that no gradient vanishes."""
+    ema: EMAConfig | None = None
+    """Evaluate and keep a moving average of the weights, too."""
+
+    auto_scale_lr: bool = True
+    """Multiply the learning rate by the images in a step over `base_batch_size`."""
+    base_batch_size: int = field(default=16, validator=validators.ge(1))
+    """The images in a step that `optimizer.lr` is meant for."""
+
+    load_from: str | None = None
+    """Start from these weights of a whole detector (.pth, .safetensors); its backbone's `pretrained` is
+    then not read."""
+    load_partial: bool = False
+    """Take from `load_from` what fits, rather than refuse what does not fit as a whole."""
+
+    seed: int = 0
+    """Decides the first weights, the order of the images and whatever is drawn at random."""
+    deterministic: bool = False
+    """On a GPU, use slower operators that give the same result each time."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; auto: a GPU if there is one."""
+
+    val_interval: int = field(default=1, validator=validators.ge(1))
+    """Evaluate after every so many epochs, and after the last."""
+    save_best: str = "bbox_AP"
+    """The metric, greater is better, whose best checkpoint is kept as `best`."""
+    log_interval: int = field(default=50, validator=validators.ge(1))
+    """Steps between lines in the log."""
+    checkpoint_interval: int = field(default=1000, validator=validators.ge(1))
+    """Steps between checkpoints within an epoch."""

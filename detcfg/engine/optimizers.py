@@ -1,0 +1,140 @@
+"""Optimizers, and which parameters get their own learning rate and weight decay.
+
+Follows mmengine/optim/optimizer/default_constructor.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import torch
+from attrs import field, frozen, validators
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+from torch.optim import Optimizer
+
+from detcfg.config import Config
+
+Groups: TypeAlias = list[dict[str, Any]]
+
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
+
+
+@frozen(kw_only=True)
+class CustomKeyConfig(Config):
+    """Multipliers for the parameters whose name contains `key`; no other rule applies to those."""
+
+    key: str
+    """`backbone`, `roi_head.bbox_head`, `absolute_pos_embed` ..."""
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+
+@frozen(kw_only=True)
+class ParamwiseConfig(Config):
+    """Multipliers of the learning rate and the weight decay by the kind of a parameter."""
+
+    backbone_lr_mult: float = 1.0
+    """The learning rate of all of the backbone is multiplied by it."""
+    bias_lr_mult: float = 1.0
+    """Biases, those of norms left out."""
+    bias_decay_mult: float = 1.0
+    """Biases, those of norms left out."""
+    norm_decay_mult: float = 1.0
+    """Scales and shifts of norms."""
+    dwconv_decay_mult: float = 1.0
+    """Weights of depth-wise convolutions."""
+    flat_decay_mult: float = 1.0
+    """Other parameters of one dimension."""
+    custom_keys: tuple[CustomKeyConfig, ...] = ()
+    """The longest key in a parameter's name counts."""
+
+    def multipliers(self, module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[float, float]:
+        """What the learning rate and the weight decay of a parameter are multiplied by.
+
+        Args:
+            module: What the parameter is directly in.
+            name: Its name in the whole model.
+            parameter: The parameter itself.
+        """
+        for custom in sorted(self.custom_keys, key=lambda custom: (-len(custom.key), custom.key)):
+            if custom.key in name:
+                return custom.lr_mult, custom.decay_mult
+        lr_mult = self.backbone_lr_mult if name.startswith("backbone.") else 1.0
+        if isinstance(module, NORMS):
+            return lr_mult, self.norm_decay_mult
+        if name.endswith("bias"):
+            return lr_mult * self.bias_lr_mult, self.bias_decay_mult
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels:
+            return lr_mult, self.dwconv_decay_mult
+        return lr_mult, self.flat_decay_mult if parameter.ndim == 1 else 1.0
+
+
+@frozen(kw_only=True)
+class OptimizerConfig(Config, ABC):
+    """A config that makes an optimizer of a model's parameters."""
+
+    lr: float = field(default=0.02, validator=validators.gt(0))
+    """The learning rate for `TrainerConfig.base_batch_size` images a step."""
+    weight_decay: float = field(default=1e-4, validator=validators.ge(0))
+    paramwise_cfg: ParamwiseConfig = ParamwiseConfig()
+
+    @abstractmethod
+    def of(self, groups: Groups) -> Optimizer:
+        """The optimizer of groups that have their own `lr` and `weight_decay`."""
+
+    def optimizer(self, model: nn.Module, lr_scale: float = 1.0) -> Optimizer:
+        """The optimizer of what is trained in `model`, with one group for each pair of multipliers.
+
+        Each group keeps the learning rate that its schedule multiplies as `initial_lr`.
+
+        Args:
+            model: Parameters with `requires_grad` false are left out.
+            lr_scale: The learning rate is multiplied by it, for another batch size.
+
+        Raises:
+            ValueError: Nothing in the model is trained.
+        """
+        found: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for module, name, parameter in _trained(model):
+            found.setdefault(self.paramwise_cfg.multipliers(module, name, parameter), []).append(parameter)
+        if not found:
+            raise ValueError("Nothing in the model is trained: requires_grad is false for every parameter.")
+        groups: Groups = []
+        for (lr_mult, decay_mult), parameters in found.items():
+            lr, decay = self.lr * lr_scale * lr_mult, self.weight_decay * decay_mult
+            groups.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
+        return self.of(groups)
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+    """Each trained parameter once, with the module that it is in and its full name."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield model.get_submodule(name.rpartition(".")[0]), name, parameter
+
+
+@frozen(kw_only=True)
+class SGDConfig(OptimizerConfig):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def of(self, groups: Groups) -> Optimizer:
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+
+
+@frozen(kw_only=True)
+class AdamWConfig(OptimizerConfig):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
+
+    lr: float = field(default=1e-4, validator=validators.gt(0))
+    weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def of(self, groups: Groups) -> Optimizer:
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
