@@ -1,7 +1,8 @@
 """Where each value of an experiment comes from: `git blame` through its ancestors.
 
 A value belongs to the oldest ancestor from which it has been unchanged, so it does not matter
-whether the experiment wrote it out, evolved it or inherited it.
+whether the experiment wrote it out, evolved it or inherited it. Where another component has been put in
+since, its values begin with it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import attrs
 from attrs import frozen
 
 from detcfg.config.base import UNSET, Config
+from detcfg.config.serialize import lowered
 from detcfg.config.types import once_per_class
 
 _ABSENT: Final = object()
+
+_lowered: Final = once_per_class(lowered)
 
 COMMAND_LINE: Final = "command line"
 
@@ -81,8 +85,13 @@ class _Tracer:
                 if isinstance(item, Config):
                     yield from self.walk(item, final[index], f"{path}.{index}.", _wiring(owner))
 
+    def _of_same_components(self, path: str) -> list[Config]:
+        """The ancestors, up to the one in which another component stood in the path's place."""
+        own = _components(self.ancestors[0], path) if self.ancestors else []
+        return list(takewhile(lambda ancestor: _components(ancestor, path) == own, self.ancestors))
+
     def blame(self, path: str, field: attrs.Attribute[Any], owner: type[Config]) -> str:
-        values = [_look_up(ancestor, path) for ancestor in self.ancestors]
+        values = [_look_up(ancestor, path) for ancestor in self._of_same_components(path)]
         if not values or values[0] is _ABSENT:  # the command line swapped a component in above
             return _declaration(owner, field.name)
         unchanged = len(list(takewhile(lambda value: _same(value, values[0]), values)))
@@ -107,15 +116,29 @@ def _same(one: object, other: object) -> bool:
     return type(one) is type(other) if isinstance(one, Config) else one == other
 
 
+def _components(config: Config, path: str) -> list[type]:
+    """The classes of the configs that hold a path; of an experiment's `Model` that of its values."""
+    value: Any = config
+    found: list[type] = []
+    for name in path.split("."):
+        if isinstance(value, Config):
+            found.append(_lowered(type(value)))
+        value = _item(value, name)
+    return found
+
+
 def _look_up(config: Config, path: str) -> Any:
     value: Any = config
     for name in path.split("."):
-        if isinstance(value, tuple):
-            items = cast("tuple[object, ...]", value)
-            value = items[int(name)] if int(name) < len(items) else _ABSENT
-        else:
-            value = getattr(value, name, _ABSENT)
+        value = _item(value, name)
     return value
+
+
+def _item(value: Any, name: str) -> Any:
+    if isinstance(value, tuple):
+        items = cast("tuple[object, ...]", value)
+        return items[int(name)] if int(name) < len(items) else _ABSENT
+    return getattr(value, name, _ABSENT)
 
 
 def _has_all_defaults(cls: type[Config]) -> bool:

@@ -34,7 +34,7 @@ def test_each_value_belongs_to_the_ancestor_that_set_it() -> None:
 
 
 def test_a_value_that_equals_the_default_belongs_to_who_wrote_it() -> None:
-    assert line_of("mode=", "class Model(") == sources(Job())["model.head.mode"]
+    assert line_of("mode=", "class Model(ModelConfig)") == sources(Job())["model.head.mode"]
     assert line_of("mode: Literal") == sources(JobConfig())["model.head.mode"]
 
 
