@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias, cast
 
@@ -15,11 +14,9 @@ from detcfg.data.classes import COCO_CLASSES
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.files import FileDataset, FileDatasetConfig, Table, box_problem
 from detcfg.data.masks import Segmentations
-from detcfg.data.reading import files_in, read_json, records
+from detcfg.data.reading import files_in, four_numbers, identifier, place_of, read_json, records
 
 Record: TypeAlias = dict[str, Any]
-
-_NO_BOX = (math.nan,) * 4
 
 
 @frozen(kw_only=True)
@@ -69,7 +66,7 @@ class _Reader:
         ids = set(self.image_ids)
         annotations = records(data, "annotations")
         return {
-            "images": [image for image in records(data, "images") if _key(image) in ids],
+            "images": [image for image in records(data, "images") if identifier(image) in ids],
             "annotations": [a for a, usable in zip(annotations, self.usable, strict=True) if usable],
             "categories": self.categories,
         }
@@ -122,7 +119,7 @@ class _Reader:
         seen: set[int | str] = set()
         usable: list[Record] = []
         for position, image in enumerate(records(data, "images")):
-            number, name = _key(image), image.get("file_name")
+            number, name = identifier(image), image.get("file_name")
             where = f"image {position} of the list" if number is None else f"image {number}"
             if number is None:
                 self._report(where, "it has no id", "Give it one.")
@@ -146,18 +143,20 @@ class _Reader:
         """The columns of the objects to learn, and which annotations of the file evaluation may use."""
         entries = records(data, "annotations")
         columns = _Columns.of(entries, {image["id"]: i for i, image in enumerate(images)}, self.label_of)
-        listed = {_key(image) for image in records(data, "images")}
+        listed = {identifier(image) for image in records(data, "images")}
         usable = columns.images >= 0
         for i in np.flatnonzero(~usable).tolist():
-            if _key(entries[i], "image_id") not in listed:  # a listed one has its own report
+            if identifier(entries[i], "image_id") not in listed:  # a listed one has its own report
                 what = f"its image_id {entries[i].get('image_id')!r} is no image of the file"
-                self._report(_where(entries, i), what, "Correct it, or drop the annotation.")
+                self._report(place_of(entries, i), what, "Correct it, or drop the annotation.")
         for i in np.flatnonzero(usable & (columns.labels == _UNKNOWN)).tolist():
             what = f"its category_id {entries[i].get('category_id')!r} has no name in categories"
-            self._report(_where(entries, i), what, "Name the category, or drop the annotation.")
+            self._report(place_of(entries, i), what, "Name the category, or drop the annotation.")
         usable &= columns.labels >= 0
         for i in np.flatnonzero(_duplicated(columns.ids) & usable).tolist():
-            self._report(_where(entries, i), "the id occurs twice", "Give each annotation an id of its own.")
+            self._report(
+                place_of(entries, i), "the id occurs twice", "Give each annotation an id of its own."
+            )
             usable[i] = False
         sizes = np.array([(image["height"], image["width"]) for image in images]).reshape(-1, 2)
         x1, y1, x2, y2 = columns.boxes.T
@@ -172,12 +171,12 @@ class _Reader:
             size = tuple(sizes[columns.images[i]].tolist())
             given = entries[i].get("bbox")
             what = f"its bbox {given} {box_problem(tuple(columns.boxes[i].tolist()), size)}"
-            image = f"{_where(entries, i)} of image {images[columns.images[i]]['id']}"
+            image = f"{place_of(entries, i)} of image {images[columns.images[i]]['id']}"
             self._report(image, what, "Correct it ([x, y, width, height] in pixels), or drop the annotation.")
         usable &= inside | tiny
         for i in np.flatnonzero(usable & tiny).tolist():
             what = f"its bbox {entries[i].get('bbox')} is less than a pixel wide or high"
-            self._report(_where(entries, i), what, "It is not learnt.", dropped=True)
+            self._report(place_of(entries, i), what, "It is not learnt.", dropped=True)
         return columns.at(np.flatnonzero(usable & ~tiny & ~columns.left_out)), usable
 
     def _table(self, images: list[Record], columns: _Columns, *, with_mask: bool) -> Table:
@@ -228,14 +227,14 @@ class _Columns:
 
     @classmethod
     def of(cls, entries: list[Record], image_of: dict[int | str, int], label_of: dict[int, int]) -> _Columns:
-        boxes = np.array([_box(a.get("bbox")) for a in entries], dtype=np.float64).reshape(-1, 4)
+        boxes = np.array([four_numbers(a.get("bbox")) for a in entries], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return cls(
             entries=entries,
             ids=[a.get("id") for a in entries],
-            images=np.array([image_of.get(_key(a, "image_id"), -1) for a in entries], dtype=np.int64),
+            images=np.array([image_of.get(identifier(a, "image_id"), -1) for a in entries], dtype=np.int64),
             labels=np.array(
-                [label_of.get(_key(a, "category_id"), _UNKNOWN) for a in entries], dtype=np.int64
+                [label_of.get(identifier(a, "category_id"), _UNKNOWN) for a in entries], dtype=np.int64
             ),
             boxes=boxes,
             areas=np.array([_area(a.get("area")) for a in entries], dtype=np.float64),
@@ -254,24 +253,6 @@ class _Columns:
             self.crowds[rows],
             self.left_out[rows],
         )
-
-
-def _key(entry: Record, name: str = "id") -> Any:
-    """An id, or None if it is not one: ids are whole numbers or texts."""
-    value = entry.get(name)
-    return value if type(value) in (int, str) else None
-
-
-def _where(entries: list[Record], index: int) -> str:
-    number = entries[index].get("id")
-    return f"annotation {index} of the list" if number is None else f"annotation {number}"
-
-
-def _box(value: object) -> tuple[float, ...]:
-    box = cast("list[object]", value) if isinstance(value, list) else []
-    if len(box) != 4 or any(type(number) not in (float, int) for number in box):
-        return _NO_BOX
-    return tuple(cast("list[float]", box))
 
 
 def _area(value: object) -> float:

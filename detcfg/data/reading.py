@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -64,3 +65,23 @@ def records(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     value = data.get(key)
     entries = cast("list[object]", value) if isinstance(value, list) else []
     return [cast("dict[str, Any]", entry) if isinstance(entry, dict) else {} for entry in entries]
+
+
+def identifier(entry: dict[str, Any], name: str = "id") -> Any:
+    """The id under `name`, or None if it is not one: ids are whole numbers or texts."""
+    value = entry.get(name)
+    return value if type(value) in (int, str) else None
+
+
+def four_numbers(value: object) -> tuple[float, ...]:
+    """The numbers of a box; NaN where there are no four numbers."""
+    box = cast("list[object]", value) if isinstance(value, list) else []
+    if len(box) != 4 or any(type(number) not in (float, int) for number in box):
+        return (math.nan,) * 4
+    return tuple(cast("list[float]", box))
+
+
+def place_of(entries: list[dict[str, Any]], index: int, kind: str = "annotation") -> str:
+    """How to find an entry of a list: by its id if it has one."""
+    number = entries[index].get("id")
+    return f"{kind} {index} of the list" if number is None else f"{kind} {number}"

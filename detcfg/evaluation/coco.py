@@ -1,0 +1,202 @@
+"""Detections to COCO's average precision, equal to pycocotools (cocoeval.py there)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from detcfg.data.reading import read_json
+from detcfg.errors import DetcfgError
+from detcfg.evaluation.found import Found, read_detections
+from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
+from detcfg.evaluation.pairs import State, matches_by_class
+from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
+from detcfg.structures import Detections
+
+MAX_DETS = (1, 10, 100)
+"""How many detections of an image and class count, at most: one AR each, and the last for all AP."""
+
+
+class Annotated(Protocol):
+    """Whatever has annotations, such as a `detcfg.data.base.Dataset`."""
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The annotations in COCO's format."""
+        ...
+
+
+class CocoEvaluator:
+    """Collects detections, image by image, and judges them.
+
+    Images of which nothing was added count as images in which nothing was found.
+    """
+
+    def __init__(
+        self, dataset: Annotated, iou_types: tuple[IoUType, ...] = ("bbox",), *, source: str | None = None
+    ) -> None:
+        """Judge detections of a dataset.
+
+        Args:
+            dataset: What the detections are of.
+            iou_types: Whether boxes ("bbox"), masks ("segm") or both are compared.
+            source: Where the annotations are from, for errors.
+
+        Raises:
+            DataError: The annotations do not have what is compared.
+        """
+        if not iou_types or not set(iou_types) <= set(get_args(IoUType)):
+            raise DetcfgError(f"iou_types is {iou_types!r}. Choose bbox, segm or both.")
+        data, source = dataset.ground_truth(), source or type(dataset).__name__
+        self._truths = {kind: GroundTruth.of(data, source, kind) for kind in iou_types}
+        self.truth = self._truths[iou_types[0]]
+        self.left_out = 0
+        """Detections of a file whose category is none of the annotations."""
+        self._found: dict[ImageId, Found] = {}
+        self._size_of = dict(zip(self.truth.image_ids, self.truth.sizes, strict=True))
+        self._results: dict[IoUType, Curves] = {}
+
+    @classmethod
+    def from_files(cls, gt_path: str | Path, dt_path: str | Path, iou_type: IoUType) -> CocoEvaluator:
+        """Judge a COCO file of detections by a COCO file of annotations.
+
+        Raises:
+            DataError: A file is absent, broken, or does not belong to the other.
+        """
+        evaluator = cls(_File(gt_path), (iou_type,), source=str(gt_path))
+        found, evaluator.left_out = read_detections(dt_path, evaluator.truth, iou_type)
+        evaluator.merge(found)
+        return evaluator
+
+    def add(self, image_id: ImageId, detections: Detections) -> None:
+        """Take the detections of an image, in the pixels of the original image.
+
+        Raises:
+            DetcfgError: A detection is not finite, or there are no masks and they are to be judged.
+            ValueError: The image is unknown or was added before, or the masks have another size.
+        """
+        if image_id not in self._size_of or image_id in self._found:
+            known = "was added before" if image_id in self._found else "is none of the dataset"
+            raise ValueError(f"image {image_id!r} {known}")
+        if "segm" in self._truths:
+            if detections.masks is None:
+                raise DetcfgError(
+                    "iou_types asks for masks (segm), and the model finds none. Leave segm out."
+                )
+            if tuple(detections.masks.shape[1:]) != self._size_of[image_id] and len(detections):
+                given = tuple(detections.masks.shape[1:])
+                raise ValueError(
+                    f"image {image_id!r} has {self._size_of[image_id]} pixels, its masks {given}"
+                )
+        self._results = {}
+        self._found[image_id] = Found.of(image_id, detections)
+
+    @property
+    def state(self) -> State:
+        """All that was added."""
+        return self._found
+
+    def merge(self, other: State) -> None:
+        """Take over what another process's evaluator collected; images known here already stay as they are."""
+        self._results = {}
+        self._found = {**other, **self._found}
+
+    def compute(self) -> dict[str, float]:
+        """COCO's twelve numbers for each IoU type, from 0 to 1; -1 where there is nothing to find.
+
+        `bbox_AP` is the mean over IoU thresholds from 0.5 to 0.95, `bbox_AP50` and `bbox_AP75` are at one,
+        `bbox_APs`, `bbox_APm`, `bbox_APl` are of small, medium and large objects. `bbox_AR1`, `bbox_AR10` and
+        `bbox_AR100` are the recalls with so many detections an image and class; `bbox_ARs` ... with 100.
+        """
+        return {
+            f"{kind}_{name}": value
+            for kind in self._truths
+            for name, value in _numbers(self._curves(kind)).items()
+        }
+
+    def per_class(self, iou_type: IoUType | None = None) -> dict[str, ClassResult]:
+        """What was reached in each class, by its name.
+
+        Args:
+            iou_type: What is compared; None: the first of `iou_types`.
+        """
+        kind: IoUType = next(iter(self._truths)) if iou_type is None else iou_type
+        curves, truth = self._curves(kind), self._truths[kind]
+        counts = np.bincount(truth.labels[~truth.ignored], minlength=len(truth.names))
+        results: dict[str, ClassResult] = {}
+        for label, name in enumerate(truth.names):
+            precision = curves.precision[:, :, label, 0, -1]
+            key = f"{name} ({truth.category_ids[label]})" if name in results else name
+            results[key] = ClassResult(
+                objects=int(counts[label]),
+                AP=_mean(precision),
+                AP50=_mean(precision[IOU_THRESHOLDS == 0.5]),
+                AR100=_mean(curves.recall[:, label, 0, -1]),
+            )
+        return results
+
+    def detections(self) -> list[dict[str, Any]]:
+        """What was found as entries of COCO's json, image by image, with the category ids of the data."""
+        return [
+            entry
+            for image_id in self.truth.image_ids
+            if image_id in self._found
+            for entry in self._found[image_id].entries(image_id, self.truth.category_ids)
+        ]
+
+    def _curves(self, iou_type: IoUType) -> Curves:
+        if iou_type not in self._results:
+            truth = self._truths[iou_type]
+            classes = matches_by_class(truth, self._found, MAX_DETS[-1])
+            self._results[iou_type] = accumulate(classes, len(truth.names), MAX_DETS)
+        return self._results[iou_type]
+
+
+@frozen(kw_only=True)
+class ClassResult:
+    """What was reached in one class, from 0 to 1; -1 where it has no objects."""
+
+    objects: int
+    """How many there were to find."""
+    AP: float
+    AP50: float
+    AR100: float
+
+
+class _File:
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def ground_truth(self) -> Any:
+        return read_json(self.path, "Correct the path of the annotations.")
+
+
+def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType = "bbox") -> dict[str, float]:
+    """The numbers of `CocoEvaluator.compute` for two COCO files, annotations and detections.
+
+    The area of a detection is that of what is compared: of its mask for segm even where it has a box too.
+
+    Raises:
+        DataError: A file is absent, broken, or does not belong to the other.
+    """
+    return CocoEvaluator.from_files(gt_path, dt_path, iou_type).compute()
+
+
+def _numbers(curves: Curves) -> dict[str, float]:
+    """COCO's twelve numbers in COCO's order."""
+    precision, recall = curves.precision, curves.recall
+    names = ("AP", "APs", "APm", "APl")
+    by_area = {name: _mean(precision[:, :, :, area, -1]) for area, name in enumerate(names)}
+    at = {f"AP{t:.0f}": _mean(precision[i, :, :, 0, -1]) for i, t in enumerate(IOU_THRESHOLDS * 100)}
+    recalls = {f"AR{most}": _mean(recall[:, :, 0, limit]) for limit, most in enumerate(MAX_DETS)}
+    sizes = {name.replace("P", "R"): _mean(recall[:, :, i, -1]) for i, name in enumerate(names) if i}
+    return {"AP": by_area.pop("AP"), "AP50": at["AP50"], "AP75": at["AP75"], **by_area, **recalls, **sizes}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean over what is defined; -1 if nothing is."""
+    defined = values[values > -1]
+    return float(defined.mean()) if len(defined) else -1.0

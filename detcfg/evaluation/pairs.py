@@ -1,0 +1,64 @@
+"""Detections and objects brought together, image by image and class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from detcfg.data.masks import area
+from detcfg.evaluation.found import Found
+from detcfg.evaluation.matching import Matches, Pair, match
+from detcfg.evaluation.truth import GroundTruth, ImageId
+
+State: TypeAlias = Mapping[ImageId, Found]
+"""The detections of some images; may be pickled and sent to another process."""
+
+
+def matches_by_class(truth: GroundTruth, found: State, max_dets: int) -> list[list[Matches]]:
+    """The matches of each class, in the order of the images; at most `max_dets` detections of each pair."""
+    classes: list[list[Matches]] = [[] for _ in truth.names]
+    nothing = Found.nothing()
+    for row, image_id in enumerate(truth.image_ids):
+        here = found.get(image_id, nothing)
+        labels = truth.labels[truth.ends[row] : truth.ends[row + 1]]
+        present: list[int] = np.unique(np.concatenate([labels, here.labels])).tolist()
+        for label in present:
+            classes[label].append(match(_pair(truth, row, here, label, max_dets)))
+    return classes
+
+
+def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int) -> Pair:
+    from pycocotools import mask as coco_mask
+
+    start, end = int(truth.ends[row]), int(truth.ends[row + 1])
+    objects = start + np.flatnonzero(truth.labels[start:end] == label)
+    rows = np.flatnonzero(found.labels == label)
+    rows = rows[np.argsort(-found.scores[rows], kind="stable")][:max_dets]
+    crowds, some = truth.crowds[objects], bool(len(objects) and len(rows))
+    ious = np.zeros((len(rows), len(objects)))
+    if truth.segmentations is None:
+        boxes = found.boxes[rows]
+        areas = boxes[:, 2] * boxes[:, 3]
+        if some:
+            ious = coco_mask.iou(boxes, truth.boxes[objects], crowds.astype(np.uint8))
+    else:
+        codes, size = [(found.codes or [])[i] for i in rows.tolist()], truth.sizes[row]
+        areas = np.array([_area(code) for code in codes], dtype=np.float64)
+        if some:
+            targets = [truth.segmentations.code(i, size) for i in objects.tolist()]
+            ious = coco_mask.iou(codes, targets, crowds.astype(np.uint8))
+    return Pair(
+        scores=found.scores[rows],
+        detection_areas=areas,
+        object_areas=truth.areas[objects],
+        ignored=truth.ignored[objects],
+        crowds=crowds,
+        ious=ious,
+    )
+
+
+def _area(code: Mapping[str, Any]) -> int:
+    counts = code["counts"]
+    return area(counts.encode("ascii") if isinstance(counts, str) else counts)

@@ -1,0 +1,187 @@
+"""The annotations that detections are judged by, read from COCO's format into arrays.
+
+Shapes: I images, O objects, which lie sorted by image; K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from detcfg.data.errors import DataError, Problem
+from detcfg.data.masks import Segmentations
+from detcfg.data.reading import four_numbers, identifier, place_of, records
+
+ImageId: TypeAlias = int | str
+IoUType: TypeAlias = Literal["bbox", "segm"]
+Record: TypeAlias = dict[str, Any]
+
+_FALLBACK = "Write the annotations in COCO's format."
+
+
+@frozen(eq=False)
+class GroundTruth:
+    """The images, categories and objects of an annotation file."""
+
+    source: str
+    """The file, which errors name."""
+    image_ids: list[ImageId]
+    """Rising, as pycocotools goes through them: among equal scores, the first image's come first."""
+    sizes: list[tuple[int, int]]
+    """(height, width) of each image; (0, 0) where it is not given and nothing needs it."""
+    category_ids: list[int | str]
+    """By label."""
+    names: list[str]
+    """By label."""
+    ends: NDArray[np.int64]
+    """(I + 1,): the objects of image i are those from ends[i] to ends[i + 1]."""
+    labels: NDArray[np.int64]
+    """(O,)."""
+    boxes: NDArray[np.float64]
+    """(O, 4): x, y, width, height."""
+    areas: NDArray[np.float64]
+    """(O,): as annotated, else of the mask, else of the box."""
+    crowds: NDArray[np.bool_]
+    """(O,)."""
+    ignored: NDArray[np.bool_]
+    """(O,): crowds, and VOC's difficult objects."""
+    segmentations: Segmentations | None
+
+    @classmethod
+    def of(cls, data: object, source: str, iou_type: IoUType) -> GroundTruth:
+        """Read annotations.
+
+        Args:
+            data: What an annotation file holds.
+            source: The file's name.
+            iou_type: What is compared, and has to be there: boxes or masks.
+
+        Raises:
+            DataError: Something that evaluation needs is missing or wrong.
+        """
+        return _Reader(data, source, iou_type).truth()
+
+
+class _Reader:
+    def __init__(self, data: object, source: str, iou_type: IoUType) -> None:
+        self.source, self.iou_type = source, iou_type
+        self.problems: list[Problem] = []
+        self.data = cast("Record", data) if isinstance(data, dict) else {}
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(self.data.get(key), list):
+                raise DataError(
+                    f"{source}: this is not a COCO annotation file: it has no list of {key}. {_FALLBACK}"
+                )
+
+    def truth(self) -> GroundTruth:
+        categories = self._unique("categories", "category")
+        images = self._unique("images", "image")
+        ids = sorted(images, key=lambda number: (isinstance(number, str), number))
+        sizes = [self._size(images[number]) for number in ids]
+        entries = records(self.data, "annotations")
+        rows = {number: row for row, number in enumerate(ids)}
+        labels = {number: label for label, number in enumerate(categories)}
+        places = np.array([rows.get(identifier(e, "image_id"), -1) for e in entries], dtype=np.int64)
+        order: list[int] = np.argsort(places, kind="stable").tolist()
+        entries, places = [entries[i] for i in order], places[order]
+        label_of = np.array([labels.get(identifier(e, "category_id"), -1) for e in entries], dtype=np.int64)
+        self._check_references(entries, places, label_of)
+        boxes = np.array([four_numbers(e.get("bbox")) for e in entries], dtype=np.float64).reshape(-1, 4)
+        if self.iou_type == "bbox":
+            for i in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
+                what = f"its bbox {entries[i].get('bbox')} is not four finite numbers"
+                self._report(place_of(entries, i), what, "It has to be [x, y, width, height] in pixels.")
+        segmentations = self._segmentations(entries, places, sizes) if self.iou_type == "segm" else None
+        areas = self._areas(entries, boxes, segmentations, [sizes[row] for row in places.tolist()])
+        if self.problems:
+            raise DataError.of(self.problems)
+        crowds = np.array([bool(e.get("iscrowd")) for e in entries], dtype=bool)
+        difficult = np.array([bool(e.get("difficult")) for e in entries], dtype=bool)
+        counts = np.bincount(places, minlength=len(ids))
+        return GroundTruth(
+            source=self.source,
+            image_ids=ids,
+            sizes=sizes,
+            category_ids=list(categories),
+            names=[str(category.get("name", number)) for number, category in categories.items()],
+            ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            labels=label_of,
+            boxes=boxes,
+            areas=areas,
+            crowds=crowds,
+            ignored=crowds | difficult,
+            segmentations=segmentations,
+        )
+
+    def _report(self, where: str, what: str, remedy: str) -> None:
+        self.problems.append(Problem(file=self.source, where=where, what=what, remedy=remedy))
+
+    def _unique(self, key: str, kind: str) -> dict[ImageId, Record]:
+        """The entries of a list by their ids."""
+        entries = records(self.data, key)
+        found: dict[ImageId, Record] = {}
+        for index, entry in enumerate(entries):
+            number = identifier(entry)
+            if number is None:
+                self._report(f"{kind} {index} of the list", "it has no id", "Give it one.")
+            elif number in found:
+                self._report(f"{kind} {number}", "the id occurs twice", f"Give each {kind} an id of its own.")
+            else:
+                found[number] = entry
+        if not found:
+            raise DataError(f"{self.source}: its list of {key} is empty. Evaluation needs at least one.")
+        return found
+
+    def _size(self, image: Record) -> tuple[int, int]:
+        height, width = image.get("height"), image.get("width")
+        if type(height) is int and type(width) is int and height > 0 and width > 0:
+            return height, width
+        if self.iou_type == "segm":
+            what = f"its height and width are {height!r} and {width!r}, and masks need them"
+            self._report(f"image {image['id']}", what, "Correct the entry.")
+        return 0, 0
+
+    def _check_references(
+        self, entries: list[Record], places: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> None:
+        for i in np.flatnonzero((places < 0) | (labels < 0)).tolist():
+            if places[i] < 0:
+                what = f"its image_id {entries[i].get('image_id')!r} is no image of the file"
+                self._report(place_of(entries, i), what, "Correct it, or drop the annotation.")
+            else:
+                what = f"its category_id {entries[i].get('category_id')!r} has no name in categories"
+                self._report(place_of(entries, i), what, "Name the category, or drop the annotation.")
+        if self.problems:  # what follows goes by image and class
+            raise DataError.of(self.problems)
+
+    def _segmentations(
+        self, entries: list[Record], places: NDArray[np.int64], sizes: list[tuple[int, int]]
+    ) -> Segmentations:
+        segmentations = Segmentations()
+        for i, entry in enumerate(entries):
+            if problem := segmentations.append(entry.get("segmentation"), sizes[int(places[i])]):
+                self._report(place_of(entries, i), problem, "Correct it, or drop the annotation.")
+        return segmentations
+
+    def _areas(
+        self,
+        entries: list[Record],
+        boxes: NDArray[np.float64],
+        segmentations: Segmentations | None,
+        sizes: list[tuple[int, int]],
+    ) -> NDArray[np.float64]:
+        from detcfg.data.masks import area
+
+        areas = np.zeros(len(entries))
+        for i, entry in enumerate(entries):
+            given = entry.get("area")
+            if isinstance(given, int | float) and np.isfinite(given):
+                areas[i] = given
+            elif segmentations is not None and not self.problems:
+                areas[i] = area(segmentations.code(i, sizes[i])["counts"])
+            else:
+                areas[i] = boxes[i, 2] * boxes[i, 3]
+        return areas

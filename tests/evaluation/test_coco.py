@@ -1,0 +1,200 @@
+"""Average precision equals COCO's own, to the last digits that floating point keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detcfg.data.demo import DemoDatasetConfig
+from detcfg.errors import DetcfgError
+from detcfg.evaluation.coco import CocoEvaluator, evaluate_files
+from detcfg.structures import Detections, Targets
+from tests.paths import DATASETS
+
+FAKE = DATASETS / "eval_fixtures" / "cocoapi_fake100"
+TRUTH = FAKE / "instances_val2014_100.json"
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+needs_fake = pytest.mark.skipif(not FAKE.is_dir(), reason=f"there is no {FAKE}")
+
+
+def reference(truth: dict[str, Any] | Path, found: list[dict[str, Any]] | Path, kind: str) -> list[float]:
+    """pycocotools' twelve numbers."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = json.loads(truth.read_text()) if isinstance(truth, Path) else truth
+    found = json.loads(found.read_text()) if isinstance(found, Path) else found
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(found), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(number) for number in evaluation.stats]
+
+
+def random_world(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Annotations with crowds, all sizes and holes in the ids; detections near them, with equal scores."""
+    draw = np.random.RandomState(seed)
+    images = [{"id": 7 * i + 3, "height": 300, "width": 400, "file_name": f"{i}.jpg"} for i in range(8)]
+    categories = [{"id": number, "name": f"c{number}"} for number in (2, 5, 90)]
+    annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image in images:
+        for _ in range(draw.randint(0, 12)):
+            x, y = draw.uniform(0, 250, 2)
+            w, h = draw.choice([12, 50, 120]) * draw.uniform(0.5, 1.2, 2)
+            category = int(draw.choice([2, 5]))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                    "area": w * h * 0.7,
+                    "iscrowd": int(draw.rand() < 0.15),
+                }
+            )
+            for _ in range(draw.randint(0, 4)):
+                box = np.array([x, y, w, h]) + draw.normal(0, 5, 4)
+                box[2:] = np.maximum(box[2:], 1)
+                found.append(
+                    {
+                        "image_id": image["id"],
+                        "category_id": category if draw.rand() < 0.9 else 90,
+                        "bbox": box.tolist(),
+                        "score": round(float(draw.rand()), 1),
+                    }
+                )
+    annotations.append({**annotations[0], "id": len(annotations) + 1})  # two objects in one place
+    return {"images": images, "annotations": annotations, "categories": categories}, found
+
+
+@needs_fake
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_published_numbers_come_out(kind: str) -> None:
+    numbers = evaluate_files(TRUTH, FAKE / f"instances_val2014_fake{kind}100_results.json", kind)
+    text = (FAKE / "val2014_fake_eval_res.txt").read_text().split(f"type={kind}")[1].split("type=")[0]
+    published = [float(line.split("=")[-1]) for line in text.splitlines() if "Average" in line]
+    assert list(numbers) == [f"{kind}_{name}" for name in NAMES]
+    assert list(numbers.values()) == pytest.approx(published, abs=5.01e-4)
+
+
+@needs_fake
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_numbers_equal_those_of_pycocotools(kind: str) -> None:
+    found = FAKE / f"instances_val2014_fake{kind}100_results.json"
+    numbers = evaluate_files(TRUTH, found, kind)
+    assert list(numbers.values()) == pytest.approx(reference(TRUTH, found, kind), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_crowds_equal_scores_and_all_sizes_are_treated_as_by_pycocotools(tmp_path: Path, seed: int) -> None:
+    truth, found = random_world(seed)
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps(found))
+    numbers = evaluate_files(tmp_path / "gt.json", tmp_path / "dt.json")
+    assert list(numbers.values()) == pytest.approx(reference(truth, found, "bbox"), abs=1e-12)
+
+
+def detections_of(targets: Targets) -> Detections:
+    return Detections(
+        boxes=targets.boxes,
+        scores=torch.linspace(0.9, 0.5, len(targets)),
+        labels=targets.labels,
+        masks=targets.masks,
+    )
+
+
+def test_the_objects_themselves_are_detections_without_a_fault() -> None:
+    dataset = DemoDatasetConfig(num_images=4).dataset(with_mask=True)
+    evaluator = CocoEvaluator(dataset, ("bbox", "segm"))
+    for sample in dataset:
+        evaluator.add(sample.info.image_id, detections_of(sample.targets))
+    numbers = evaluator.compute()
+    assert numbers["bbox_AP"] == numbers["segm_AP"] == pytest.approx(1)
+    assert all(result.AP > 1 - 1e-9 for result in evaluator.per_class("segm").values() if result.objects)
+
+
+def test_processes_put_together_give_what_one_process_gives() -> None:
+    dataset = DemoDatasetConfig(num_images=6).dataset()
+    whole, first, second = (CocoEvaluator(dataset) for _ in range(3))
+    for index, sample in enumerate(dataset):
+        found = detections_of(sample.targets)[: 1 + index % 3]
+        for evaluator in (whole, first if index % 2 else second):
+            evaluator.add(sample.info.image_id, found)
+    assert first.compute() != whole.compute()
+    first.merge(pickle.loads(pickle.dumps(second.state)))  # noqa: S301
+    assert first.compute() == whole.compute()
+    assert first.detections() == whole.detections()
+
+
+def test_written_detections_give_the_same_numbers_when_read_again(tmp_path: Path) -> None:
+    dataset = DemoDatasetConfig(num_images=5).dataset(with_mask=True)
+    evaluator = CocoEvaluator(dataset, ("bbox", "segm"))
+    for sample in dataset:
+        found = detections_of(sample.targets)
+        found = Detections(found.boxes + 1.3, found.scores, found.labels, found.masks.roll(1, 2))  # type: ignore[union-attr]
+        evaluator.add(sample.info.image_id, found)
+    (tmp_path / "gt.json").write_text(json.dumps(dataset.ground_truth()))
+    (tmp_path / "dt.json").write_text(json.dumps(evaluator.detections()))
+    again = {
+        name: value
+        for kind in ("bbox", "segm")
+        for name, value in evaluate_files(tmp_path / "gt.json", tmp_path / "dt.json", kind).items()
+    }
+    assert again == evaluator.compute()
+
+
+def test_difficult_objects_need_not_be_found_and_may_be_once() -> None:
+    class Difficult:
+        def ground_truth(self) -> dict[str, Any]:
+            box = {"image_id": "a", "category_id": 1, "iscrowd": 0, "area": 400}
+            return {
+                "images": [{"id": "a", "height": 100, "width": 100}],
+                "annotations": [
+                    {**box, "id": 1, "bbox": [0, 0, 20, 20]},
+                    {**box, "id": 2, "bbox": [50, 50, 20, 20], "difficult": 1},
+                ],
+                "categories": [{"id": 1, "name": "x"}],
+            }
+
+    def ap(boxes: list[list[float]]) -> float:
+        evaluator = CocoEvaluator(Difficult())
+        scores = torch.linspace(0.9, 0.1, len(boxes))
+        evaluator.add(
+            "a", Detections(torch.tensor(boxes), scores, torch.zeros(len(boxes), dtype=torch.int64))
+        )
+        return evaluator.compute()["bbox_AP"]
+
+    plain, difficult = [0.0, 0, 20, 20], [50.0, 50, 70, 70]
+    assert ap([plain]) == ap([difficult, plain]) == pytest.approx(1)
+    assert ap([difficult, difficult, plain]) == pytest.approx(0.5)
+
+
+def test_a_detection_that_is_not_finite_names_its_image() -> None:
+    dataset = DemoDatasetConfig(num_images=2).dataset()
+    broken = Detections(torch.full((1, 4), torch.nan), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(DetcfgError, match="image 1: a detection has a box or a score that is not finite"):
+        CocoEvaluator(dataset).add(1, broken)
+
+
+def test_an_image_counts_once() -> None:
+    evaluator = CocoEvaluator(DemoDatasetConfig(num_images=2).dataset())
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    evaluator.add(0, nothing)
+    with pytest.raises(ValueError, match="was added before"):
+        evaluator.add(0, nothing)
+    with pytest.raises(ValueError, match="is none of the dataset"):
+        evaluator.add(2, nothing)
+    assert evaluator.compute()["bbox_AP"] == 0
