@@ -95,7 +95,11 @@ def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:
 
 def _is_component(cls: type[Config]) -> bool:
     """Not a family's base, and not an experiment's `Model`, which is only other default values."""
-    return not (inspect.isabstract(cls) or cls.__name__.startswith("_")) and adds_behaviour(cls)
+    # attrs makes a second class for the slots, and the first lives on until it is collected.
+    is_there = vars(sys.modules[cls.__module__]).get(cls.__name__) is cls
+    return (
+        is_there and not cls.__name__.startswith("_") and not inspect.isabstract(cls) and adds_behaviour(cls)
+    )
 
 
 def _kind(cls: type[Config]) -> str | None:
