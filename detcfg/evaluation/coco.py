@@ -51,7 +51,9 @@ class CocoEvaluator:
         if not iou_types or not set(iou_types) <= set(get_args(IoUType)):
             raise DetcfgError(f"iou_types is {iou_types!r}. Choose bbox, segm or both.")
         data, source = dataset.ground_truth(), source or type(dataset).__name__
-        self._truths = {kind: GroundTruth.of(data, source, kind) for kind in iou_types}
+        self._truths: dict[IoUType, GroundTruth] = {
+            kind: GroundTruth.of(data, source, kind) for kind in iou_types
+        }
         self.truth = self._truths[iou_types[0]]
         self.left_out = 0
         """Detections of a file whose category is none of the annotations."""

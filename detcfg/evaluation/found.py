@@ -61,7 +61,7 @@ class Found:
     @classmethod
     def nothing(cls) -> Found:
         """No detections."""
-        return cls(labels=np.zeros(0, dtype=np.int64), scores=np.zeros(0), boxes=np.zeros((0, 4)), codes=[])
+        return cls(labels=np.zeros(0, dtype=np.int64), scores=np.zeros(0), boxes=np.zeros((0, 4)), codes=None)
 
     def entries(self, image_id: ImageId, category_ids: Sequence[int | str]) -> list[Record]:
         """The detections as COCO's json has them."""

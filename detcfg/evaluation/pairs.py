@@ -44,7 +44,8 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
         if some:
             ious = coco_mask.iou(boxes, truth.boxes[objects], crowds.astype(np.uint8))
     else:
-        codes, size = [(found.codes or [])[i] for i in rows.tolist()], truth.sizes[row]
+        masks, size = found.codes or [], truth.sizes[row]
+        codes = [masks[i] for i in rows.tolist()]
         areas = np.array([_area(code) for code in codes], dtype=np.float64)
         if some:
             targets = [truth.segmentations.code(i, size) for i in objects.tolist()]
