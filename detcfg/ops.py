@@ -12,10 +12,15 @@ if TYPE_CHECKING:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that survive, by falling score. `boxes` (N, 4), `scores` (N,)."""
+    """Indices of the boxes that survive, by falling score. `boxes` (N, 4), `scores` (N,).
+
+    Where scores tie, as the many ones of a saturated sigmoid do, the order is that of torch's sort, as
+    in MMCV's operator; torchvision's own takes the order of the boxes.
+    """
     from torchvision import ops
 
-    return ops.nms(boxes, scores, iou_threshold)
+    falling, order = scores.sort(descending=True)
+    return order[ops.nms(boxes[order], falling, iou_threshold)]
 
 
 def roi_align(

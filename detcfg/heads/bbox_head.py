@@ -162,6 +162,13 @@ class BBoxHead(nn.Module):
         size = bbox_pred.shape[-1] // self.num_classes
         return bbox_pred.unflatten(-1, (self.num_classes, size))[rows, labels[rows]]
 
+    def hardness(self, cls_score: Tensor, labels: Tensor | None) -> Tensor:
+        """(R,): the classification loss of each roi, labels (R,) or None for background."""
+        if labels is None:
+            labels = torch.full_like(cls_score[:, 0], self.num_classes, dtype=torch.long)
+        loss: Tensor = self.loss_cls(cls_score, labels, reduction_override="none")
+        return loss if loss.dim() == 1 else loss.sum(dim=1)
+
     def probabilities(self, cls_score: Tensor) -> Tensor:
         """Logits (R, C) to the probabilities of the K classes, (R, K)."""
         return self.loss_cls.roi_probabilities(cls_score)[:, : self.num_classes]

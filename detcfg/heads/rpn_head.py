@@ -129,8 +129,10 @@ class RPNHead(AnchorHead, ProposalHead):
         for level, priors in enumerate(self.anchors(cls_scores)):
             score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
             code = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
-            score, best = score.squeeze(-1).sort(dim=1, descending=True)
-            if test_cfg.nms_pre > 0:
+            score = score.squeeze(-1)
+            best = torch.arange(len(priors), device=score.device).expand_as(score)
+            if 0 < test_cfg.nms_pre < len(priors):  # else NMS meets ties in another order than MMDetection's
+                score, best = score.sort(dim=1, descending=True)
                 score, best = score[:, : test_cfg.nms_pre], best[:, : test_cfg.nms_pre]
             scores.append(score)
             codes.append(code.gather(1, best[..., None].expand(-1, -1, code.shape[-1])))

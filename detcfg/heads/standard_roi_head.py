@@ -255,12 +255,13 @@ class StandardRoIHead(RoIHead):
         return detections
 
     @torch.no_grad()
-    def _hardness(self, features: tuple[Tensor, ...], index: int, priors: Tensor, labels: Tensor) -> Tensor:
+    def _hardness(
+        self, features: tuple[Tensor, ...], index: int, priors: Tensor, labels: Tensor | None
+    ) -> Tensor:
         """(n,): the classification loss of priors (n, 4) of one image."""
         rois = torch.cat([priors.new_full((len(priors), 1), index), priors], dim=1)
         cls_score, _, _ = self.bbox_forward(features, rois)
-        loss: Tensor = self.bbox_head.loss_cls(cls_score, labels, reduction_override="none")
-        return loss
+        return self.bbox_head.hardness(cls_score, labels)
 
 
 def _is_positive(sampling: SamplingResult) -> Tensor:

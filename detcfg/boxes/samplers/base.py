@@ -16,8 +16,8 @@ from detcfg.boxes.assigners.base import NEGATIVE, Assignment
 from detcfg.config import Config
 from detcfg.structures import Targets
 
-Hardness = Callable[[Tensor, Tensor], Tensor]
-"""Priors (n, 4) and the classes that they should be given (n,) to how badly a head does (n,)."""
+Hardness = Callable[[Tensor, Tensor | None], Tensor]
+"""Priors (n, 4) and their classes (n,), or None for background, to how badly a head does (n,)."""
 
 
 @frozen(eq=False)
