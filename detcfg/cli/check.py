@@ -79,6 +79,7 @@ def _check_data(config: ExperimentConfig, *, images: bool) -> bool:
 
 def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
     from detcfg.data.errors import DataError
+    from detcfg.data.files import FileDatasetConfig
 
     try:
         dataset = source.resolved().dataset()
@@ -86,14 +87,14 @@ def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
         typer.secho(f"data.{name}: {error}", fg=typer.colors.RED, err=True)
         return False
     _print_dataset(name, dataset)
-    found = list(dataset.problems)
-    if images:
-        found += _scanned(dataset)
-    for problem in found[:SHOWN]:
+    unreadable = _scanned(dataset) if images else []
+    problems = [*dataset.problems, *unreadable]
+    for problem in problems[:SHOWN]:
         typer.echo(f"  {problem}")
-    if len(found) > SHOWN:
-        typer.echo(f"  ... and {len(found) - SHOWN} more.")
-    return not any(problem.severity == "error" for problem in found)
+    if len(problems) > SHOWN:
+        typer.echo(f"  ... and {len(problems) - SHOWN} more.")
+    goes_on = isinstance(source, FileDatasetConfig) and source.drop_invalid
+    return goes_on or not unreadable
 
 
 def _print_dataset(name: str, dataset: Dataset) -> None:

@@ -86,6 +86,10 @@ class Dataset(ABC):
             DataError: The image cannot be read.
         """
 
+    def __iter__(self) -> Iterator[Sample]:
+        """Every image in turn."""
+        return (self[index] for index in range(len(self)))
+
     @abstractmethod
     def info(self, index: int) -> ImageInfo:
         """What is known of an image, without reading it."""

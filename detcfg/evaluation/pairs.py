@@ -10,7 +10,7 @@ import numpy as np
 from detcfg.data.masks import area
 from detcfg.evaluation.found import Found
 from detcfg.evaluation.matching import Matches, Pair, match
-from detcfg.evaluation.truth import GroundTruth, ImageId
+from detcfg.evaluation.truth import GroundTruth, ImageId, Record
 
 State: TypeAlias = Mapping[ImageId, Found]
 """The detections of some images; may be pickled and sent to another process."""
@@ -44,7 +44,8 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
         if some:
             ious = coco_mask.iou(boxes, truth.boxes[objects], crowds.astype(np.uint8))
     else:
-        masks, size = found.codes or [], truth.sizes[row]
+        size = truth.sizes[row]
+        masks: list[Record] = found.codes or []
         codes = [masks[i] for i in rows.tolist()]
         areas = np.array([_area(code) for code in codes], dtype=np.float64)
         if some:
