@@ -122,9 +122,7 @@ class FPN(Neck):
             for i in range(config.num_outs - len(used)):
                 on_input = i == 0 and self.extra_source == "on_input"
                 self.fpn_convs.append(self._conv(config, used[-1] if on_input else out, 3, stride=2))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                xavier_init(module, distribution="uniform")
+        self._init_weights()
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         used = features[self.start_level : self.stop_level]
@@ -152,6 +150,11 @@ class FPN(Neck):
             outs.append(self.fpn_convs[i](x))
             x = F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]
         return tuple(outs)
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                xavier_init(module, distribution="uniform")
 
     def _conv(
         self, config: FPNConfig, channels: int, kernel_size: int, *, stride: int = 1, norm: bool = True
