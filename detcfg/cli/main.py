@@ -14,6 +14,7 @@ import typer
 
 from detcfg import __version__
 from detcfg.cli.check import check
+from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.list import list_components
 from detcfg.cli.show_config import show_config
 from detcfg.errors import DetcfgError
@@ -31,6 +32,7 @@ app: Final = typer.Typer(
 )
 app.command()(show_config)
 app.command()(check)
+app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 
 

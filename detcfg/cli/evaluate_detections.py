@@ -1,0 +1,40 @@
+"""`detcfg evaluate-detections`: average precision of any detections in COCO's format, without a model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from detcfg.cli.arguments import Json
+
+
+class Kind(StrEnum):
+    """What is compared. typer shows the values."""
+
+    BBOX = "bbox"
+    SEGM = "segm"
+
+
+def evaluate_detections(
+    gt: Annotated[str, typer.Argument(metavar="GT.json", help="Annotations in COCO's format.")],
+    dt: Annotated[
+        str,
+        typer.Argument(metavar="DT.json", help="Detections: a list of image_id, category_id, score, bbox."),
+    ],
+    *,
+    kind: Annotated[Kind, typer.Option("--type", help="Compare boxes or masks.")] = Kind.BBOX,
+    as_json: Json = False,
+) -> None:
+    """Judge a file of detections by a file of annotations: COCO's twelve numbers, and AP by class."""
+    from detcfg.cli.metrics import print_evaluation
+    from detcfg.evaluation.coco import CocoEvaluator
+
+    evaluator = CocoEvaluator.from_files(gt, dt, kind.value)
+    if evaluator.left_out:
+        typer.echo(
+            f"{dt}: {evaluator.left_out:,} detections are left out: their category_id is none of {gt}.",
+            err=True,
+        )
+    print_evaluation(evaluator, (kind.value,), as_json=as_json)
