@@ -94,3 +94,22 @@ class RandomSamplerConfig(SamplerConfig):
 def random_choice(candidates: Tensor, wanted: int) -> Tensor:
     """At most `wanted` of the items (n,), each as likely as another, in random order."""
     return candidates[torch.randperm(len(candidates), device=candidates.device)[:wanted]]
+
+
+def balanced_choice(candidates: Tensor, groups: Tensor, quota: int, wanted: int) -> Tensor:
+    """At most `wanted` of the items (n,), at random, but first at most `quota` of each group.
+
+    Args:
+        candidates: (n,).
+        groups: (n,) int, the group of each; items of a negative one only fill up.
+        quota: How many of each group go first.
+        wanted: How many of all. More quotas than that are cut at random.
+    """
+    shuffled = torch.randperm(len(candidates), device=candidates.device)
+    candidates, groups = candidates[shuffled], groups[shuffled]
+    ordered, order = groups.sort(stable=True)
+    place = torch.arange(len(ordered), device=ordered.device)
+    place_in_group = place - torch.searchsorted(ordered, ordered)
+    first = torch.zeros_like(groups, dtype=torch.bool)
+    first[order] = (place_in_group < quota) & (ordered >= 0)
+    return candidates[first.int().argsort(descending=True, stable=True)[:wanted]]

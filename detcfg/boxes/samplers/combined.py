@@ -1,0 +1,44 @@
+"""One sampler for positives and another for negatives."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from attrs import evolve, frozen
+from torch import Tensor
+
+from detcfg.boxes.samplers.instance_balanced_pos import InstanceBalancedPosSamplerConfig
+from detcfg.boxes.samplers.iou_balanced_neg import IoUBalancedNegSamplerConfig
+from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig
+
+
+@frozen(kw_only=True)
+class CombinedSamplerConfig(RandomSamplerConfig):
+    """The numbers are this sampler's; how to choose is each part's own.
+
+    Follows mmdet/models/task_modules/samplers/combined_sampler.py; the defaults are Libra R-CNN's.
+    """
+
+    pos_sampler: RandomSamplerConfig = InstanceBalancedPosSamplerConfig()
+    neg_sampler: RandomSamplerConfig = IoUBalancedNegSamplerConfig()
+
+    def wired(self) -> Self:
+        return evolve(
+            self, pos_sampler=self._numbered(self.pos_sampler), neg_sampler=self._numbered(self.neg_sampler)
+        )
+
+    def _numbered(self, part: RandomSamplerConfig) -> RandomSamplerConfig:
+        """A part with this sampler's numbers, so that what is shown is what counts."""
+        return evolve(
+            part,
+            num=self.num,
+            pos_fraction=self.pos_fraction,
+            neg_pos_ub=self.neg_pos_ub,
+            add_gt_as_proposals=self.add_gt_as_proposals,
+        )
+
+    def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
+        return self.pos_sampler.choose_positives(candidates, wanted, pool)
+
+    def choose_negatives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
+        return self.neg_sampler.choose_negatives(candidates, wanted, pool)
