@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcfg.ops import roi_align
+from detcfg.ops import roi_align, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def crop_and_resize(
     limits = boxes.new_tensor((width, height, width, height))
     boxes = torch.minimum(boxes.detach().clamp(min=0), limits)
     cropped = boxes.new_zeros((len(boxes), *mask_size))
-    learnt, places = indices.unique(return_inverse=True)
+    learnt, places = unique(indices)
     for part in _pieces(len(learnt), masks.shape[-2:].numel()):
         chosen = ((places >= part.start) & (places < part.stop)).nonzero().flatten()
         images = F.pad(masks[learnt[part], None].to(boxes.dtype), (0, right, 0, below))
@@ -162,7 +162,7 @@ def _pieces(count: int, values_each: int) -> Iterator[slice]:
 
 def _surroundings(box: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The pixels (left, top, right, bottom) of a box and one more on each side, within the image."""
-    left, top, right, bottom = box.tolist()
+    left, top, right, bottom = (float(edge) for edge in box)
     return (
         int(max(left // 1 - 1, 0)),
         int(max(top // 1 - 1, 0)),

@@ -1,11 +1,13 @@
-"""torchvision's operators, imported when first called.
+"""torchvision's operators, imported when first called; torch's own that come without types.
 
 Importing torchvision costs as much as importing torch, and a config is read without it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,3 +58,17 @@ def deform_conv2d(
     from torchvision import ops
 
     return ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
+
+
+def unique(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct values (U,) of a tensor, sorted, and which of them each of its elements is."""
+    untyped: Any = torch
+    found: tuple[Tensor, Tensor] = untyped.unique(values, return_inverse=True)
+    return found
+
+
+def vector_norm(values: Tensor, dim: int, *, keepdim: bool = False) -> Tensor:
+    """The lengths of the vectors along a dimension."""
+    untyped: Any = torch.linalg
+    lengths: Tensor = untyped.vector_norm(values, dim=dim, keepdim=keepdim)
+    return lengths

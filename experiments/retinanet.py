@@ -10,7 +10,11 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.data.config import DataConfig
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
+from detcfg.engine.config import TrainerConfig
+from detcfg.engine.optimizers import SGDConfig
+from detcfg.experiment import ExperimentConfig
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.heads.retina_head import RetinaHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -28,5 +32,7 @@ class Model(SingleStageDetectorConfig):
 
 
 @frozen(kw_only=True)
-class Experiment(faster_rcnn.Experiment):
+class Experiment(ExperimentConfig):
     model: SingleStageDetectorConfig = Model()
+    trainer: TrainerConfig = TrainerConfig(optimizer=SGDConfig(lr=0.01))
+    data: DataConfig = faster_rcnn.Experiment().data

@@ -79,7 +79,7 @@ def multiclass_nms(
     """
     rois, labels = (scores > score_thr).nonzero(as_tuple=True)
     found = scores[rois, labels]
-    per_class = boxes.unflatten(-1, (boxes.shape[-1] // 4, 4))
+    per_class = torch.unflatten(boxes, -1, (boxes.shape[-1] // 4, 4))
     candidates = per_class[rois, labels if per_class.shape[1] > 1 else torch.zeros_like(labels)]
     kept, found = nms.keep(candidates, found, labels)
     if max_per_img >= 0:

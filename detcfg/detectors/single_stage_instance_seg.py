@@ -56,7 +56,8 @@ class SingleStageInstanceSegmentor(Detector):
         self.mask_head = config.mask_head.build()
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.neck(self.backbone(images))
+        features: tuple[Tensor, ...] = self.neck(self.backbone(images))
+        return features
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]

@@ -45,8 +45,8 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
             ious = coco_mask.iou(boxes, truth.boxes[objects], crowds.astype(np.uint8))
     else:
         size = truth.sizes[row]
-        masks: list[Record] = found.codes or []
-        codes = [masks[i] for i in rows.tolist()]
+        masks: list[Record] = [] if found.codes is None else found.codes
+        codes = [masks[int(i)] for i in rows]
         areas = np.array([_area(code) for code in codes], dtype=np.float64)
         if some:
             targets = [truth.segmentations.code(i, size) for i in objects.tolist()]

@@ -204,7 +204,8 @@ def level_losses(loss: Loss, learnt: AnchorTargets, pred: Tensor, target: Tensor
     """
     values = (pred, target, weight)
     if not loss.by_level:
-        return loss(*(value.flatten(0, 1) for value in values), avg_factor=learnt.avg_factor)
+        whole: Tensor = loss(*(value.flatten(0, 1) for value in values), avg_factor=learnt.avg_factor)
+        return whole
     levels = zip(*(learnt.levels(value) for value in values), strict=True)
     losses = [loss(*(v.flatten(0, 1) for v in level), avg_factor=learnt.avg_factor) for level in levels]
     return torch.stack(losses).sum()

@@ -160,7 +160,7 @@ class BBoxHead(nn.Module):
         if self.reg_class_agnostic:
             return bbox_pred[rows]
         size = bbox_pred.shape[-1] // self.num_classes
-        return bbox_pred.unflatten(-1, (self.num_classes, size))[rows, labels[rows]]
+        return torch.unflatten(bbox_pred, -1, (self.num_classes, size))[rows, labels[rows]]
 
     def hardness(self, cls_score: Tensor, labels: Tensor | None) -> Tensor:
         """(R,): the classification loss of each roi, labels (R,) or None for background."""

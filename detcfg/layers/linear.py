@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import Config
+from detcfg.ops import vector_norm
 
 
 @frozen(kw_only=True)
@@ -55,4 +56,4 @@ class NormedLinear(nn.Linear):
         return F.linear(self._normed(input) * self.temperature, self._normed(self.weight), self.bias)
 
     def _normed(self, rows: Tensor) -> Tensor:
-        return rows / (rows.norm(dim=1, keepdim=True).pow(self.power) + self.eps)
+        return rows / (vector_norm(rows, dim=1, keepdim=True).pow(self.power) + self.eps)

@@ -37,7 +37,7 @@ class MlvlPointGeneratorConfig(Config):
     ) -> tuple[Tensor, ...]:
         """For each feature map of (height, width) its points, (height * width, 2)."""
         return tuple(
-            _grid(tuple(size), stride, self.offset, torch.device(device), dtype)
+            _grid(size, stride, self.offset, torch.device(device), dtype)
             for size, stride in zip(featmap_sizes, self.strides, strict=True)
         )
 
@@ -49,7 +49,7 @@ class MlvlPointGeneratorConfig(Config):
     ) -> tuple[Tensor, ...]:
         """For each feature map the points, (height * width,) bool, that lie in an image of `pad_shape`."""
         return tuple(
-            _inside(tuple(size), pad_shape, stride, torch.device(device))
+            _inside(size, pad_shape, stride, torch.device(device))
             for size, stride in zip(featmap_sizes, self.strides, strict=True)
         )
 

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.ops import vector_norm
 from detcfg.structures import Targets
 
 
@@ -41,15 +42,18 @@ class PointAssignerConfig(AssignerConfig):
 
         centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
         point_levels = torch.log2(strides).int()
-        levels, counts = point_levels.unique_consecutive(return_counts=True)
-        box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int().clamp(levels.min(), levels.max())
+        box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int()
+        box_levels = box_levels.clamp(point_levels.min(), point_levels.max())
+        ends = torch.nonzero(point_levels.diff()).flatten() + 1
 
         distances: list[Tensor] = []
-        for level, inner in zip(levels, torch.split(points, counts.tolist()), strict=True):
-            distance = ((inner[:, None] - centre) / size).norm(dim=-1)
-            nearest = distance.topk(min(self.pos_num, len(inner)), dim=0, largest=False)
-            chosen = torch.full_like(distance, torch.inf).scatter_(0, nearest.indices, nearest.values)
-            distances.append(chosen.where(box_levels == level, torch.inf))
+        for inner, levels in zip(
+            torch.tensor_split(points, ends.cpu()), torch.tensor_split(point_levels, ends.cpu()), strict=True
+        ):
+            distance = vector_norm((inner[:, None] - centre) / size, dim=-1)
+            nearest, rows = torch.topk(distance, min(self.pos_num, len(inner)), dim=0, largest=False)
+            chosen = torch.full_like(distance, torch.inf).scatter_(0, rows, nearest)
+            distances.append(chosen.where(box_levels == levels[0], torch.inf))
         # A point that several objects want learns the nearest, of equally near ones the first.
         distance, best = torch.cat(distances).min(dim=1)
         return Assignment(gt_indices=best.where(distance.isfinite(), gt_indices), max_overlaps=none)

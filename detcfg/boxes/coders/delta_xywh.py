@@ -54,7 +54,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         Returns:
             Boxes of the shape of `pred`.
         """
-        deltas = pred.unflatten(-1, (pred.shape[-1] // 4, 4))
+        deltas = torch.unflatten(pred, -1, (pred.shape[-1] // 4, 4))
         deltas = deltas * constant(self.target_stds, deltas) + constant(self.target_means, deltas)
         priors = priors.unsqueeze(-2)
         size = priors[..., 2:] - priors[..., :2]
