@@ -7,13 +7,25 @@ import torch
 from torch.testing import assert_close
 
 from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.fcos_head import FCOSHeadConfig
+from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets
-from experiments import ghm, retinanet
+from experiments import atss, fcos, ghm, retinanet
 from tests.heads.dense import SIZE, batch, built, features, objects
 
 HEADS: dict[str, DenseHeadConfig] = {
     "retinanet": retinanet.Model().bbox_head,
     "ghm": ghm.Model().bbox_head,
+    "atss": atss.Model().bbox_head,
+    "fcos": fcos.Model().bbox_head,
+    "fcos with its tricks": FCOSHeadConfig(
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        center_sampling=True,
+        dcn_on_last_conv=True,
+        conv_bias=True,
+        loss_bbox=GIoULossConfig(),
+    ),
 }
 ONE = objects((20.0, 30.0, 100.0, 90.0))
 NONE = objects()

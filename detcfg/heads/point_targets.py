@@ -1,0 +1,94 @@
+"""What each point of a batch learns: shared by FCOS and its relatives.
+
+Shapes: B images; A points over all levels; N objects of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.structures import Targets
+
+
+@frozen(eq=False)
+class PointTargets:
+    """The targets of a batch."""
+
+    labels: Tensor
+    """(B, A) int64; the number of classes stands for background."""
+    distances: Tensor
+    """(B, A, 4) float: (left, top, right, bottom) to the sides of the point's object, in pixels; any
+    numbers for background."""
+
+
+@frozen(kw_only=True, eq=False)
+class PointTargetMaker:
+    """A point learns the smallest of the objects that it lies in and that suit its level.
+
+    From FCOS (Tian et al., 2019, https://arxiv.org/abs/1904.01355). Follows `get_targets` in
+    mmdet/models/dense_heads/fcos_head.py.
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    regress_ranges: tuple[tuple[float, float], ...]
+    """For each level, how far the farthest side of its objects may be, in pixels."""
+    center_sample_radius: float | None = None
+    """Only points so many strides around an object's centre learn it; None: all points in its box."""
+
+    def __call__(self, points: Sequence[Tensor], targets: Sequence[Targets]) -> PointTargets:
+        """The targets of a batch, from the points (n_i, 2) of each level and the objects of each image."""
+        flat = torch.cat(list(points))
+        least = per_level([low for low, _ in self.regress_ranges], points)
+        most = per_level([high for _, high in self.regress_ranges], points)
+        reach = None
+        if self.center_sample_radius is not None:
+            reach = per_level([stride * self.center_sample_radius for stride in self.strides], points)
+        images = [self._image(flat, least, most, reach, objects.learnt) for objects in targets]
+        return PointTargets(
+            labels=torch.stack([labels for labels, _ in images]),
+            distances=torch.stack([distances for _, distances in images]),
+        )
+
+    def _image(
+        self, points: Tensor, least: Tensor, most: Tensor, reach: Tensor | None, objects: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """Labels (A,) and distances (A, 4)."""
+        if len(objects) == 0:
+            labels = torch.full((len(points),), self.num_classes, device=points.device)
+            return labels, points.new_zeros(len(points), 4)
+        boxes = objects.boxes.to(points)
+        distances = side_distances(points, boxes)
+        inside = distances.amin(dim=-1) > 0
+        if reach is not None:
+            inside &= _near_centre(points, boxes, reach)
+        farthest = distances.amax(dim=-1)
+        suits = (farthest >= least[:, None]) & (farthest <= most[:, None])
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        smallest, chosen = areas.where(inside & suits, torch.inf).min(dim=1)
+        labels = objects.labels[chosen].where(smallest.isfinite(), self.num_classes)
+        return labels, distances[torch.arange(len(points), device=points.device), chosen]
+
+
+def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """(A, N, 4): from each point (A, 2) left, up, right and down to the sides of each box (N, 4)."""
+    return torch.cat([points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=-1)
+
+
+def _near_centre(points: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
+    """(A, N): which points are less than their `reach` (A,) beside the centre of a box, in x and in y."""
+    centre, reach = (boxes[:, :2] + boxes[:, 2:]) / 2, reach[:, None, None]
+    # Corners rather than the distance to the centre, for MMDetection's rounding.
+    before, after = points[:, None] - (centre - reach), (centre + reach) - points[:, None]
+    return torch.cat([before, after], dim=-1).amin(dim=-1) > 0
+
+
+def per_level(values: Sequence[float], points: Sequence[Tensor]) -> Tensor:
+    """(A,): one number for each level, repeated for each of its points (n_i, 2)."""
+    return torch.cat(
+        [level.new_full((len(level),), value) for value, level in zip(values, points, strict=True)]
+    )

@@ -1,0 +1,91 @@
+"""A convolution whose result does not depend on the size of its input and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.layers.conv import ConvConfig
+
+
+@frozen(kw_only=True)
+class NormedConv2dConfig(ConvConfig):
+    """A convolution of normed input and weights (mmdet/models/layers/normed_predictor.py)."""
+
+    temperature: float = 20.0
+    """The normed input is multiplied by it; MMDetection spells it "tempearture"."""
+    power: float = 1.0
+    """The norms are raised to it."""
+    eps: float = 1e-6
+    """Added to the norms."""
+    norm_over_kernel: bool = False
+    """Whether the norm of a filter is that of all its weights, or one for each tap of its kernel."""
+
+    def build_for(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> nn.Conv2d:
+        return NormedConv2d(
+            self,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+
+
+class NormedConv2d(nn.Conv2d):
+    """With a 1 x 1 kernel the cosine of input and weights at each place, times the temperature."""
+
+    def __init__(
+        self,
+        config: NormedConv2dConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        self.temperature = config.temperature
+        self.power = config.power
+        self.eps = config.eps
+        self.norm_over = (1, 2, 3) if config.norm_over_kernel else (1,)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is nn.Conv2d's
+        normed = self._normed(input, (1,)) * self.temperature
+        out: Tensor = self._conv_forward(normed, self._normed(self.weight, self.norm_over), self.bias)
+        return out
+
+    def _normed(self, values: Tensor, over: tuple[int, ...]) -> Tensor:
+        untyped: Any = torch.linalg
+        norm: Tensor = untyped.vector_norm(values, dim=over, keepdim=True)
+        return values / (norm.pow(self.power) + self.eps)
