@@ -14,7 +14,7 @@ from detcfg.config import ConfigError
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig, build_conv
 from detcfg.layers.deform_conv import DeformConvConfig
-from detcfg.layers.fold import conv_norm
+from detcfg.layers.fold import ConvSequential, conv_norm
 from detcfg.layers.norm import BNConfig, NormConfig
 from detcfg.layers.plugin import PluginConfig, PluginPosition
 
@@ -205,7 +205,7 @@ class ResidualBlock(nn.Module):
         return residual + (x if self.downsample is None else self.downsample(x))
 
 
-def _shortcut(config: ResidualConfig, plan: BlockPlan) -> nn.Sequential | None:
+def _shortcut(config: ResidualConfig, plan: BlockPlan) -> ConvSequential | None:
     """A 1x1 convolution where the block changes the shape."""
     if plan.stride == 1 and plan.in_channels == plan.out_channels:
         return None
@@ -223,7 +223,7 @@ def _shortcut(config: ResidualConfig, plan: BlockPlan) -> nn.Sequential | None:
         ),
         config.norm_cfg.build_for(plan.out_channels),
     ]
-    return nn.Sequential(*layers)
+    return ConvSequential(*layers)
 
 
 class BasicBlock(ResidualBlock):

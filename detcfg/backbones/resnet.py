@@ -16,6 +16,7 @@ from detcfg.backbones.residual import BasicBlock, BlockPlan, Bottleneck, Residua
 from detcfg.config import ConfigError
 from detcfg.layers.conv import build_conv
 from detcfg.layers.deform_conv import DeformConv2dPack
+from detcfg.layers.fold import ConvSequential, in_a_row
 from detcfg.layers.init import constant_init, kaiming_init
 
 Depth = Literal[18, 34, 50, 101, 152, 200]
@@ -96,9 +97,7 @@ class ResNet(StagedBackbone):
 
     def stem_features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, C, H / 4, W / 4)."""
-        for layer in self._stem:
-            images = layer(images)
-        pooled: Tensor = self.maxpool(images)
+        pooled: Tensor = self.maxpool(in_a_row(self._stem, images))
         return pooled
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -128,7 +127,7 @@ class ResNet(StagedBackbone):
                 config.norm_cfg.build_for(after),
                 nn.ReLU(inplace=True),
             ]
-        self.stem = nn.Sequential(*layers)
+        self.stem = ConvSequential(*layers)
 
     @property
     def _stem(self) -> list[nn.Module]:

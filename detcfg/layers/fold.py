@@ -8,6 +8,8 @@ differentiable operations on the (small) weights, so every gradient stays the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,27 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(norm, nn.BatchNorm2d)
     weight, bias = folded(conv, norm)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def in_a_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """`x` through `layers`, each convolution and the norm right behind it as one where that is exact."""
+    conv: nn.Module | None = None
+    for layer in layers:
+        if conv is not None:
+            x = conv_norm(conv, layer, x)
+            conv = None
+        elif isinstance(layer, nn.Conv2d):
+            conv = layer
+        else:
+            x = layer(x)
+    return x if conv is None else conv(x)
+
+
+class ConvSequential(nn.Sequential):
+    """Layers in a row, each convolution and the norm right behind it as one where that is exact."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is nn.Sequential's
+        return in_a_row(self, input)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,11 @@ def kaiming_init(
     _fill_bias(layer, bias)
 
 
+def caffe2_xavier_init(layer: nn.Module, bias: float = 0.0) -> None:
+    """What Caffe2 calls Xavier."""
+    kaiming_init(layer, a=1, mode="fan_in", nonlinearity="leaky_relu", bias=bias, distribution="uniform")
+
+
 def trunc_normal_init(
     layer: nn.Module, std: float = 0.02, mean: float = 0.0, bias: float = 0.0, bound: float = 2.0
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detcfg.layers.fold import conv_norm
+from detcfg.layers.fold import ConvSequential, conv_norm
 
 
 def pair(*, bias: bool = False, groups: int = 1, affine: bool = True) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -54,3 +54,14 @@ def test_another_kind_of_norm_is_computed_as_written() -> None:
     x = torch.randn(2, 4, 9, 7, dtype=torch.float64)
 
     assert torch.equal(norm(conv(x)), conv_norm(conv, norm, x))
+
+
+def test_layers_in_a_row_are_computed_one_after_the_other() -> None:
+    conv, norm = pair()
+    last = nn.Conv2d(6, 3, 1).double()
+    row = [nn.ReLU(), conv, norm, nn.ReLU(), last]
+    x = torch.randn(2, 4, 9, 7, dtype=torch.float64)
+
+    for mode in (True, False):
+        norm.train(mode)
+        torch.testing.assert_close(ConvSequential(*row)(x), nn.Sequential(*row)(x))
