@@ -67,10 +67,9 @@ class DecoupledSOLOHead(SOLOHead):
 
     def mask_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features (B, C, H, W) of a level's columns and of its rows."""
-        across, down = coordinate_maps(x).split(1, dim=1)
-        return self.mask_convs_x(torch.cat((x, across), dim=1)), self.mask_convs_y(
-            torch.cat((x, down), dim=1)
-        )
+        places = coordinate_maps(x)
+        columns, rows = torch.cat((x, places[:, :1]), dim=1), torch.cat((x, places[:, 1:]), dim=1)
+        return self.mask_convs_x(columns), self.mask_convs_y(rows)
 
     def cell_masks(self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor) -> Tensor:
         column, row = self._maps(predictions, image, level, cells)

@@ -25,6 +25,7 @@ from detcfg.losses.base import ClassLossConfig, LossConfig
 from detcfg.losses.dice import DiceLossConfig
 from detcfg.losses.focal import FocalLossConfig
 from detcfg.masks import enlarge, shrink
+from detcfg.ops import unique
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -151,7 +152,8 @@ class SOLOHead(DenseHead):
             if index == self.cls_down_index:
                 x = F.interpolate(x, size=(self.num_grids[level],) * 2, mode="bilinear")
             x = layer(x)
-        return self.conv_cls(x)
+        scores: Tensor = self.conv_cls(x)
+        return scores
 
     def mask_stride(self, level: int) -> float:
         """Pixels of the image to one of a predicted mask."""
@@ -201,7 +203,7 @@ class SOLOHead(DenseHead):
         assert objects.masks is not None
         for level, target in enumerate(levels):
             masks = self.cell_masks(predictions, image, level, target.cells)
-            learnt, which = target.objects.unique(return_inverse=True)
+            learnt, which = unique(target.objects)
             wanted = shrink(objects.masks[learnt], self.mask_stride(level), canvas)
             losses.append(self.loss_mask(masks, wanted[which], reduction_override="none"))
         return losses
@@ -229,7 +231,7 @@ class SOLOHead(DenseHead):
         """
         cells, labels = (scores > self.test_cfg.score_thr).nonzero(as_tuple=True)
         found = scores[cells, labels]
-        cells, which = cells.unique(return_inverse=True)
+        cells, which = unique(cells)
         masks, strides = self._masks_of(predictions, image, cells)
         # A mask's area and its mean probability belong to the cell, whatever its classes are.
         areas = (masks > self.test_cfg.mask_thr).flatten(1).sum(dim=1)
