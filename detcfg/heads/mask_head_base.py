@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ModuleConfig, derived
+from detcfg.errors import DetcfgError
+from detcfg.structures import Targets
 
 
 @frozen(kw_only=True)
@@ -57,3 +59,17 @@ class MaskHead(nn.Module):
             threshold: The probability from which a pixel belongs to the object.
         """
         raise NotImplementedError
+
+
+def masks_of(targets: Targets) -> Tensor:
+    """(N, H, W) bool: the masks of the objects of one image.
+
+    Raises:
+        DetcfgError: The data has none.
+    """
+    if targets.masks is None:
+        raise DetcfgError(
+            "The model learns masks, but the targets have none. Set the data's `with_mask` "
+            "(`data.with_mask=true` on the command line), or give `Targets` its `masks`."
+        )
+    return targets.masks

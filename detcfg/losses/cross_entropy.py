@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config import ConfigError
 from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss
 
 NO_LABEL = -100
@@ -21,6 +24,8 @@ class CrossEntropyLossConfig(ClassLossConfig):
 
     use_sigmoid: bool = False
     """Each logit is a decision of its own, and background has none."""
+    use_mask: bool = False
+    """Each logit is a cell of a mask, which is the target. It goes without `use_sigmoid`."""
     class_weight: tuple[float, ...] | None = None
     """Weight of each of the C classes; with `use_sigmoid`, of their positives."""
     ignore_index: int | None = None
@@ -28,17 +33,22 @@ class CrossEntropyLossConfig(ClassLossConfig):
     avg_non_ignore: bool = False
     """Whether the mean is over the learnt predictions only."""
 
+    def wired(self) -> Self:
+        if self.use_sigmoid and self.use_mask:
+            raise ConfigError("use_sigmoid and use_mask are both true. Leave one of them out.")
+        return super().wired()
+
     def build(self) -> CrossEntropyLoss:
         return CrossEntropyLoss(self.resolved())
 
 
 class CrossEntropyLoss(ClassLoss):
     """`loss(pred, target)`: (N, C) against labels (N,); with `use_sigmoid` C is background, or
-    the target is (N, C) in [0, 1]."""
+    the target is (N, C) in [0, 1]; with `use_mask` both are (N, M, M)."""
 
     def __init__(self, config: CrossEntropyLossConfig) -> None:
         super().__init__(config)
-        self.use_sigmoid = config.use_sigmoid
+        self.binary = config.use_sigmoid or config.use_mask
         self.class_weight = config.class_weight
         self.ignore_index = NO_LABEL if config.ignore_index is None else config.ignore_index
         self.avg_non_ignore = config.avg_non_ignore
@@ -55,7 +65,7 @@ class CrossEntropyLoss(ClassLoss):
         if target.numel() == 0 and reduction != "none":
             return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
         class_weight = None if self.class_weight is None else pred.new_tensor(self.class_weight)
-        if self.use_sigmoid:
+        if self.binary:
             loss, learnt = self._binary(pred, target, class_weight)
             learnt = learnt.expand_as(loss)
             weight = learnt if weight is None else learnt * _like(weight, loss)

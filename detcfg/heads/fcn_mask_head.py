@@ -1,0 +1,145 @@
+"""The mask head of Mask R-CNN.
+
+Shapes: P positive rois over the whole batch, n detections of an image; S the side of pooled features,
+M that of a mask; K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+import torch
+from attrs import evolve, field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.boxes.samplers.base import SamplingResult
+from detcfg.config import ConfigError, derived, is_unset
+from detcfg.heads.mask_head_base import MaskHead, MaskHeadConfig, masks_of
+from detcfg.layers.conv import Conv2dConfig, ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import kaiming_init
+from detcfg.layers.norm import NormConfig
+from detcfg.layers.upsample import DeconvUpsampleConfig, UpsampleConfig
+from detcfg.losses.base import LossConfig
+from detcfg.losses.cross_entropy import CrossEntropyLossConfig
+from detcfg.masks import crop_and_resize, paste
+
+PIECE: Final = 128
+"""Detections whose masks are drawn at a time: the layers' output is far larger than a mask."""
+
+
+@frozen(kw_only=True)
+class FCNMaskHeadConfig(MaskHeadConfig):
+    """Mask R-CNN (He et al., 2017, https://arxiv.org/abs/1703.06870).
+
+    Follows mmdet/models/roi_heads/mask_heads/fcn_mask_head.py.
+    """
+
+    num_convs: int = field(default=4, validator=validators.ge(0))
+    conv_kernel_size: int = field(default=3, validator=validators.ge(1))
+    conv_out_channels: int = 256
+    class_agnostic: bool = False
+    """Whether all classes share one mask."""
+    upsample_cfg: UpsampleConfig | None = DeconvUpsampleConfig()
+    """What enlarges the features before the masks are drawn, or None."""
+    conv_cfg: ConvConfig | None = None
+    norm_cfg: NormConfig | None = None
+    predictor_cfg: ConvConfig = Conv2dConfig()
+    """The kind of the last layer."""
+    loss_mask: LossConfig = CrossEntropyLossConfig(use_mask=True)
+    mask_size: int = derived()
+    """M: side of the masks, `roi_feat_size` times the scale of `upsample_cfg`."""
+    soft_mask_target: bool = False
+    """Whether a cell learns how much of it is covered, rather than whether half of it is."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        if is_unset(wired.roi_feat_size):
+            return wired
+        scale = 1 if wired.upsample_cfg is None else wired.upsample_cfg.scale_factor
+        # An even kernel takes one cell away.
+        size = (wired.roi_feat_size - wired.num_convs * (1 - wired.conv_kernel_size % 2)) * scale
+        if not is_unset(wired.mask_size) and wired.mask_size != size:
+            raise ConfigError(
+                f"mask_size is {wired.mask_size}, but roi_feat_size {wired.roi_feat_size} and upsample_cfg "
+                f"make it {size}. Leave mask_size out, or change the output_size of the RoI extractor."
+            )
+        return evolve(wired, mask_size=size)
+
+    def build(self) -> FCNMaskHead:
+        return FCNMaskHead(self.resolved())
+
+
+class FCNMaskHead(MaskHead):
+    """Convolutions, an upsampling, and a logit for each cell and class."""
+
+    def __init__(self, config: FCNMaskHeadConfig) -> None:
+        super().__init__()
+        self.class_agnostic = config.class_agnostic
+        self.mask_size = config.mask_size
+        self.soft_mask_target = config.soft_mask_target
+        self.loss_mask = config.loss_mask.build()
+        width, outputs = config.conv_out_channels, 1 if config.class_agnostic else config.num_classes
+        self.convs = nn.ModuleList(
+            ConvModule(
+                config.in_channels if index == 0 else width,
+                width,
+                config.conv_kernel_size,
+                padding=(config.conv_kernel_size - 1) // 2,
+                conv_cfg=config.conv_cfg,
+                norm_cfg=config.norm_cfg,
+            )
+            for index in range(config.num_convs)
+        )
+        channels = width if config.num_convs else config.in_channels
+        self.upsample = None
+        if config.upsample_cfg is not None:
+            self.upsample = config.upsample_cfg.build_for(channels, width)
+            channels = config.upsample_cfg.channels(channels, width)
+        self.conv_logits = config.predictor_cfg.build_for(channels, outputs, 1)
+        kaiming_init(self.conv_logits)
+
+    def forward(self, features: Tensor) -> Tensor:
+        for conv in self.convs:
+            features = conv(features)
+        if self.upsample is not None:
+            features = self.upsample(features)
+        logits: Tensor = self.conv_logits(features)
+        return logits
+
+    def loss(
+        self, features: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
+        logits = self.own_masks(self(features), labels)
+        return {"loss_mask": self.loss_mask(logits, self.targets(samplings, canvas))}
+
+    def targets(self, samplings: Sequence[SamplingResult], canvas: tuple[int, int]) -> Tensor:
+        """(P, M, M) float: what each positive learns, in [0, 1]."""
+        return torch.cat([self._image_targets(sampling, canvas) for sampling in samplings])
+
+    def _image_targets(self, sampling: SamplingResult, canvas: tuple[int, int]) -> Tensor:
+        return crop_and_resize(
+            masks_of(sampling.targets),
+            sampling.pos_priors,
+            sampling.pos_assigned_gt_inds,
+            (self.mask_size, self.mask_size),
+            canvas=canvas,
+            binarize=not self.soft_mask_target,
+        )
+
+    def own_masks(self, masks: Tensor, labels: Tensor) -> Tensor:
+        """(n, M, M): of each roi's masks, (n, K, M, M) or (n, 1, M, M), that of its class, labels (n,)."""
+        rows = torch.arange(len(masks), device=masks.device)
+        return masks[:, 0] if self.class_agnostic else masks[rows, labels]
+
+    def probabilities(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(n, M, M) float: how likely each cell belongs to the detection, whose class is known."""
+        parts = zip(torch.split(features, PIECE), torch.split(labels, PIECE), strict=True)
+        return torch.cat([self.own_masks(self(part), own).float().sigmoid() for part, own in parts])
+
+    def predict(
+        self, features: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], threshold: float
+    ) -> Tensor:
+        return paste(self.probabilities(features, labels), boxes, size, threshold)
