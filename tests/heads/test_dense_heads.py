@@ -10,13 +10,14 @@ from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.fcos_head import FCOSHeadConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets
-from experiments import atss, fcos, ghm, retinanet
+from experiments import atss, fcos, gfl, ghm, retinanet
 from tests.heads.dense import SIZE, batch, built, features, objects
 
 HEADS: dict[str, DenseHeadConfig] = {
     "retinanet": retinanet.Model().bbox_head,
     "ghm": ghm.Model().bbox_head,
     "atss": atss.Model().bbox_head,
+    "gfl": gfl.Model().bbox_head,
     "fcos": fcos.Model().bbox_head,
     "fcos with its tricks": FCOSHeadConfig(
         norm_on_bbox=True,
