@@ -17,7 +17,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.config import fill, is_unset
 from detcfg.heads.base import DenseHead, DenseHeadConfig
-from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
+from detcfg.heads.dense_test import DenseTestConfig, detections_with_places, flatten_level
 from detcfg.heads.towers import conv_tower
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.deform_conv import DCNv2Config
@@ -129,8 +129,14 @@ class AnchorFreeHead(DenseHead):
 
     def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
         """The detections in what `forward` predicts. A third prediction is the logit of a score factor."""
+        return [found for found, _ in self.detections_with_places(predictions, batch)]
+
+    def detections_with_places(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch
+    ) -> list[tuple[Detections, Tensor]]:
+        """`detections`, and which of the A points of its image each is from (D,)."""
         cls_scores, bbox_preds, *factors = predictions
-        return dense_detections(
+        return detections_with_places(
             [flatten_level(maps, self.cls_out_channels) for maps in cls_scores],
             [flatten_level(maps, 4) for maps in bbox_preds],
             self.points(cls_scores),

@@ -93,14 +93,23 @@ def choose_detections(
 
     Follows `_bbox_post_process` in mmdet/models/dense_heads/base_dense_head.py.
     """
+    return chosen_with_indices(boxes, scores, labels, test_cfg=test_cfg, scales=scales)[0]
+
+
+def chosen_with_indices(
+    boxes: Tensor, scores: Tensor, labels: Tensor, *, test_cfg: DenseTestConfig, scales: tuple[float, float]
+) -> tuple[Detections, Tensor]:
+    """`choose_detections`, and which of the candidates each detection is (D,)."""
     boxes = scale_boxes(boxes, scales)
+    indices = torch.arange(len(boxes), device=boxes.device)
     if test_cfg.min_bbox_size >= 0:
         large = ((boxes[:, 2:] - boxes[:, :2]) > test_cfg.min_bbox_size).all(dim=1)
-        boxes, scores, labels = boxes[large], scores[large], labels[large]
+        indices = indices[large]
+        boxes, scores, labels = boxes[indices], scores[indices], labels[indices]
     kept, scores = test_cfg.nms.keep(boxes, scores, labels)
     if test_cfg.max_per_img >= 0:
         kept, scores = kept[: test_cfg.max_per_img], scores[: test_cfg.max_per_img]
-    return Detections(boxes=boxes[kept], scores=scores, labels=labels[kept])
+    return Detections(boxes=boxes[kept], scores=scores, labels=labels[kept]), indices[kept]
 
 
 def dense_detections(
@@ -129,11 +138,38 @@ def dense_detections(
 
     Follows mmdet/models/dense_heads/base_dense_head.py.
     """
-    detections: list[Detections] = []
+    found = detections_with_places(
+        cls_scores,
+        bbox_preds,
+        priors,
+        batch,
+        test_cfg=test_cfg,
+        probabilities=probabilities,
+        decode=decode,
+        score_factors=score_factors,
+    )
+    return [detections for detections, _ in found]
+
+
+def detections_with_places(
+    cls_scores: Sequence[Tensor],
+    bbox_preds: Sequence[Tensor],
+    priors: Sequence[Tensor],
+    batch: ImageBatch,
+    *,
+    test_cfg: DenseTestConfig,
+    probabilities: Callable[[Tensor], Tensor],
+    decode: Decode,
+    score_factors: Sequence[Tensor] | None = None,
+) -> list[tuple[Detections, Tensor]]:
+    """`dense_detections`, and which of the A predictions of its image each detection is (D,)."""
+    detections: list[tuple[Detections, Tensor]] = []
     for image, size in enumerate(batch.sizes):
         boxes: list[Tensor] = []
         scores: list[Tensor] = []
         labels: list[Tensor] = []
+        places: list[Tensor] = []
+        start = 0
         for level, level_priors in enumerate(priors):
             found = probabilities(cls_scores[level][image].detach())
             score, label, index = top_candidates(found, test_cfg.score_thr, test_cfg.nms_pre)
@@ -143,13 +179,14 @@ def dense_detections(
             boxes.append(decode(level_priors[index], pred, max_shape=size))
             scores.append(score)
             labels.append(label)
-        detections.append(
-            choose_detections(
-                torch.cat(boxes),
-                torch.cat(scores),
-                torch.cat(labels),
-                test_cfg=test_cfg,
-                scales=batch.scales(image),
-            )
+            places.append(index + start)
+            start += len(level_priors)
+        chosen, kept = chosen_with_indices(
+            torch.cat(boxes),
+            torch.cat(scores),
+            torch.cat(labels),
+            test_cfg=test_cfg,
+            scales=batch.scales(image),
         )
+        detections.append((chosen, torch.cat(places)[kept]))
     return detections

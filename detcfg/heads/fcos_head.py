@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
@@ -96,7 +96,10 @@ class FCOSHead(AnchorFreeHead):
         init_classifier(self.conv_cls)
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
-        classes, boxes = self.cls_convs(feature), self.reg_convs(feature)
+        return self.predictors(self.cls_convs(feature), self.reg_convs(feature), level)
+
+    def predictors(self, classes: Tensor, boxes: Tensor, level: int) -> tuple[Tensor, ...]:
+        """One level's predictions from what the two stacks give."""
         distances = self.scales[level](self.conv_reg(boxes)).float()
         distances = distances.clamp(min=0) if self.norm_on_bbox else distances.exp()
         central = self.conv_centerness(boxes if self.centerness_on_reg else classes)
@@ -106,9 +109,14 @@ class FCOSHead(AnchorFreeHead):
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         del batch
-        cls_scores, bbox_preds, centernesses = predictions
-        points = self.points(cls_scores)
-        learnt = self.scaled_targets(points, targets)
+        points = self.points(predictions[0])
+        return self.losses_of_targets(predictions, points, self.scaled_targets(points, targets))
+
+    def losses_of_targets(
+        self, predictions: tuple[tuple[Tensor, ...], ...], points: Sequence[Tensor], learnt: PointTargets
+    ) -> dict[str, Tensor]:
+        """The losses of what `forward` predicts at the points (n_i, 2) of each level."""
+        cls_scores, bbox_preds, centernesses = predictions[:3]
         positive = learnt.labels < self.num_classes
         count = shared_factor(positive.sum(), cls_scores[0])
         scores = flatten_levels(cls_scores, self.cls_out_channels)
@@ -132,10 +140,12 @@ class FCOSHead(AnchorFreeHead):
         learnt = self.target_maker(points, targets)
         if not self.norm_on_bbox:
             return learnt
-        return PointTargets(learnt.labels, learnt.distances / per_level(self.strides, points)[:, None])
+        return evolve(learnt, distances=learnt.distances / per_level(self.strides, points)[:, None])
 
-    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
+    def detections_with_places(
+        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch
+    ) -> list[tuple[Detections, Tensor]]:
         cls_scores, bbox_preds, *others = predictions
         if self.norm_on_bbox:
             bbox_preds = tuple(level * stride for level, stride in zip(bbox_preds, self.strides, strict=True))
-        return super().detections((cls_scores, bbox_preds, *others), batch)
+        return super().detections_with_places((cls_scores, bbox_preds, *others), batch)

@@ -11,6 +11,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.masks import centres
 from detcfg.structures import Targets
 
 
@@ -23,6 +24,8 @@ class PointTargets:
     distances: Tensor
     """(B, A, 4) float: (left, top, right, bottom) to the sides of the point's object, in pixels; any
     numbers for background."""
+    objects: Tensor
+    """(B, A) int64: the index of the point's object among the learnt ones; any number for background."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -39,6 +42,8 @@ class PointTargetMaker:
     """For each level, how far the farthest side of its objects may be, in pixels."""
     center_sample_radius: float | None = None
     """Only points so many strides around an object's centre learn it; None: all points in its box."""
+    mask_centres: bool = False
+    """Whether that centre is its mask's centre of mass, where the data has masks, or that of its box."""
 
     def __call__(self, points: Sequence[Tensor], targets: Sequence[Targets]) -> PointTargets:
         """The targets of a batch, from the points (n_i, 2) of each level and the objects of each image."""
@@ -50,28 +55,35 @@ class PointTargetMaker:
             reach = per_level([stride * self.center_sample_radius for stride in self.strides], points)
         images = [self._image(flat, least, most, reach, objects.learnt) for objects in targets]
         return PointTargets(
-            labels=torch.stack([labels for labels, _ in images]),
-            distances=torch.stack([distances for _, distances in images]),
+            labels=torch.stack([labels for labels, _, _ in images]),
+            distances=torch.stack([distances for _, distances, _ in images]),
+            objects=torch.stack([chosen for _, _, chosen in images]),
         )
 
     def _image(
         self, points: Tensor, least: Tensor, most: Tensor, reach: Tensor | None, objects: Targets
-    ) -> tuple[Tensor, Tensor]:
-        """Labels (A,) and distances (A, 4)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels (A,), distances (A, 4) and objects (A,)."""
         if len(objects) == 0:
             labels = torch.full((len(points),), self.num_classes, device=points.device)
-            return labels, points.new_zeros(len(points), 4)
+            return labels, points.new_zeros(len(points), 4), torch.zeros_like(labels)
         boxes = objects.boxes.to(points)
         distances = side_distances(points, boxes)
         inside = distances.amin(dim=-1) > 0
         if reach is not None:
-            inside &= _near_centre(points, boxes, reach)
+            inside &= _near(points, self._centres(objects), reach)
         farthest = distances.amax(dim=-1)
         suits = (farthest >= least[:, None]) & (farthest <= most[:, None])
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         smallest, chosen = areas.where(inside & suits, torch.inf).min(dim=1)
         labels = objects.labels[chosen].where(smallest.isfinite(), self.num_classes)
-        return labels, distances[torch.arange(len(points), device=points.device), chosen]
+        return labels, distances[torch.arange(len(points), device=points.device), chosen], chosen
+
+    def _centres(self, objects: Targets) -> Tensor:
+        """(N, 2)."""
+        if self.mask_centres and objects.masks is not None:
+            return centres(objects.masks)
+        return (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
 
 
 def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
@@ -79,9 +91,9 @@ def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=-1)
 
 
-def _near_centre(points: Tensor, boxes: Tensor, reach: Tensor) -> Tensor:
-    """(A, N): which points are less than their `reach` (A,) beside the centre of a box, in x and in y."""
-    centre, reach = (boxes[:, :2] + boxes[:, 2:]) / 2, reach[:, None, None]
+def _near(points: Tensor, centre: Tensor, reach: Tensor) -> Tensor:
+    """(A, N): which points are less than their `reach` (A,) beside a centre (N, 2), in x and in y."""
+    reach = reach[:, None, None]
     # Corners rather than the distance to the centre, for MMDetection's rounding.
     before, after = points[:, None] - (centre - reach), (centre + reach) - points[:, None]
     return torch.cat([before, after], dim=-1).amin(dim=-1) > 0
