@@ -20,8 +20,11 @@ class ExperimentConfig(Config):
     """The base of every experiment; its file's name is its identity."""
 
     model: DetectorConfig
+    """The detector."""
     data: DataConfig
+    """What it learns from and is measured on."""
     trainer: TrainerConfig = TrainerConfig()
+    """How it learns."""
 
     def wired(self) -> Self:
         model = fill(self.model, "data.train.classes", num_classes=len(self.data.classes))

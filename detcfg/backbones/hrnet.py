@@ -100,7 +100,9 @@ class HRNetConfig(BackboneConfig):
     extra: HRExtraConfig = HRExtraConfig()
     in_channels: int = 3
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False

@@ -56,8 +56,11 @@ class MobileNetV2Config(BackboneConfig):
     frozen_stages: int = -1
     """Train nothing up to this layer: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig = ReLU6Config()
+    """The activation after each convolution; None: none."""
     norm_eval: bool = False
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False

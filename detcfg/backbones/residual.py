@@ -29,6 +29,7 @@ class ResidualConfig(BackboneConfig):
     base_channels: int = 64
     """Width of the first stage's blocks; each stage doubles it."""
     num_stages: int = 4
+    """Heads in a row."""
     strides: tuple[int, ...] = (1, 2, 2, 2)
     """Stride of each stage's first block."""
     dilations: tuple[int, ...] = (1, 1, 1, 1)
@@ -44,7 +45,9 @@ class ResidualConfig(BackboneConfig):
     frozen_stages: int = -1
     """Train nothing up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     dcn: DeformConvConfig | None = None

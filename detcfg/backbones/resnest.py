@@ -20,6 +20,7 @@ class ResNeStConfig(ResNetV1dConfig):
 
     depth: Literal[50, 101, 152, 200] = 50
     groups: int = 1
+    """Groups of channels that do not mix."""
     base_width: int = 4
     """Channels of one group in the first stage, where there are groups."""
     radix: int = 2

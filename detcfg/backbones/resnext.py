@@ -20,6 +20,7 @@ class ResNeXtConfig(ResNetConfig):
 
     depth: Literal[50, 101, 152] = 50
     groups: int = 1
+    """Groups of channels that do not mix."""
     base_width: int = 4
     """Channels of one group in the first stage."""
 

@@ -19,6 +19,7 @@ class DataConfig(Config):
     """Datasets with their transforms and loaders."""
 
     train: DatasetConfig = field()
+    """What is learnt from."""
     val: DatasetConfig = field()
     """What is evaluated after each epoch."""
     test: DatasetConfig | None = None
@@ -33,6 +34,7 @@ class DataConfig(Config):
     batch_size: int = field(default=2, validator=validators.ge(1))
     """Images in a training batch of one process."""
     val_batch_size: int = field(default=1, validator=validators.ge(1))
+    """Images in a batch of evaluation."""
     num_workers: int = field(default=2, validator=validators.ge(0))
     """Processes that read images, for each loader; 0 reads in the training process."""
     group_by_aspect_ratio: bool = True

@@ -48,11 +48,13 @@ class DemoDatasetConfig(DatasetConfig):
     split: Literal["train", "val"] = "train"
     """The scenes of one split appear in no other."""
     num_images: int = attrs.field(default=400, validator=validators.ge(0))
+    """Images in the dataset."""
     image_size: tuple[int, int] = (128, 160)
     """(height, width) in pixels."""
     max_objects: int = attrs.field(default=6, validator=validators.ge(1))
     """A scene has from 1 to this many shapes."""
     seed: int = 0
+    """Decides what is drawn."""
 
     def wired(self) -> DemoDatasetConfig:
         super().wired()

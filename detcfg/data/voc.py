@@ -31,7 +31,9 @@ class VOCDatasetConfig(FileDatasetConfig):
     ann_file: str = "ImageSets/Main/trainval.txt"
     """The names of the images without suffix, one a line."""
     img_subdir: str = "JPEGImages"
+    """The folder of the images."""
     ann_subdir: str = "Annotations"
+    """The folder of the annotations."""
     classes: tuple[str, ...] = VOC_CLASSES
     """The classes to learn. Objects of other names are left out."""
     minus_one: bool = True

@@ -87,6 +87,7 @@ class DetectorConfig(ModuleConfig):
     num_classes: int = derived()
     """Classes of the data, without background."""
     data_preprocessor: DetDataPreprocessorConfig = DetDataPreprocessorConfig()
+    """Normalises and pads the images on the device."""
 
     def wired(self) -> Self:
         if not is_unset(self.num_classes) and self.num_classes < 1:

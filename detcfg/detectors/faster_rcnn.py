@@ -20,9 +20,13 @@ class FasterRCNNConfig(TwoStageDetectorConfig):
     """Faster R-CNN (Ren et al., 2015, https://arxiv.org/abs/1506.01497), with a feature pyramid."""
 
     backbone: BackboneConfig = ResNetConfig(frozen_stages=1)
+    """Image to feature maps."""
     neck: NeckConfig | None = FPNConfig()
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     rpn_head: ProposalHeadConfig = RPNHeadConfig()
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = StandardRoIHeadConfig()
+    """Feature maps and proposals to detections."""
 
     def build(self) -> FasterRCNN:
         return FasterRCNN(self.resolved())

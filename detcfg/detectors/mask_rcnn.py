@@ -23,6 +23,7 @@ class MaskRCNNConfig(FasterRCNNConfig):
         # As in MMDetection, every object has a proposal that draws its mask.
         assigner=MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
     )
+    """Feature maps and proposals to detections."""
 
     def build(self) -> MaskRCNN:
         return MaskRCNN(self.resolved())

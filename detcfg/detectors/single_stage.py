@@ -25,8 +25,11 @@ class SingleStageDetectorConfig(DetectorConfig):
     """Backbone, neck and one dense head (mmdet/models/detectors/single_stage.py)."""
 
     backbone: BackboneConfig
+    """Image to feature maps."""
     neck: NeckConfig | None = None
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: DenseHeadConfig
+    """The head that classifies and refines boxes."""
 
     def wired(self) -> Self:
         wired = super().wired()

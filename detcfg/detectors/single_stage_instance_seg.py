@@ -24,8 +24,11 @@ class SingleStageInstanceSegmentorConfig(DetectorConfig):
     """Backbone, neck and one mask head (mmdet/models/detectors/single_stage_instance_seg.py)."""
 
     backbone: BackboneConfig
+    """Image to feature maps."""
     neck: NeckConfig
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     mask_head: DenseHeadConfig
+    """The head that draws the masks."""
 
     def wired(self) -> Self:
         wired = super().wired()

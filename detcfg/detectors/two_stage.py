@@ -26,10 +26,13 @@ class TwoStageDetectorConfig(DetectorConfig):
     """Backbone, neck, proposals and a RoI head (mmdet/models/detectors/two_stage.py)."""
 
     backbone: BackboneConfig
+    """Image to feature maps."""
     neck: NeckConfig | None = None
     """None: the heads read the backbone's feature maps."""
     rpn_head: ProposalHeadConfig
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig
+    """Feature maps and proposals to detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -17,7 +17,9 @@ class ClipGradConfig(Config):
     """Scale all gradients down together where their norm is above `max_norm`."""
 
     max_norm: float = field(default=35.0, validator=validators.gt(0))
+    """The norm that the gradients may have together."""
     norm_type: float = 2.0
+    """Which p-norm is meant."""
 
 
 @frozen(kw_only=True)
@@ -25,9 +27,13 @@ class TrainerConfig(Config):
     """How a detector is trained; the defaults are MMDetection's 1x schedule."""
 
     epochs: int = field(default=12, validator=validators.ge(1))
+    """How often all images are seen."""
     optimizer: OptimizerConfig = SGDConfig()
+    """How gradients change the weights."""
     schedule: ScheduleConfig = MultiStepConfig()
+    """How the learning rate changes."""
     clip_grad: ClipGradConfig | None = None
+    """How gradients are bounded; None: not at all."""
     accumulate: int = field(default=1, validator=validators.ge(1))
     """Batches whose gradients are averaged for one step."""
     amp: Literal["none", "bf16", "fp16"] = "none"

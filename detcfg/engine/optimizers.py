@@ -29,7 +29,9 @@ class CustomKeyConfig(Config):
     key: str
     """`backbone`, `roi_head.bbox_head`, `absolute_pos_embed` ..."""
     lr_mult: float = 1.0
+    """Multiplies the learning rate."""
     decay_mult: float = 1.0
+    """Multiplies the weight decay."""
 
 
 @frozen(kw_only=True)
@@ -79,7 +81,9 @@ class OptimizerConfig(Config, ABC):
     lr: float = field(default=0.02, validator=validators.gt(0))
     """The learning rate for `TrainerConfig.base_batch_size` images a step."""
     weight_decay: float = field(default=1e-4, validator=validators.ge(0))
+    """How strongly weights are drawn to zero."""
     paramwise_cfg: ParamwiseConfig = ParamwiseConfig()
+    """Parameters with a rate or decay of their own."""
 
     @abstractmethod
     def of(self, groups: Groups) -> Optimizer:
@@ -121,7 +125,9 @@ class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
     momentum: float = 0.9
+    """How much of the last step is kept."""
     nesterov: bool = False
+    """Whether the gradient is taken ahead of the momentum."""
 
     def of(self, groups: Groups) -> Optimizer:
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
@@ -133,8 +139,11 @@ class AdamWConfig(OptimizerConfig):
 
     lr: float = field(default=1e-4, validator=validators.gt(0))
     weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    """How strongly weights are drawn to zero."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
     eps: float = 1e-8
+    """Keeps a divisor from zero."""
 
     def of(self, groups: Groups) -> Optimizer:
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)

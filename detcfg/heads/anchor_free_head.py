@@ -41,12 +41,19 @@ class AnchorFreeHeadConfig(DenseHeadConfig):
     conv_bias: bool | Literal["auto"] = "auto"
     """Whether the layers of the stacks have a bias; "auto" for exactly where no norm follows."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig()
+    """The points of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DistancePointBBoxCoderConfig()
+    """How a box is written relative to its prior."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = IoULossConfig()
+    """The loss of the boxes."""
     test_cfg: DenseTestConfig = DenseTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         if is_unset(self.in_strides):

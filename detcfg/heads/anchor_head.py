@@ -37,18 +37,25 @@ class AnchorHeadConfig(DenseHeadConfig):
     feat_channels: int = 256
     """Channels of the hidden layers."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0, 16.0, 32.0))
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig()
+    """How a box is written relative to its prior."""
     reg_decoded_bbox: bool = False
     """Whether `loss_bbox` works on decoded boxes, as IoU losses need, rather than on their codes."""
     loss_cls: ClassLossConfig = CrossEntropyLossConfig(use_sigmoid=True)
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0)
+    """The loss of the boxes."""
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.4)
+    """Which priors learn which object."""
     sampler: SamplerConfig = PseudoSamplerConfig()
+    """Which of the assigned priors are learnt from."""
     allowed_border: int = -1
     """Anchors that reach further than so many pixels out of the image learn nothing; -1 lets all learn."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         if is_unset(self.in_strides):

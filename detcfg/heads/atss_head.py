@@ -47,17 +47,27 @@ class ATSSHeadConfig(AnchorHeadConfig):
     stacked_convs: int = field(default=4, validator=validators.ge(0))
     """Layers of each stack."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
+    """How a box is written relative to its prior."""
     reg_decoded_bbox: Literal[True] = True
+    """Whether the loss compares boxes rather than their codes."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the boxes."""
     loss_centerness: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
+    """The loss of the centerness."""
     assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
+    """Which priors learn which object."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def build(self) -> ATSSHead:
         return ATSSHead(self.resolved())

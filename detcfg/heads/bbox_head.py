@@ -33,15 +33,21 @@ class BBoxHeadConfig(ModuleConfig):
     roi_feat_size: int = derived()
     """S: side of the pooled features."""
     num_classes: int = derived()
+    """K, without background."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
+    """How a box is written relative to its prior."""
     reg_class_agnostic: bool = False
     """Whether all classes share one refined box."""
     reg_decoded_bbox: bool = False
     """Whether `loss_bbox` works on decoded boxes, as IoU losses need, rather than on their codes."""
     cls_predictor_cfg: PredictorConfig = LinearConfig()
+    """The last layer of the classes."""
     reg_predictor_cfg: PredictorConfig = LinearConfig()
+    """The last layer of the boxes."""
     loss_cls: ClassLossConfig = CrossEntropyLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = L1LossConfig()
+    """The loss of the boxes."""
 
     @property
     def cls_channels(self) -> int:

@@ -25,17 +25,27 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
     """A bbox head of any depth (mmdet/models/roi_heads/bbox_heads/convfc_bbox_head.py)."""
 
     num_shared_convs: int = field(default=0, validator=validators.ge(0))
+    """Convolutions that classes and boxes share."""
     num_shared_fcs: int = field(default=0, validator=validators.ge(0))
+    """Linear layers that classes and boxes share."""
     num_cls_convs: int = field(default=0, validator=validators.ge(0))
+    """Convolutions of the class branch."""
     num_cls_fcs: int = field(default=0, validator=validators.ge(0))
+    """Linear layers of the class branch."""
     num_reg_convs: int = field(default=0, validator=validators.ge(0))
+    """Convolutions of the box branch."""
     num_reg_fcs: int = field(default=0, validator=validators.ge(0))
+    """Linear layers of the box branch."""
     conv_out_channels: int = 256
+    """Channels of the convolutions."""
     fc_out_channels: int = 1024
+    """Channels of the linear layers."""
     with_avg_pool: bool = False
     """Average over each roi before the linear layers, which otherwise see every place."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
 
     def build(self) -> ConvFCBBoxHead:
         return ConvFCBBoxHead(self.resolved())

@@ -99,6 +99,7 @@ class DecoupledSOLOLightHeadConfig(DecoupledSOLOHeadConfig):
     """One stack of layers for both (`DecoupledSOLOLightHead` in mmdet/models/dense_heads/solo_head.py)."""
 
     stacked_convs: int = 4
+    """Convolutions of each tower."""
     scale_ranges: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
     dcn_cfg: ConvConfig | None = None
     """The kind of the last convolution of each stack; None is the ordinary one."""

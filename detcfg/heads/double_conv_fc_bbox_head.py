@@ -34,7 +34,9 @@ class DoubleConvFCBBoxHeadConfig(BBoxHeadConfig):
     fc_out_channels: int = 1024
     """Channels of the class branch."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
 
     def build(self) -> DoubleConvFCBBoxHead:
         return DoubleConvFCBBoxHead(self.resolved())

@@ -17,6 +17,7 @@ class DoubleHeadRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: DoubleConvFCBBoxHeadConfig = DoubleConvFCBBoxHeadConfig()
+    """The head that classifies and refines boxes."""
     reg_roi_scale_factor: float = field(default=1.3, validator=validators.gt(0))
     """The regression branch pools from boxes enlarged by this factor."""
 

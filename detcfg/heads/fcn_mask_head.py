@@ -37,17 +37,23 @@ class FCNMaskHeadConfig(MaskHeadConfig):
     """
 
     num_convs: int = field(default=4, validator=validators.ge(0))
+    """Convolutions before the prediction."""
     conv_kernel_size: int = field(default=3, validator=validators.ge(1))
+    """Kernel of the convolutions."""
     conv_out_channels: int = 256
+    """Channels of the convolutions."""
     class_agnostic: bool = False
     """Whether all classes share one mask."""
     upsample_cfg: UpsampleConfig | None = DeconvUpsampleConfig()
     """What enlarges the features before the masks are drawn, or None."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     predictor_cfg: ConvConfig = Conv2dConfig()
     """The kind of the last layer."""
     loss_mask: LossConfig = CrossEntropyLossConfig(use_mask=True)
+    """The loss of the masks."""
     mask_size: int = derived()
     """M: side of the masks, `roi_feat_size` times the scale of `upsample_cfg`."""
     soft_mask_target: bool = False

@@ -54,7 +54,9 @@ class FCOSHeadConfig(AnchorFreeHeadConfig):
     centerness_on_reg: bool = False
     """Whether the stack for boxes says how central a point is, rather than the one for classes."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     loss_centerness: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
+    """The loss of the centerness."""
     cls_predictor_cfg: ConvConfig | None = None
     """A 1 x 1 convolution of this kind gives the logits, rather than an ordinary 3 x 3 one."""
 

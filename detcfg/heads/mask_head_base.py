@@ -26,6 +26,7 @@ class MaskHeadConfig(ModuleConfig):
     roi_feat_size: int = derived()
     """S: side of the pooled features."""
     num_classes: int = derived()
+    """K, without background."""
 
     @abstractmethod
     def build(self) -> MaskHead: ...

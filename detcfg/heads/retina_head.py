@@ -28,12 +28,17 @@ class RetinaHeadConfig(AnchorHeadConfig):
     stacked_convs: int = field(default=4, validator=validators.ge(0))
     """Layers of each stack."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         octave_base_scale=4, scales_per_octave=3, ratios=(0.5, 1.0, 2.0)
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = L1LossConfig()
+    """The loss of the boxes."""
 
     def build(self) -> RetinaHead:
         return RetinaHead(self.resolved())

@@ -37,6 +37,7 @@ class RPNTestConfig(DenseTestConfig):
     nms: NMSConfig = NMSConfig(iou_threshold=0.7)
     """How the proposals of a level are thinned out."""
     max_per_img: int = 1000
+    """At most so many for an image."""
 
 
 @frozen(kw_only=True)
@@ -47,12 +48,17 @@ class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
     """
 
     num_classes: int = 1
+    """K, without background."""
     num_convs: int = field(default=1, validator=validators.ge(1))
     """3x3 convolutions before the two predictions."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,))
+    """The anchors of each level; its strides must be those of the feature maps."""
     loss_bbox: LossConfig = L1LossConfig()
+    """The loss of the boxes."""
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
+    """Which priors learn which object."""
     sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)
+    """Which of the assigned priors are learnt from."""
     rpn_proposal: RPNTestConfig = RPNTestConfig(nms_pre=2000)
     """How proposals are chosen in training."""
     test_cfg: RPNTestConfig = RPNTestConfig()

@@ -12,3 +12,4 @@ class Shared2FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Two shared linear layers (Lin et al., 2016, https://arxiv.org/abs/1612.03144)."""
 
     num_shared_fcs: int = 2
+    """Linear layers that classes and boxes share."""

@@ -12,4 +12,6 @@ class Shared4Conv1FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Four shared convolutions and one linear layer (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
 
     num_shared_convs: int = 4
+    """Convolutions that classes and boxes share."""
     num_shared_fcs: int = 1
+    """Linear layers that classes and boxes share."""

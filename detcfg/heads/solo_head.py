@@ -69,9 +69,13 @@ class SOLOHeadConfig(DenseHeadConfig):
     cls_down_index: int = 0
     """The layer of the classification stack before which features are resized to the grid."""
     loss_mask: LossConfig = DiceLossConfig(loss_weight=3.0)
+    """The loss of the masks."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     test_cfg: SOLOTestConfig = SOLOTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         for name in ("num_grids", "scale_ranges"):

@@ -28,7 +28,9 @@ class SOLOV2HeadConfig(SOLOHeadConfig):
     """
 
     feat_channels: int = 512
+    """Channels of the convolutions."""
     stacked_convs: int = field(default=4, validator=validators.ge(0))
+    """Convolutions of each tower."""
     cls_down_index: Literal[0] = 0
     """Features are resized to the grid before both stacks."""
     mask_feature_head: SOLOV2MaskFeatModuleConfig = SOLOV2MaskFeatModuleConfig()

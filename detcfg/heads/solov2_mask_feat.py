@@ -40,7 +40,9 @@ class SOLOV2MaskFeatModuleConfig(ModuleConfig):
     mask_stride: int = derived()
     """Pixels of the image to one of that map: the stride of the pyramid's finest level."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
 
     def wired(self) -> Self:
         if self.end_level < self.start_level:

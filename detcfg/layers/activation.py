@@ -29,6 +29,7 @@ class ReLU6Config(ActivationConfig):
     """min(max(x, 0), 6)."""
 
     inplace: bool = True
+    """Whether the input is overwritten, which saves memory."""
 
     def build(self) -> nn.ReLU6:
         return nn.ReLU6(inplace=self.inplace)
@@ -39,7 +40,9 @@ class LeakyReLUConfig(ActivationConfig):
     """max(x, negative_slope * x)."""
 
     negative_slope: float = 0.01
+    """Slope below zero."""
     inplace: bool = True
+    """Whether the input is overwritten, which saves memory."""
 
     def build(self) -> nn.LeakyReLU:
         return nn.LeakyReLU(self.negative_slope, inplace=self.inplace)
@@ -58,6 +61,7 @@ class SiLUConfig(ActivationConfig):
     """x * sigmoid(x); MMDetection's Swish is the same."""
 
     inplace: bool = True
+    """Whether the input is overwritten, which saves memory."""
 
     def build(self) -> nn.SiLU:
         return nn.SiLU(inplace=self.inplace)

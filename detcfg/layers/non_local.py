@@ -26,12 +26,14 @@ class NonLocal2dConfig(PluginLayerConfig):
     """Non-local block (Wang et al., 2017, https://arxiv.org/abs/1711.07971)."""
 
     abbr: ClassVar[str] = "nonlocal_block"
+    """What names the layer within its parent."""
 
     reduction: int = field(default=2, validator=validators.ge(1))
     """C over c."""
     use_scale: bool = True
     """Whether "embedded_gaussian" divides products by sqrt(c)."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
     """The norm of the last convolution."""
     mode: Pairwise = "embedded_gaussian"

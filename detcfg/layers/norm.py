@@ -24,6 +24,7 @@ class NormConfig(Config, ABC):
     requires_grad: bool = True
     """Whether the scale and the shift are trained."""
     eps: float = 1e-5
+    """Keeps a divisor from zero."""
 
     @abstractmethod
     def layer(self, channels: int) -> nn.Module:
@@ -42,6 +43,7 @@ class BNConfig(NormConfig):
     """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
     abbr: ClassVar[str] = "bn"
+    """What names the layer within its parent."""
 
     momentum: float = 0.1
     """The share of the batch in the running statistics."""
@@ -63,8 +65,10 @@ class GNConfig(NormConfig):
     """Group normalisation (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
 
     abbr: ClassVar[str] = "gn"
+    """What names the layer within its parent."""
 
     num_groups: int = 32
+    """Groups of channels that are normalised together."""
 
     def layer(self, channels: int) -> nn.Module:
         if channels % self.num_groups:
@@ -79,6 +83,7 @@ class LNConfig(NormConfig):
     """Layer normalisation over the last dimension (Ba et al., 2016, https://arxiv.org/abs/1607.06450)."""
 
     abbr: ClassVar[str] = "ln"
+    """What names the layer within its parent."""
 
     def layer(self, channels: int) -> nn.Module:
         return nn.LayerNorm(channels, eps=self.eps)

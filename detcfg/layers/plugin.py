@@ -32,6 +32,7 @@ class PluginConfig(Config):
     """A module, and where it goes."""
 
     cfg: PluginLayerConfig
+    """The layer."""
     position: PluginPosition
     stages: tuple[bool, ...] | None = None
     """Which stages have it; None: all of them."""

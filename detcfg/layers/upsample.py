@@ -17,6 +17,7 @@ class UpsampleConfig(Config, ABC):
     """A config that builds a layer (N, C, H, W) to (N, C', H * scale_factor, W * scale_factor)."""
 
     scale_factor: int = field(default=2, validator=validators.ge(1))
+    """How many times larger."""
 
     def channels(self, in_channels: int, out_channels: int) -> int:
         """Channels that go out. Only a layer that learns can change them to what is wanted."""

@@ -56,6 +56,7 @@ class LossConfig(ModuleConfig):
     """A config that builds a `Loss`."""
 
     reduction: Reduction = "mean"
+    """How the values of the elements become one."""
     loss_weight: float = 1.0
     """The reduced loss is multiplied by it."""
 

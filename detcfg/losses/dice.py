@@ -24,6 +24,7 @@ class DiceLossConfig(LossConfig):
     naive_dice: bool = False
     """Sum the masks in the denominator, rather than their squares."""
     eps: float = 1e-3
+    """Keeps a divisor from zero."""
 
     def build(self) -> DiceLoss:
         return DiceLoss(self.resolved())

@@ -22,7 +22,9 @@ class GaussianFocalLossConfig(LossConfig):
     gamma: float = 4.0
     """The higher, the less the negatives near a peak count."""
     pos_weight: float = 1.0
+    """Weight of the positive."""
     neg_weight: float = 1.0
+    """Weight of the negative."""
 
     def build(self) -> GaussianFocalLoss:
         return GaussianFocalLoss(self.resolved())

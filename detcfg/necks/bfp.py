@@ -33,7 +33,9 @@ class BFPConfig(NeckConfig):
     """The level at whose size the mean is taken."""
     refine_type: Literal["conv", "non_local"] | None = None
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -27,6 +27,7 @@ class PyramidConfig(NeckConfig):
     """What the pyramids share: the levels they take and the levels they give."""
 
     out_channels: int = 256
+    """Channels of each feature map that comes out."""
     num_outs: int = 5
     """Levels that come out. Those above the backbone's are made by striding."""
     start_level: int = 0
@@ -88,10 +89,15 @@ class FPNConfig(PyramidConfig):
     """Whether strided convolutions rather than pooling make the extra levels, and what the first of
     them reads: the backbone's last map ("on_input", also True), its lateral or the last output."""
     relu_before_extra_convs: bool = False
+    """Whether an activation stands before each extra convolution."""
     no_norm_on_lateral: bool = False
+    """Whether the 1x1 convolutions go without norm."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig | None = None
+    """The activation after each convolution; None: none."""
     upsample_mode: Literal["nearest", "bilinear"] = "nearest"
     """MMDetection's `upsample_cfg`."""
 

@@ -24,9 +24,13 @@ class HRFPNConfig(NeckConfig):
     """All branches at the finest resolution, pooled to a pyramid (https://arxiv.org/abs/1904.04514)."""
 
     out_channels: int = 256
+    """Channels of each feature map that comes out."""
     num_outs: int = 5
+    """Feature maps that come out."""
     pooling_type: Literal["AVG", "MAX"] = "AVG"
+    """How the finer maps are shrunk."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     with_cp: bool = False
     """Compute the convolutions twice rather than keep their activations: less memory, more time."""
     stride: int = 1

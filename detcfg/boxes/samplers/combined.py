@@ -20,7 +20,9 @@ class CombinedSamplerConfig(RandomSamplerConfig):
     """
 
     pos_sampler: RandomSamplerConfig = InstanceBalancedPosSamplerConfig()
+    """Which positive are taken."""
     neg_sampler: RandomSamplerConfig = IoUBalancedNegSamplerConfig()
+    """Which negative are taken."""
 
     def wired(self) -> Self:
         return evolve(

@@ -26,6 +26,7 @@ class IoUBalancedNegSamplerConfig(RandomSamplerConfig):
     floor_fraction: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
     """Share of the negatives that come from below `floor_thr`, or, where it is 0, overlap nothing."""
     num_bins: int = field(default=3, validator=validators.ge(1))
+    """Intervals of IoU that are drawn from equally."""
 
     def wired(self) -> Self:
         if self.floor_thr < 0 and self.floor_thr != -1:

@@ -20,6 +20,7 @@ class ResizeConfig(TransformConfig):
     """With `keep_ratio` the longest and the shortest edge that the image may have, in any order, and the
     image becomes as large as both allow. Without it (width, height)."""
     keep_ratio: bool = True
+    """Whether the image keeps its proportions."""
     interpolation: Interpolation = "bilinear"
     """Of the image; masks take the nearest pixel."""
     antialias: bool = False
@@ -74,7 +75,9 @@ class RandomFlipConfig(TransformConfig):
     """Mirror the image (mmcv/transforms/processing.py, RandomFlip)."""
 
     prob: float = 0.5
+    """How often it is done, from 0 to 1."""
     direction: Literal["horizontal", "vertical"] = "horizontal"
+    """Along which axis."""
 
     def transform(self) -> Transform:
         from torchvision.transforms import v2
