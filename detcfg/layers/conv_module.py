@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.layers.activation import ActivationConfig, LeakyReLUConfig, ReLUConfig
 from detcfg.layers.conv import ConvConfig, build_conv
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.layers.norm import NormConfig
+from detcfg.layers.plugin import PluginLayerConfig
 
 Step = Literal["conv", "norm", "act"]
 
 RELU = ReLUConfig()
+
+
+@frozen(kw_only=True)
+class ConvModuleConfig(PluginLayerConfig):
+    """A `ConvModule` that keeps the channels, to insert into another module."""
+
+    abbr: ClassVar[str] = "conv_block"
+
+    kernel_size: int = field(default=3, validator=validators.ge(1))
+    padding: int = 1
+    dilation: int = 1
+    groups: int = 1
+    bias: bool | Literal["auto"] = "auto"
+    conv_cfg: ConvConfig | None = None
+    norm_cfg: NormConfig | None = None
+    act_cfg: ActivationConfig | None = RELU
+    order: tuple[Step, Step, Step] = ("conv", "norm", "act")
+
+    def build_for(self, channels: int) -> ConvModule:
+        return ConvModule(
+            channels,
+            channels,
+            self.kernel_size,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias,
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+            order=self.order,
+        )
 
 
 class ConvModule(nn.Module):

@@ -69,7 +69,7 @@ class RoIExtractorConfig(ModuleConfig):
 
     roi_layer: RoILayerConfig = RoIAlignConfig()
     out_channels: int = derived()
-    """Channels of the feature maps, and of what comes out."""
+    """Channels of what comes out: by default those of the feature maps."""
     featmap_strides: tuple[int, ...] = derived()
     """Strides of the maps to pool from: the first of those that the head gets.
 
@@ -93,8 +93,18 @@ class RoIExtractorConfig(ModuleConfig):
                 f"{type(self).__name__}.featmap_strides is {strides}, but in_strides is {in_strides}: an "
                 "extractor pools from the first feature maps. Leave featmap_strides out, or change the neck."
             )
-        filled = fill(self, "in_channels", out_channels=in_channels)
+        filled = fill(self, "in_channels", out_channels=self.gathered_channels(in_channels, len(strides)))
         return evolve(filled, featmap_strides=strides)
+
+    def gathered_channels(self, in_channels: int, levels: int) -> int:
+        """Channels of what comes out, for so many feature maps of `in_channels` each."""
+        del levels
+        return in_channels
+
+    @property
+    def level_channels(self) -> int:
+        """Channels of each feature map."""
+        return self.out_channels
 
 
 MAX_STRIDE = 32
@@ -110,7 +120,7 @@ class RoIExtractor(nn.Module):
         self.output_size = config.roi_layer.output_size
         self.num_inputs = len(config.featmap_strides)
         self.roi_layers = nn.ModuleList(
-            config.roi_layer.build_for(stride, config.out_channels) for stride in config.featmap_strides
+            config.roi_layer.build_for(stride, config.level_channels) for stride in config.featmap_strides
         )
 
     def forward(
