@@ -76,7 +76,7 @@ class _Tracer:
         elif value is UNSET:
             source = wiring
         else:
-            source = self.blame(path, field, owner)
+            source = self.blame(path, field.name, owner)
         yield Entry(path=path, value=final, source=source, given=value is not UNSET)
         if isinstance(value, Config):
             yield from self.walk(value, final, f"{path}.", _wiring(owner))
@@ -90,18 +90,18 @@ class _Tracer:
         own = _components(self.ancestors[0], path) if self.ancestors else []
         return list(takewhile(lambda ancestor: _components(ancestor, path) == own, self.ancestors))
 
-    def blame(self, path: str, field: attrs.Attribute[Any], owner: type[Config]) -> str:
-        values = [_look_up(ancestor, path) for ancestor in self._of_same_components(path)]
+    def blame(self, path: str, name: str, owner: type[Config]) -> str:
+        names = path.split(".")
+        values = [_look_up(ancestor, names) for ancestor in self._of_same_components(path)]
         if not values or values[0] is _ABSENT:  # the command line swapped a component in above
-            return _declaration(owner, field.name)
+            return _declaration(owner, name)
         unchanged = len(list(takewhile(lambda value: _same(value, values[0]), values)))
-        cls, ancestor, names = self.classes[unchanged - 1], self.ancestors[unchanged - 1], path.split(".")
+        cls, ancestor = self.classes[unchanged - 1], self.ancestors[unchanged - 1]
         if place := _written(cls, ancestor, names):
             return place
         introduced = unchanged == len(values) or values[unchanged] is _ABSENT
-        if introduced and _same(values[0], field.default):
-            return _declaration(owner, field.name)
-        return _mention(cls, ancestor, names)
+        place = _default(ancestor, names) if introduced else ""
+        return place or _mention(cls, ancestor, names)
 
 
 def _wiring(owner: type[Config]) -> str:
@@ -127,9 +127,8 @@ def _components(config: Config, path: str) -> list[type]:
     return found
 
 
-def _look_up(config: Config, path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
+def _look_up(value: Any, names: list[str]) -> Any:
+    for name in names:
         value = _item(value, name)
     return value
 
@@ -155,11 +154,33 @@ def _declaration_order(cls: type) -> list[str]:
     return list(dict.fromkeys(name for base in reversed(cls.__mro__) for name in get_annotations(base)))
 
 
+def _declaring(cls: type[Config], name: str) -> type[Config]:
+    return next(base for base in cls.__mro__ if name in get_annotations(base))
+
+
 def _declaration(cls: type[Config], name: str) -> str:
     """`file:line` of the annotation that declares a field."""
-    declaring = next(base for base in cls.__mro__ if name in get_annotations(base))
+    declaring = _declaring(cls, name)
     statement = _field_statement(declaring, name)
     return _place(declaring, statement.lineno if statement else 1)
+
+
+def _default(instance: Config, names: list[str]) -> str:
+    """`file:line` of the component's default that a value is; empty where it is none.
+
+    The innermost counts: `rpn_head.assigner.pos_iou_thr` may be what an assigner has anyway, or what the
+    head's class gives to its assigner.
+    """
+    value = _look_up(instance, names)
+    for index in reversed(range(1, len(names))):
+        holder = _look_up(instance, names[:index])
+        if not isinstance(holder, Config):
+            continue
+        default = attrs.fields_dict(type(holder))[names[index]].default
+        if _same(_look_up(default, names[index + 1 :]), value):
+            cls = _declaring(type(holder), names[index])
+            return _written(cls, holder, names[index:]) or _declaration(cls, names[index])
+    return ""
 
 
 def _written(cls: type[Config], instance: Config, names: list[str]) -> str:
@@ -174,7 +195,7 @@ def _written(cls: type[Config], instance: Config, names: list[str]) -> str:
         return ""
     place, line, node = cls, statement.lineno, statement.value
     for above, name in pairwise(names):
-        value = _look_up(value, above)
+        value = _item(value, above)
         inner: type[Config] = value.__class__
         if (argument := _argument(node, name)) is not None:
             line, node = argument
@@ -206,7 +227,7 @@ def _mention(cls: type[Config], instance: Config, names: list[str]) -> str:
         return _declaration(cls, names[0])
     place, line = cls, node.lineno
     for index, name in enumerate(names[1:]):
-        value = _look_up(value, names[index])
+        value = _item(value, names[index])
         inner: type[Config] = value.__class__
         keyword = next((n for n in ast.walk(node) if isinstance(n, ast.keyword) and n.arg == name), None)
         if keyword:
