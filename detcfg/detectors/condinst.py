@@ -1,0 +1,76 @@
+"""CondInst.
+
+Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from attrs import evolve, frozen
+from torch import Tensor
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.config import fill
+from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.wiring import one_width, wired_neck
+from detcfg.heads.condinst_bbox_head import CondInstBboxHeadConfig
+from detcfg.heads.condinst_mask_head import CondInstMaskHeadConfig
+from detcfg.necks.base import NeckConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class CondInstConfig(DetectorConfig):
+    """Masks by networks that are predicted for each instance (Tian et al., 2020).
+
+    https://arxiv.org/abs/2003.05664. Follows mmdet/models/detectors/condinst.py.
+    """
+
+    backbone: BackboneConfig
+    neck: NeckConfig | None = None
+    bbox_head: CondInstBboxHeadConfig = CondInstBboxHeadConfig()
+    mask_head: CondInstMaskHeadConfig = CondInstMaskHeadConfig()
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        neck, features, source = wired_neck(wired.backbone, wired.neck)
+        channels = one_width(features, source, "bbox_head.in_channels")
+        bbox_head = fill(wired.bbox_head, "num_classes", num_classes=wired.num_classes)
+        bbox_head = fill(bbox_head, "mask_head.num_params", num_params=wired.mask_head.num_params)
+        bbox_head = fill(bbox_head, f"{source}.feature_channels", in_channels=channels)
+        bbox_head = fill(bbox_head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        mask_head = fill(wired.mask_head, f"{source}.feature_channels", in_channels=channels)
+        mask_head = fill(mask_head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        return evolve(wired, neck=neck, bbox_head=bbox_head, mask_head=mask_head)
+
+    def build(self) -> CondInst:
+        return CondInst(self.resolved())
+
+
+class CondInst(Detector):
+    """`bbox_head` finds instances, `mask_head` makes their masks."""
+
+    def __init__(self, config: CondInstConfig) -> None:
+        super().__init__(config)
+        self.backbone = config.backbone.build()
+        self.neck = None if config.neck is None else config.neck.build()
+        self.bbox_head = config.bbox_head.build()
+        self.mask_head = config.mask_head.build()
+
+    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
+
+    def losses_of(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        del batch
+        losses, instances = self.bbox_head.loss_and_instances(features, targets)
+        return losses | self.mask_head.loss(features, instances, targets)
+
+    def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        found = self.bbox_head.predict_with_instances(features, batch)
+        masks = self.mask_head.predict(features, [instances for _, instances in found], batch)
+        return [evolve(boxes, masks=m) for (boxes, _), m in zip(found, masks, strict=True)]
