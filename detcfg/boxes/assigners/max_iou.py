@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
@@ -27,7 +27,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
     mmdet/models/task_modules/assigners/max_iou_assigner.py.
     """
 
-    pos_iou_thr: float
+    pos_iou_thr: float = field(validator=[validators.ge(0), validators.le(1)])
     """Priors with at least this IoU are positive."""
     neg_iou_thr: float | tuple[float, float]
     """Priors below this IoU, or from the first up to the second, learn background; others nothing."""
