@@ -1,0 +1,69 @@
+"""Global context (mmcv/cnn/bricks/context_block.py)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.layers.init import constant_init, kaiming_init
+from detcfg.layers.plugin import PluginLayerConfig
+
+
+@frozen(kw_only=True)
+class ContextBlockConfig(PluginLayerConfig):
+    """The block of GCNet (Cao et al., 2019, https://arxiv.org/abs/1904.11492)."""
+
+    abbr: ClassVar[str] = "context_block"
+
+    ratio: float = field(default=1 / 16, validator=validators.gt(0))
+    """Width of the two layers between the context and what it changes, by the channels."""
+    pooling_type: Literal["att", "avg"] = "att"
+    """Whether the context is what a learnt map attends to, or the average."""
+    fusion_types: tuple[Literal["channel_add", "channel_mul"], ...] = field(
+        default=("channel_add",), validator=validators.min_len(1)
+    )
+    """Whether the context is added to each place, scales its channels, or both."""
+
+    def build_for(self, channels: int) -> ContextBlock:
+        return ContextBlock(self, channels)
+
+
+class ContextBlock(nn.Module):
+    """Changes each place by one summary of all places. Shapes: (B, C, H, W) to the same."""
+
+    def __init__(self, config: ContextBlockConfig, channels: int) -> None:
+        super().__init__()
+        width = int(channels * config.ratio)
+        self.conv_mask = nn.Conv2d(channels, 1, 1) if config.pooling_type == "att" else None
+        add, mul = (name in config.fusion_types for name in ("channel_add", "channel_mul"))
+        self.channel_add_conv = _transform(channels, width) if add else None
+        self.channel_mul_conv = _transform(channels, width) if mul else None
+        if self.conv_mask is not None:
+            kaiming_init(self.conv_mask, mode="fan_in")
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.context(x)
+        out = x
+        if self.channel_mul_conv is not None:
+            out = out * self.channel_mul_conv(context).sigmoid()
+        if self.channel_add_conv is not None:
+            out = out + self.channel_add_conv(context)
+        return out
+
+    def context(self, x: Tensor) -> Tensor:
+        """(B, C, 1, 1): the average over all places, weighted where there is `conv_mask`."""
+        if self.conv_mask is None:
+            return x.mean((2, 3), keepdim=True)
+        weights: Tensor = self.conv_mask(x).flatten(2).softmax(2)  # (B, 1, H * W)
+        return (x.flatten(2) @ weights.transpose(1, 2))[..., None]
+
+
+def _transform(channels: int, width: int) -> nn.Sequential:
+    """Two layers, which at first change nothing."""
+    last = nn.Conv2d(width, channels, 1)
+    constant_init(last, 0)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1), nn.LayerNorm([width, 1, 1]), nn.ReLU(inplace=True), last
+    )
