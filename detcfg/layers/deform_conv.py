@@ -88,7 +88,52 @@ class DCNv2Config(DeformConvConfig):
         )
 
 
-class DeformConv2dPack(nn.Module):
+class _DeformConv2d(nn.Module):
+    """The weights and the geometry of a deformable convolution, wherever its offsets are from."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.dilation = (stride, stride), (padding, padding), (dilation, dilation)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        bound = 1 / math.sqrt(in_channels * kernel_size**2)
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def _convolve(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        return ops.deform_conv2d(
+            x,
+            offset,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            mask=mask,
+        )
+
+
+class DeformConv2d(_DeformConv2d):
+    """Samples the input beside the regular grid, at offsets that come in.
+
+    Shapes: (B, in_channels, H, W) and offsets (B, groups * 2 * taps, H', W') to (B, out_channels, H', W').
+    """
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        return self._convolve(x, offset, None)
+
+
+class DeformConv2dPack(_DeformConv2d):
     """Samples the input beside the regular grid, at offsets that a convolution predicts.
 
     Shapes: (B, in_channels, H, W) to (B, out_channels, H', W').
@@ -110,10 +155,16 @@ class DeformConv2dPack(nn.Module):
         deform_groups: int = 1,
         bias: bool = False,
     ) -> None:
-        super().__init__()
-        self.stride, self.padding, self.dilation = (stride, stride), (padding, padding), (dilation, dilation)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
         self.conv_offset = nn.Conv2d(
             in_channels,
             deform_groups * self.channels_per_tap * kernel_size**2,
@@ -122,8 +173,6 @@ class DeformConv2dPack(nn.Module):
             padding=padding,
             dilation=dilation,
         )
-        bound = 1 / math.sqrt(in_channels * kernel_size**2)
-        nn.init.uniform_(self.weight, -bound, bound)
         self.reset_offset()
 
     def reset_offset(self) -> None:
@@ -132,18 +181,6 @@ class DeformConv2dPack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._convolve(x, self.conv_offset(x), None)
-
-    def _convolve(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
-        return ops.deform_conv2d(
-            x,
-            offset,
-            self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            mask=mask,
-        )
 
 
 class ModulatedDeformConv2dPack(DeformConv2dPack):
