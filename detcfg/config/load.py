@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Collection, Iterator
+from hashlib import sha1
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -123,15 +124,28 @@ def _import_in_package(path: Path) -> ModuleType | None:
     name = ".".join(names)
     if str(folder) not in sys.path and names[0] not in sys.modules and find_spec(names[0]) is None:
         sys.path.append(str(folder))
-    spec = find_spec(name)
-    if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:
-        return None
-    return import_module(name)
+    return import_module(name) if _is_at(name, path) else None
+
+
+def _is_at(name: str, path: Path) -> bool:
+    """Whether `import name` is an import of this file."""
+    try:
+        spec = find_spec(name)
+    except ValueError:  # a module that was made by hand
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path
 
 
 def _import_alone(path: Path) -> ModuleType:
-    """Import a file that is in no package; files beside it can be imported as they are named."""
-    name = f"{path.stem}_at_{abs(hash(str(path))):x}"
+    """Import a file that is in no package; it and files beside it can be imported as they are named.
+
+    Where its name is taken, as by another `mine.py`, it gets one of its own.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    if _is_at(path.stem, path):
+        return import_module(path.stem)
+    name = f"{path.stem}_at_{sha1(str(path).encode(), usedforsecurity=False).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, path)
@@ -139,8 +153,6 @@ def _import_alone(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -86,3 +86,15 @@ def test_a_broken_saved_run_is_an_error_with_its_path(tmp_path: Path, text: str)
 
     with pytest.raises(ConfigError, match=r"experiment\.json"):
         load(tmp_path, JobConfig)
+
+
+def test_a_file_outside_packages_is_known_by_its_name_so_that_a_saved_run_finds_its_classes(
+    tmp_path: Path,
+) -> None:
+    name = f"alone_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(
+        "from tests.config import toy\nfrom attrs import frozen\n\n"
+        "@frozen(kw_only=True)\nclass Experiment(toy.Job):\n    epochs: int = 3\n"
+    )
+
+    assert name == type(load(tmp_path / f"{name}.py", JobConfig)).__module__
