@@ -17,6 +17,7 @@ from detcfg.cli.check import check
 from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.list import list_components
 from detcfg.cli.show_config import show_config
+from detcfg.cli.train import train
 from detcfg.errors import DetcfgError
 
 MAX_LINES: Final = 24
@@ -30,6 +31,7 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps Python's own traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(train)
 app.command()(show_config)
 app.command()(check)
 app.command()(evaluate_detections)

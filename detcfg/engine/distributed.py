@@ -1,0 +1,81 @@
+"""Processes that train one model together: who is who, and what they tell each other.
+
+Everything here works alone too, as the only process.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def together() -> bool:
+    """Whether other processes take part."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Which process this is; 0 writes files and talks to the person."""
+    return dist.get_rank() if together() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if together() else 1
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of a tensor over the processes."""
+    summed = values.clone()
+    if together():
+        dist.all_reduce(summed)
+    return summed
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all processes, by rank."""
+    if not together():
+        return [value]
+    values: list[T | None] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return cast("list[T]", values)
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    gathered(0)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a config names: `auto` is a GPU of this process's own if there is one.
+
+    Raises:
+        RunError: There is no such device.
+    """
+    from detcfg.engine.files import RunError
+
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RunError(f"trainer.device={name!r} is no device. Give auto, cpu, cuda or cuda:1.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RunError(
+            f"trainer.device={name!r}, but {torch.cuda.device_count()} GPUs are to be seen. Set it to auto."
+        )
+    return device
+
+
+def local_rank() -> int:
+    """Which process of this machine this is, as torchrun says."""
+    import os
+
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,0 +1,43 @@
+"""A training from its folder on: who may write there, what is there already, and what it leaves."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from detcfg.engine.checkpoint import LAST, save_experiment
+from detcfg.engine.files import RunError, only_run
+from detcfg.engine.interrupts import Interrupts
+from detcfg.engine.log import Log
+from detcfg.engine.trainer import Trainer
+from detcfg.experiment import ExperimentConfig
+
+
+def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = False) -> dict[str, float]:
+    """Train an experiment in a folder; the figures of the last validation.
+
+    Args:
+        experiment: In the given or the resolved state.
+        folder: Where checkpoints and logs go; one run at a time writes there.
+        resume: Go on from the last checkpoint; without one, begin.
+
+    Raises:
+        ConfigError: The experiment is wrong.
+        DataError: Its data cannot be used.
+        Interrupted: A signal stopped the run; its state is saved.
+        RunError: The run cannot start or go on; the last checkpoint stays.
+    """
+    experiment = experiment.resolved()
+    with only_run(folder), Interrupts() as interrupts:
+        there = (folder / LAST).is_file()
+        if there and not resume:
+            raise RunError(
+                f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
+            )
+        with closing(Log(folder)) as log:
+            trainer = Trainer(experiment, folder, log, interrupts)
+            save_experiment(experiment, folder)
+            if there:
+                trainer.resume()
+                log.rewind(trainer.progress.step)
+            return trainer.run()

@@ -1,0 +1,70 @@
+"""A detector judged on held-out images: its losses and its average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from detcfg.data.loader import Batch, Loader, mix
+from detcfg.detectors.base import Detector
+from detcfg.engine.distributed import gathered
+from detcfg.engine.seeds import seed_all
+from detcfg.evaluation.coco import CocoEvaluator
+from detcfg.evaluation.truth import IoUType
+
+
+@torch.no_grad()
+def validate(
+    model: Detector,
+    loader: Loader,
+    iou_types: tuple[IoUType, ...] = ("bbox",),
+    *,
+    after_batch: Callable[[], None] = lambda: None,
+) -> tuple[CocoEvaluator, dict[str, float]]:
+    """Run a detector over a loader's images, in evaluation mode.
+
+    Processes that train together share the images out, and all of them know the result.
+
+    Args:
+        model: It is back in training mode afterwards if it was before.
+        loader: In order, not shuffled.
+        iou_types: What is compared.
+        after_batch: Called after each batch; what it raises ends the validation.
+
+    Returns:
+        What was found, ready to `compute()`, and each loss, averaged over the images.
+    """
+    was_training = model.training
+    evaluator = CocoEvaluator(loader.dataset, iou_types)
+    sums: dict[str, float] = {}
+    images = 0
+    model.eval()
+    try:
+        for number, batch in enumerate(loader):
+            seed_all(mix(number))  # losses draw samples: the same ones each time
+            for name, value in _judge(model, batch, evaluator).items():
+                sums[name] = sums.get(name, 0.0) + value * len(batch)
+            images += len(batch)
+            after_batch()
+    finally:
+        model.train(was_training)
+    shares = gathered((sums, images, evaluator.state))
+    for _, _, state in shares:
+        evaluator.merge(state)
+    counted = sum(count for _, count, _ in shares)
+    names = {name for share, _, _ in shares for name in share}
+    return evaluator, {
+        name: sum(share.get(name, 0.0) for share, _, _ in shares) / counted for name in sorted(names)
+    }
+
+
+def _judge(model: Detector, batch: Batch, evaluator: CocoEvaluator) -> dict[str, float]:
+    """The losses of a batch; the detections go to the evaluator. Both read the same features."""
+    prepared = model.data_preprocessor(batch.images, [info.size for info in batch.infos])
+    features = model.extract_features(prepared.tensor)
+    targets = [target.to(prepared.tensor.device) for target in batch.targets]
+    losses = model.losses_of(features, prepared, targets)
+    for info, detections in zip(batch.infos, model.detections_of(features, prepared), strict=True):
+        evaluator.add(info.image_id, detections)
+    return {name: float(loss) for name, loss in losses.items()}
