@@ -12,13 +12,14 @@ from detcfg.heads.fovea_head import FoveaHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets
-from experiments import atss, fcos, foveabox, fsaf, gfl, ghm, retinanet
+from experiments import atss, fcos, foveabox, free_anchor, fsaf, gfl, ghm, retinanet
 from tests.heads.dense import SIZE, batch, built, features, objects
 
 HEADS: dict[str, DenseHeadConfig] = {
     "retinanet": retinanet.Model().bbox_head,
     "ghm": ghm.Model().bbox_head,
     "atss": atss.Model().bbox_head,
+    "free_anchor": free_anchor.Model().bbox_head,
     "fsaf": fsaf.Model().bbox_head,
     "foveabox": foveabox.Model().bbox_head,
     "foveabox with align": FoveaHeadConfig(with_deform=True, norm_cfg=GNConfig()),
