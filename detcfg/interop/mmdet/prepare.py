@@ -1,0 +1,90 @@
+"""Bring dicts that are arranged otherwise into the shape of detcfg's classes, before their keys are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from detcfg.config.base import Config
+from detcfg.config.types import field_types
+from detcfg.interop.mmdet.data import Node, is_list, is_tuple
+from detcfg.interop.mmdet.pretrained import pretrained_of
+
+
+def prepared(node: Node, cls: type[Config]) -> Node:
+    """The dict, changed in place, as `cls` wants it."""
+    for base in reversed(cls.__mro__):
+        if step := STEPS.get(base.__name__):
+            step(node, cls)
+    return node
+
+
+def _preprocessor(node: Node, _: type[Config]) -> None:
+    """`bgr_to_rgb` says what the network sees, for MMDetection reads images as BGR."""
+    swapped = bool(node.get("bgr_to_rgb") or node.get("rgb_to_bgr"))
+    node.put("channel_order", "rgb" if swapped else "bgr", node.places.get("bgr_to_rgb"))
+    if node.get("mean", ()) is None:
+        node.drop("mean")
+    if node.get("std", ()) is None:
+        node.drop("std")
+
+
+def _backbone(node: Node, cls: type[Config]) -> None:
+    """The two ways to name pretrained weights become one."""
+    source: Any = node.get("pretrained")
+    key = "pretrained"
+    init: Any = node.get("init_cfg")
+    if isinstance(init, Node) and init.get("type") == "Pretrained":
+        source, key = init.get("checkpoint"), "init_cfg"
+    if not isinstance(source, str):
+        return
+    name = pretrained_of(source, cls.__name__)
+    place = node.places.get(key)
+    if name is not None:
+        node.drop(key)
+        node.put("pretrained", name, place)
+
+
+def _detector(node: Node, cls: type[Config]) -> None:
+    """A list of necks is one neck here."""
+    neck: Any = node.get("neck")
+    if (is_list(neck) or is_tuple(neck)) and "neck" in field_types(cls):
+        if len(neck) == 1:
+            node["neck"] = neck[0]
+        else:
+            node["neck"] = Node({"type": "SequentialNeck", "necks": list(neck)})
+            node["neck"].places = dict.fromkeys(("type", "necks"), node.places.get("neck"))
+
+
+def _rois(node: Node, _: type[Config]) -> None:
+    """2.x wrote an extractor's layer with a `type` and no more."""
+    size: Any = node.get("output_size")
+    if (is_list(size) or is_tuple(size)) and len(set(size)) == 1:
+        node["output_size"] = size[0]
+
+
+def _proposals(node: Node, _: type[Config]) -> None:
+    """`nms_thr` of the first 2.x versions is the threshold of plain NMS."""
+    if "nms_thr" in node and "nms" not in node:
+        node.put("nms", Node({"type": "nms", "iou_threshold": node["nms_thr"]}), node.places.get("nms_thr"))
+    if "nms_thr" in node:
+        node.drop("nms_thr")
+
+
+def _strides(node: Node, cls: type[Config]) -> None:
+    """Heads of points name the strides that they get from the neck."""
+    for key in ("strides", "point_strides", "featmap_strides"):
+        if key in node and key not in field_types(cls) and not hasattr(cls, key):
+            node.put("in_strides", node[key], node.places.get(key))
+            node.drop(key)
+
+
+STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
+    "DetDataPreprocessorConfig": _preprocessor,
+    "BackboneConfig": _backbone,
+    "DetectorConfig": _detector,
+    "RoILayerConfig": _rois,
+    "DenseTestConfig": _proposals,
+    "DenseHeadConfig": _strides,
+}
+"""By the name of a config class; they hold for its subclasses too, the base's first."""

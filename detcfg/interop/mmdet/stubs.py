@@ -1,0 +1,106 @@
+"""Config classes made up for components that detcfg lacks, with the source's fields, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import GenericAlias
+from typing import Any, Final, cast
+
+import attrs
+from attrs import frozen
+
+from detcfg.config.base import Config, ConfigError, ModuleConfig
+from detcfg.interop.mmdet.data import Place
+
+MODULE: Final = "detcfg_stubs"
+"""The module that stubs say they are of; the written file defines them itself."""
+
+
+@frozen(kw_only=True)
+class Missing:
+    """A component of the source that detcfg lacks."""
+
+    name: str
+    """MMDetection's `type`."""
+    kind: str
+    """`BackboneConfig`: what it would have to be here."""
+    path: str
+    place: Place | None
+    reason: str
+
+
+def make_stub(
+    name: str, base: type[Config], values: Mapping[str, Any], known: Mapping[str, tuple[int, ...]]
+) -> type[Config]:
+    """A class for a component that detcfg lacks, whose `build` says so.
+
+    Args:
+        name: Of the class.
+        base: What it stands in for.
+        values: The source's fields and their values, which become defaults.
+        known: What the source says that its properties would be, such as `feature_channels`.
+    """
+    inherited = set(attrs.fields_dict(base))
+    space: dict[str, Any] = {
+        "__module__": MODULE,
+        "__qualname__": name,
+        "__doc__": f"MMDetection's {name.removesuffix('Config')}, which detcfg lacks.",
+        "__annotations__": {
+            field: annotation_of(value) for field, value in values.items() if field not in inherited
+        },
+    }
+    space |= {field: value for field, value in values.items() if field not in inherited}
+    for method in sorted(
+        {"build", *open_methods(base)} if issubclass(base, ModuleConfig) else open_methods(base)
+    ):
+        is_property = isinstance(getattr(base, method), property)
+        space[method] = _property(method, known.get(method)) if is_property else _method(name, method)
+    metaclass: Any = type(base)
+    made: type[Config] = frozen(kw_only=True)(metaclass(name, (base,), space))
+    return made
+
+
+def open_methods(cls: type) -> frozenset[str]:
+    """What a class leaves to its subclasses."""
+    return cast("frozenset[str]", getattr(cls, "__abstractmethods__", frozenset[str]()))
+
+
+def is_stub(cls: type) -> bool:
+    """Whether a class was made up here."""
+    return cls.__module__ == MODULE
+
+
+def _method(owner: str, name: str) -> Callable[..., Any]:
+    def method(self: object, *_: object, **__: object) -> Any:
+        raise NotImplementedError(f"{owner}.{name} is to be written.")
+
+    return method
+
+
+def _property(name: str, value: tuple[int, ...] | None) -> property:
+    def get(self: object) -> tuple[int, ...]:
+        if value is None:
+            raise ConfigError(f"{type(self).__name__}.{name} is to be written.")
+        return value
+
+    return property(get)
+
+
+def annotation_of(value: object) -> Any:
+    """A type that a value has."""
+    if value is None:
+        return str | None
+    if isinstance(value, tuple):
+        return _annotation_of_items(cast("tuple[object, ...]", value))
+    if isinstance(value, Config) and is_stub(type(value)):
+        families = [base for base in type(value).__mro__[1:] if issubclass(base, Config)]
+        return families[0]
+    return type(value)
+
+
+def _annotation_of_items(values: tuple[object, ...]) -> Any:
+    kinds: list[Any] = list(dict.fromkeys(map(annotation_of, values)))
+    if set(kinds) == {int, float}:
+        kinds = [float]
+    items: tuple[Any, ...] = (*kinds, ...) if len(kinds) == 1 else tuple(map(annotation_of, values))
+    return GenericAlias(tuple, items or (int, ...))

@@ -1,0 +1,354 @@
+"""An MMDetection `model` dict as a detcfg config, with a record of what became of each value.
+
+A dict becomes the class of its `type`'s name, its keys that class's fields of the same name; `rules` and
+`prepare` hold the exceptions. Nothing here knows a component otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from types import UnionType
+from typing import Any, Final, Union, cast, get_args, get_origin
+
+import attrs
+from attrs import evolve, frozen
+
+from detcfg.config.base import UNSET, Config, ConfigError, did_you_mean
+from detcfg.config.serialize import find_class
+from detcfg.config.types import describe, field_types, matches
+from detcfg.detectors.base import DetectorConfig
+from detcfg.interop.mmdet.components import Index, index, short_name
+from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, shown
+from detcfg.interop.mmdet.derive import GivenValue, settled
+from detcfg.interop.mmdet.placement import is_sequence, placed, spread
+from detcfg.interop.mmdet.prepare import prepared
+from detcfg.interop.mmdet.record import Record
+from detcfg.interop.mmdet.rules import Rule, rename, rules_for
+from detcfg.interop.mmdet.stubs import Missing, make_stub
+
+KIND_OF_KEY: Final = {
+    "backbone": "backbones.base:BackboneConfig",
+    "neck": "necks.base:NeckConfig",
+    "rpn_head": "heads.proposal_head:ProposalHeadConfig",
+    "roi_head": "heads.base:RoIHeadConfig",
+    "bbox_head": "heads.base:DenseHeadConfig",
+    "mask_head": "heads.base:DenseHeadConfig",
+    "data_preprocessor": "detectors.base:DetDataPreprocessorConfig",
+    "norm_cfg": "layers.norm:NormConfig",
+    "act_cfg": "layers.activation:ActivationConfig",
+    "conv_cfg": "layers.conv:ConvConfig",
+}
+"""What the parts of a component that detcfg lacks have to be."""
+PARTS: Final = ("mask_head", "bbox_head", "point_head", "grid_head", "mask_iou_head")
+"""Parts of a RoI head whose settings MMDetection keeps in the head's own `train_cfg`."""
+
+
+class _Unfit(Exception):  # noqa: N818 - caught where the value is
+    """A value that its field does not take; the message says why."""
+
+
+@frozen
+class Spot:
+    """Where a value is."""
+
+    path: str
+    """In the source."""
+    own: str = ""
+    """In detcfg."""
+    place: Place | None = None
+
+    def at(self, key: object, place: Place | None = None, own: str | None = None) -> Spot:
+        """The place of a value inside this one."""
+        name = str(key) if own is None else own
+        return Spot(f"{self.path}.{key}", f"{self.own}.{name}" if self.own else name, place or self.place)
+
+
+@frozen(kw_only=True)
+class Translation:
+    """A model as detcfg has it."""
+
+    model: DetectorConfig
+    """In the given state. Components that detcfg lacks are stubs."""
+    num_classes: int | None
+    """What the data or the heads say."""
+    record: Record
+    missing: tuple[Missing, ...]
+
+    @property
+    def complete(self) -> DetectorConfig:
+        """The model with its number of classes, which resolves without the data."""
+        return self.model if self.num_classes is None else evolve(self.model, num_classes=self.num_classes)
+
+
+def translate_model(
+    model: Node, *, num_classes: int | None = None, modules: Collection[str] = (), path: str = "model"
+) -> Translation:
+    """Translate a `model` dict of the 3.x dialect.
+
+    Args:
+        model: The dict, with `train_cfg` and `test_cfg` in it.
+        num_classes: How many classes the data has; None: what the heads say.
+        modules: Where to look for components besides detcfg.
+        path: What the dict is called in messages.
+
+    Raises:
+        ConfigError: The model contradicts itself, by detcfg's rules.
+    """
+    translator = Translator(index(modules), Record())
+    config = translator.component(placed(model), (DetectorConfig,), Spot(path))
+    assert isinstance(config, DetectorConfig)
+    translator.record.forgive_shared()
+    classes = num_classes or translator.num_classes()
+    if not translator.missing:
+        given = [value for value in translator.given.values() if value.path != "num_classes"]
+        config = settled(config, given, translator.record, classes)
+    return Translation(
+        model=config, num_classes=classes, record=translator.record, missing=tuple(translator.missing)
+    )
+
+
+class Translator:
+    """Translates dicts; what becomes of each key goes into the record."""
+
+    def __init__(self, components: Index, record: Record) -> None:
+        self.index, self.record = components, record
+        self.missing: list[Missing] = []
+        self.given: dict[str, GivenValue] = {}
+        """Values of derived fields, by detcfg's path: they should come out by themselves."""
+
+    def num_classes(self) -> int | None:
+        """What the heads say, the RPN's left out."""
+        found = [
+            value.value
+            for path, value in self.given.items()
+            if path.endswith("num_classes") and isinstance(value.value, int)
+        ]
+        return max(found, default=None)
+
+    def component(
+        self, node: Node, declared: tuple[type[Config], ...], spot: Spot, default: object = None
+    ) -> Config:
+        """The config for a dict.
+
+        Args:
+            node: The dict.
+            declared: What the field takes.
+            spot: Where it is.
+            default: The field's default, whose class is that of a dict without `type`.
+        """
+        kind: Any = node.get("type")
+        spot = Spot(spot.path, spot.own, node.places.get("type") or spot.place)
+        cls = _untyped(declared, default) if kind is None else self.index.find(kind, declared)
+        if cls is None:
+            return self._stub(node, declared, spot)
+        name = short_name(kind) if isinstance(kind, str) else cls.__name__
+        made = prepared(cast("Node", cloned(node)), cls)
+        rules = rules_for(name, cls)
+        for rule in rules:
+            rename(made, rule)
+        for key, value, place in spread(made, set(field_types(cls))):
+            self._leftover(made, key, value, rules, spot.at(f"train_cfg.{key}", place))
+        values = self._fields(made, cls, rules, spot)
+        try:
+            return self._made(cls, values, spot)
+        except (TypeError, ValueError) as error:
+            return self._stub(node, declared, spot, str(error.args[0]))
+
+    def _made(self, cls: type[Config], values: dict[str, Any], spot: Spot) -> Config:
+        """The config of these values, without one that its validator refuses."""
+        try:
+            return cls(**values)
+        except ValueError as error:
+            for name in values:
+                try:
+                    made = cls(**{key: value for key, value in values.items() if key != name})
+                except (TypeError, ValueError):
+                    continue
+                inner = spot.at(name)
+                self.record.unsupported(inner.path, inner.place, f"{cls.__name__}: {error.args[0]}")
+                return made
+            raise
+
+    def _leftover(self, node: Node, key: str, value: Any, rules: list[Rule], spot: Spot) -> None:
+        """An item of `train_cfg` that is no field of the head: a part's, or nothing's."""
+        if key == "mask_size":
+            self.record.defaulted(spot.path, spot.place, "the mask head's layers make it")
+            return
+        for part in PARTS:
+            inner: Any = node.get(part)
+            kind: Any = inner.get("type") if isinstance(inner, Node) else None
+            cls = self.index.elsewhere(kind) if isinstance(kind, str) else None
+            if isinstance(inner, Node) and cls is not None and key in field_types(cls) and key not in inner:
+                inner.put(key, value, spot.place)
+                return
+        if not self._explained(key, value, rules, spot):
+            kind = node.get("type")
+            self.record.unsupported(spot.path, spot.place, f"detcfg's {kind} has no such field")
+
+    def _fields(self, node: Node, cls: type[Config], rules: list[Rule], spot: Spot) -> dict[str, Any]:
+        types, fields = field_types(cls), attrs.fields_dict(cls)
+        values: dict[str, Any] = {}
+        for key, value in node.items():
+            if key in ("type", "_delete_"):
+                continue
+            name, here = str(key), spot.at(key, node.places.get(key))
+            if name not in types:
+                if not self._explained(name, value, rules, here):
+                    problem = f"{cls.__name__} has no field {name!r}. {did_you_mean(name, types)}"
+                    self.record.unsupported(here.path, here.place, problem)
+                continue
+            try:
+                made = self.value(value, types[name], here, fields[name].default)
+            except _Unfit as error:
+                if not self._explained(name, value, rules, here):
+                    self.record.unsupported(here.path, here.place, f"{cls.__name__}.{name} {error}")
+                continue
+            if fields[name].default is UNSET:
+                self.given[here.own] = GivenValue(
+                    path=here.own, value=made, source=here.path, place=here.place
+                )
+                continue
+            if not isinstance(value, Node):
+                self.record.carried(here.path, here.place, here.own)
+            values[name] = made
+        for rule in rules:
+            for name, value in rule.defaults.items():
+                if name in types and name not in values and name not in node:
+                    given = Node(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+                    values[name] = self.value(given, types[name], spot.at(name), None)
+        return values
+
+    def _explained(self, key: str, value: Any, rules: list[Rule], spot: Spot) -> bool:
+        """Whether a rule says that a key needs no counterpart."""
+        why = "each module starts its weights itself" if key == "init_cfg" else ""
+        for rule in rules:
+            if key in rule.dropped:
+                why = rule.dropped[key]
+                break
+            if any(_same(value, harmless) for harmless in rule.harmless.get(key, ())):
+                why = "detcfg does so in any case"
+                break
+        if key == "init_cfg" and isinstance(value, Node) and value.get("type") == "Pretrained":
+            source = value.get("checkpoint")
+            note = f"download {source} and give `pretrained` its path"
+            self.record.unsupported(spot.path, spot.place, note)
+            return True
+        if why:
+            self.record.defaulted(spot.path, spot.place, why)
+        return bool(why)
+
+    def value(self, value: Any, annotation: Any, spot: Spot, default: object) -> Any:
+        """A value as its field takes it.
+
+        Raises:
+            _Unfit: The field does not take it.
+        """
+        options: tuple[Any, ...] = (
+            get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        )
+        configs = tuple(o for o in options if isinstance(o, type) and issubclass(o, Config))
+        if isinstance(value, Node):
+            if not configs:
+                raise _Unfit(f"must be {describe(annotation)}, not a dict.")
+            return self.component(value, configs, spot, default)
+        if is_sequence(value):
+            return self._sequence(value, annotation, options, spot)
+        if isinstance(value, TypeName):
+            value = value.short
+        if float in options and type(value) is int and int not in options:
+            value = float(value)
+        if matches(value, annotation):
+            return value
+        for option in options:
+            if get_origin(option) is tuple and matches((value,), option):
+                return (value,)
+        raise _Unfit(f"must be {describe(annotation)}, not {shown(value)}.")
+
+    def _sequence(self, items: Sequence[Any], annotation: Any, options: tuple[Any, ...], spot: Spot) -> Any:
+        for option in options:
+            if get_origin(option) is not tuple:
+                continue
+            args = get_args(option)
+            kinds = (args[0],) * len(items) if len(args) == 2 and args[1] is Ellipsis else args
+            if len(kinds) != len(items):
+                continue
+            try:
+                made = tuple(
+                    self.value(item, kind, spot.at(i), None)
+                    for i, (item, kind) in enumerate(zip(items, kinds, strict=True))
+                )
+            except _Unfit:
+                continue
+            if matches(made, option):
+                return made
+        if items and all(_same(item, items[0]) for item in items):
+            return self.value(items[0], annotation, spot, None)
+        raise _Unfit(f"must be {describe(annotation)}, not {shown(list(items))}.")
+
+    def _stub(self, node: Node, declared: tuple[type[Config], ...], spot: Spot, problem: str = "") -> Config:
+        """A made-up config for what detcfg lacks."""
+        base = declared[0] if declared else Config
+        kind: Any = node.get("type")
+        key = spot.path.rpartition(".")[2]
+        name = short_name(kind) if isinstance(kind, str) else "".join(p.title() for p in key.split("_"))
+        if isinstance(kind, str) or declared:
+            there = self.index.elsewhere(kind) if isinstance(kind, str) else None
+            reason = f"detcfg has no {name}" if there is None else f"{there.__name__} is no {base.__name__}"
+            self.missing.append(
+                Missing(
+                    name=name,
+                    kind=base.__name__,
+                    path=spot.path,
+                    place=spot.place,
+                    reason=problem or reason,
+                )
+            )
+            self.record.unsupported(spot.path, spot.place, problem or reason)
+        inherited, types = attrs.fields_dict(base), field_types(base)
+        own: dict[str, Any] = {}
+        given: dict[str, Any] = {}
+        for item, value in node.items():
+            inner = spot.at(item, node.places.get(item))
+            if item in ("type", "_delete_", "init_cfg") or not str(item).isidentifier():
+                continue
+            if item not in inherited:
+                own[str(item)] = self._loose(value, inner)
+            elif inherited[item].default is not UNSET:
+                try:
+                    given[str(item)] = self.value(value, types[item], inner, inherited[item].default)
+                except _Unfit:
+                    continue
+        stub = make_stub(f"{name.replace('.', '_')}Config", base, own, {})
+        try:
+            return stub(**given)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
+
+    def _loose(self, value: Any, spot: Spot) -> Any:
+        """A value of a stub, whose type nobody declares."""
+        if isinstance(value, Node):
+            return self.component(value, self._guessed(value, spot), spot)
+        if is_sequence(value):
+            return tuple(self._loose(item, spot.at(i)) for i, item in enumerate(value))
+        return value.short if isinstance(value, TypeName) else value
+
+    def _guessed(self, node: Node, spot: Spot) -> tuple[type[Config], ...]:
+        """What a part of a stub has to be."""
+        kind: Any = node.get("type")
+        if isinstance(kind, str) and self.index.elsewhere(kind) is not None:
+            return ()
+        where = KIND_OF_KEY.get(spot.path.rpartition(".")[2])
+        return () if where is None else (find_class(f"detcfg.{where}", Config),)
+
+
+def _untyped(declared: tuple[type[Config], ...], default: object) -> type[Config] | None:
+    """The class of a dict without `type`: its default's, or the only one that the field takes."""
+    if isinstance(default, Config):
+        return type(default)
+    concrete = [cls for cls in declared if not getattr(cls, "__abstractmethods__", None)]
+    return concrete[0] if concrete else None
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Equal, where True is not 1."""
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
