@@ -85,6 +85,12 @@ class ResidualConfig(BackboneConfig):
                     f"{name} has {len(values)} values {values}, but num_stages is {self.num_stages}. "
                     "Give one value a stage."
                 )
+        for stage in range(self.num_stages):
+            names = [plugin.name for plugin in self.plugins if plugin.in_stage(stage)]
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ConfigError(
+                    f"plugins: two are named {min(twice)!r} in stage {stage}. Give one of them a postfix."
+                )
         if not self.out_indices or not all(0 <= i < self.num_stages for i in self.out_indices):
             raise ConfigError(
                 f"out_indices is {self.out_indices}, but num_stages is {self.num_stages}: "
@@ -297,8 +303,6 @@ class BottleneckFrame(ResidualBlock):
         return self._plugged("after_conv3", conv_norm(self.conv3, self.norm(3), x))
 
     def _add_plugin(self, plugin: PluginConfig, channels: int) -> None:
-        if hasattr(self, plugin.name):
-            raise ConfigError(f"plugins: two are named {plugin.name!r}. Give one of them a postfix.")
         self.add_module(plugin.name, plugin.cfg.build_for(channels))
         self._plugins.setdefault(plugin.position, []).append(plugin.name)
 

@@ -62,5 +62,5 @@ def test_blocks_of_a_backbone_take_it_at_its_position_in_its_stages() -> None:
 
 def test_two_of_one_name_are_refused() -> None:
     twice = (PluginConfig(cfg=ContextBlockConfig(), position="after_conv2"),) * 2
-    with pytest.raises(ConfigError, match="two are named 'context_block'. Give one of them a postfix"):
-        ResNetConfig(plugins=twice).build()
+    with pytest.raises(ConfigError, match=r"two are named 'context_block' in stage 0\. Give one of them a p"):
+        ResNetConfig(plugins=twice).resolved()

@@ -1,0 +1,57 @@
+"""The feed-forward network of a transformer (mmcv/cnn/bricks/transformer.py)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from detcfg.layers.activation import ActivationConfig, ReLUConfig
+from detcfg.layers.drop_path import DropPath
+
+RELU = ReLUConfig()
+
+
+class FFN(nn.Module):
+    """Linear layers on each token, and the input added.
+
+    Shapes: (…, embed_dims) to the same.
+
+    Args:
+        embed_dims: Channels that come in and go out.
+        feedforward_channels: Channels in between.
+        num_fcs: Linear layers, at least two.
+        act_cfg: The activation behind all of them but the last.
+        ffn_drop: Probability that a value is left out in training.
+        drop_path: Probability that a sample passes unchanged in training.
+        add_identity: Whether the input is added.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        feedforward_channels: int = 1024,
+        *,
+        num_fcs: int = 2,
+        act_cfg: ActivationConfig = RELU,
+        ffn_drop: float = 0.0,
+        drop_path: float = 0.0,
+        add_identity: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [embed_dims] + [feedforward_channels] * (num_fcs - 1)
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Linear(width, feedforward_channels), act_cfg.build(), nn.Dropout(ffn_drop))
+                for width in widths[:-1]
+            ),
+            nn.Linear(widths[-1], embed_dims),
+            nn.Dropout(ffn_drop),
+        )
+        self.dropout_layer = DropPath(drop_path)
+        self.add_identity = add_identity
+
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """The output, with `identity` added in the place of `x` where it is given."""
+        out: Tensor = self.dropout_layer(self.layers(x))
+        if not self.add_identity:
+            return out
+        return out + (x if identity is None else identity)
