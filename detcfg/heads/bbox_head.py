@@ -179,6 +179,10 @@ class BBoxHead(nn.Module):
         """Logits (R, C) to the probabilities of the K classes, (R, K)."""
         return self.loss_cls.roi_probabilities(cls_score)[:, : self.num_classes]
 
+    def likeliest(self, cls_score: Tensor) -> Tensor:
+        """(R,): the class of highest score, background aside."""
+        return cls_score[:, : self.num_classes].argmax(dim=1)
+
     def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
         """The refined boxes of one image of (height, width): of the shape of `bbox_pred`."""
         return self.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
-from detcfg.config import ConfigError, derived, is_unset
+from detcfg.config import derived, fill, is_unset
 from detcfg.heads.mask_head_base import MaskHead, MaskHeadConfig, masks_of
 from detcfg.layers.conv import Conv2dConfig, ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -66,12 +66,7 @@ class FCNMaskHeadConfig(MaskHeadConfig):
         scale = 1 if wired.upsample_cfg is None else wired.upsample_cfg.scale_factor
         # An even kernel takes one cell away.
         size = (wired.roi_feat_size - wired.num_convs * (1 - wired.conv_kernel_size % 2)) * scale
-        if not is_unset(wired.mask_size) and wired.mask_size != size:
-            raise ConfigError(
-                f"mask_size is {wired.mask_size}, but roi_feat_size {wired.roi_feat_size} and upsample_cfg "
-                f"make it {size}. Leave mask_size out, or change the output_size of the RoI extractor."
-            )
-        return evolve(wired, mask_size=size)
+        return fill(wired, "roi_feat_size", mask_size=size)
 
     def build(self) -> FCNMaskHead:
         return FCNMaskHead(self.resolved())

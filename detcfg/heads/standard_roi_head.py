@@ -7,43 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
-from detcfg.boxes.nms import NMSConfig, multiclass_nms
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.config import Config, fill, is_unset
+from detcfg.config import is_unset
 from detcfg.heads.base import RoIHead, RoIHeadConfig
 from detcfg.heads.bbox_head import BBoxHeadConfig
 from detcfg.heads.dense_test import scale_boxes
 from detcfg.heads.mask_head_base import MaskHeadConfig
+from detcfg.heads.roi_parts import (
+    RoITestConfig,
+    choose,
+    decode_image,
+    on_pooled,
+    rois_of,
+    sample_proposals,
+    wired_head,
+)
 from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.shared_head_base import SharedHeadConfig
 from detcfg.roi_extractors.base import RoIExtractorConfig, bbox2roi
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from detcfg.structures import Detections, ImageBatch, Targets
-
-
-@frozen(kw_only=True)
-class RoITestConfig(Config):
-    """How the detections of a RoI head are chosen (MMDetection's `test_cfg.rcnn`)."""
-
-    score_thr: float = 0.05
-    """The score that a detection exceeds."""
-    nms: NMSConfig = NMSConfig(iou_threshold=0.5)
-    """How the detections of a class are thinned out."""
-    max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
-    mask_thr_binary: float = 0.5
-    """The probability from which a pixel belongs to an object."""
-
-
-H = TypeVar("H", BBoxHeadConfig, MaskHeadConfig)
 
 
 @frozen(kw_only=True)
@@ -76,14 +67,15 @@ class StandardRoIHeadConfig(RoIHeadConfig):
         extractor = wired.bbox_roi_extractor.fed(wired.in_channels, wired.in_strides)
         shared = wired.shared_head
         if shared is not None:
-            shared = _pooled(shared, "bbox_roi_extractor", extractor)
-        bbox_head = self._filled(wired.bbox_head, "bbox_roi_extractor", extractor, shared)
+            shared = on_pooled(shared, "bbox_roi_extractor", extractor)
+        classes = wired.num_classes
+        bbox_head = wired_head(wired.bbox_head, classes, "bbox_roi_extractor", extractor, shared)
         mask_extractor, mask_head = wired.mask_roi_extractor, wired.mask_head
         if mask_extractor is not None:
             mask_extractor = mask_extractor.fed(wired.in_channels, wired.in_strides)
         if mask_head is not None:
             name = "bbox_roi_extractor" if mask_extractor is None else "mask_roi_extractor"
-            mask_head = self._filled(mask_head, name, mask_extractor or extractor, shared)
+            mask_head = wired_head(mask_head, classes, name, mask_extractor or extractor, shared)
         return evolve(
             wired,
             bbox_roi_extractor=extractor,
@@ -93,27 +85,8 @@ class StandardRoIHeadConfig(RoIHeadConfig):
             mask_head=mask_head,
         )
 
-    def _filled(
-        self, head: H, name: str, extractor: RoIExtractorConfig, shared: SharedHeadConfig | None
-    ) -> H:
-        """A head that reads what an extractor pools, perhaps through the shared head."""
-        head = fill(head, "num_classes", num_classes=self.num_classes)
-        if shared is None:
-            return _pooled(head, name, extractor)
-        head = fill(head, "shared_head.feature_channels", in_channels=shared.feature_channels)
-        return fill(head, "shared_head.feature_size", roi_feat_size=shared.feature_size)
-
     def build(self) -> StandardRoIHead:
         return StandardRoIHead(self.resolved())
-
-
-P = TypeVar("P", bound=Config)
-
-
-def _pooled(config: P, name: str, extractor: RoIExtractorConfig) -> P:
-    """A config that reads the pooled features themselves."""
-    config = fill(config, f"{name}.out_channels", in_channels=extractor.out_channels)
-    return fill(config, f"{name}.roi_layer.output_size", roi_feat_size=extractor.roi_layer.output_size)
 
 
 class StandardRoIHead(RoIHead):
@@ -150,12 +123,9 @@ class StandardRoIHead(RoIHead):
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], targets: Sequence[Targets]
     ) -> list[SamplingResult]:
         """The proposals of each image that count, and what they learn."""
-        samplings: list[SamplingResult] = []
-        for index, (found, objects) in enumerate(zip(proposals, targets, strict=True)):
-            assignment = self.assigner.assign(found.boxes, objects)
-            hardness = partial(self._hardness, features, index)
-            samplings.append(self.sampler.sample(assignment, found.boxes, objects, hardness=hardness))
-        return samplings
+        return sample_proposals(
+            self.assigner, self.sampler, proposals, targets, partial(self._hardness, features)
+        )
 
     def bbox_loss(
         self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult]
@@ -224,20 +194,14 @@ class StandardRoIHead(RoIHead):
         parts = zip(*(torch.split(values, counts) for values in (rois, cls_score, bbox_pred)), strict=True)
         detections: list[Detections] = []
         for index, (own, score, pred) in enumerate(parts):
-            boxes = self.bbox_head.decode(own, pred.float(), batch.sizes[index])
-            if rescale:
-                boxes = scale_boxes(boxes, batch.scales(index))
+            boxes = decode_image(self.bbox_head, own, pred, batch, index, rescale=rescale)
             scores = self.bbox_head.probabilities(score.float())
             detections.append(self.choose(boxes, scores))
         return detections
 
     def choose(self, boxes: Tensor, scores: Tensor) -> Detections:
         """Of one image's rois, boxes (R, 4) or (R, K * 4) and scores (R, K), the detections."""
-        cfg = self.test_cfg
-        boxes, scores, labels, _ = multiclass_nms(
-            boxes, scores, score_thr=cfg.score_thr, nms=cfg.nms, max_per_img=cfg.max_per_img
-        )
-        return Detections(boxes=boxes, scores=scores, labels=labels)
+        return choose(self.test_cfg, boxes, scores)
 
     def predict_masks(
         self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
@@ -259,7 +223,7 @@ class StandardRoIHead(RoIHead):
         self, features: tuple[Tensor, ...], index: int, priors: Tensor, labels: Tensor | None
     ) -> Tensor:
         """(n,): the classification loss of priors (n, 4) of one image."""
-        rois = torch.cat([priors.new_full((len(priors), 1), index), priors], dim=1)
+        rois = rois_of(index, priors)
         cls_score, _, _ = self.bbox_forward(features, rois)
         return self.bbox_head.hardness(cls_score, labels)
 

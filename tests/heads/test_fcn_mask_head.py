@@ -127,7 +127,7 @@ def test_the_number_of_masks_drawn_at_a_time_does_not_show(monkeypatch: pytest.M
 
 def test_a_mask_size_that_the_features_do_not_give_is_named() -> None:
     roi_head = evolve(ROI_HEAD, mask_head=FCNMaskHeadConfig(mask_size=14))
-    with pytest.raises(ConfigError, match=r"roi_head\.mask_head: mask_size is 14, but .* make it 28"):
+    with pytest.raises(ConfigError, match=r"mask_size is 14, but .*roi_feat_size makes it 28"):
         evolve(TINY, roi_head=roi_head).build()
 
 
