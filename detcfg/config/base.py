@@ -23,7 +23,7 @@ from detcfg.config.types import field_types, mismatch
 from detcfg.errors import DetcfgError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -116,7 +116,7 @@ class Config:
             ConfigError: A value contradicts what surrounds it, is left open, or is not of
                 its field's type. The message starts with the value's path.
         """
-        _check_tree(self, ())  # the whole of it first, so that `wired` may rely on the types
+        _check_tree(self)  # the whole of it first, so that `wired` may rely on the types
         resolved: Self = _resolve(self, ())
         return resolved
 
@@ -151,11 +151,18 @@ class _ContradictionError(ConfigError):
 
     def located(self, owner: Config, path: tuple[str, ...]) -> ConfigError:
         """Write both fields as paths from the root, now that the owner's place is known."""
-        slots = [name for name, child in _children(owner) if type(child) is type(self.config)]
-        child = slots[0] if slots else type(self.config).__name__
+        found = [
+            (names, inner)
+            for names, inner in _configs(owner)
+            if type(inner) is type(self.config) and getattr(inner, self.name) == self.given
+        ]
+        # `fill` may have been given a copy of the config that stands in its place.
+        found.sort(key=lambda place: place[1] is not self.config)
+        names = found[0][0] if found else (type(self.config).__name__,)
+        holder = names[: -2 if names and names[-1].isdecimal() else -1]
         return ConfigError(
-            f"{_join((*path, child, self.name))} is {self.given!r}, "
-            f"but {_join((*path, self.source))} makes it {self.value!r}. "
+            f"{_join((*path, *names, self.name))} is {self.given!r}, "
+            f"but {_join((*path, *holder, self.source))} makes it {self.value!r}. "
             f"Leave {self.name} out, or change one of the two."
         )
 
@@ -179,16 +186,15 @@ def fill(config: C, source: str, **values: object) -> C:
     return evolve(config, **values)
 
 
-def _children(config: Config) -> list[tuple[str, object]]:
-    """The direct values of `config`, items of tuples included as `name.0`."""
-    found: list[tuple[str, object]] = []
-    for name in attrs.fields_dict(type(config)):
-        value: object = getattr(config, name)
-        found.append((name, value))
-        if isinstance(value, tuple):
-            items = cast("tuple[object, ...]", value)
-            found += [(f"{name}.{index}", item) for index, item in enumerate(items)]
-    return found
+def _configs(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Config]]:
+    """Every config in a value, itself first, and its path."""
+    if isinstance(value, Config):
+        yield path, value
+        for name in attrs.fields_dict(type(value)):
+            yield from _configs(getattr(value, name), (*path, name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(cast("tuple[object, ...]", value)):
+            yield from _configs(item, (*path, str(index)))
 
 
 def _join(path: tuple[str, ...]) -> str:
@@ -225,14 +231,9 @@ def _resolve_config(config: Config, path: tuple[str, ...]) -> Config:
     return evolve(wired, **changed) if changed else wired
 
 
-def _check_tree(value: object, path: tuple[str, ...]) -> None:
-    if isinstance(value, Config):
-        _check_types(value, path)
-        for name in attrs.fields_dict(type(value)):
-            _check_tree(getattr(value, name), (*path, name))
-    elif isinstance(value, tuple):
-        for index, item in enumerate(cast("tuple[object, ...]", value)):
-            _check_tree(item, (*path, str(index)))
+def _check_tree(value: object) -> None:
+    for path, config in _configs(value):
+        _check_types(config, path)
 
 
 def _check_types(config: Config, path: tuple[str, ...]) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from attrs import evolve, frozen
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg import ops
-from detcfg.config import Config, ConfigError, ModuleConfig, derived, fill, is_unset
+from detcfg.config import Config, ModuleConfig, derived, fill, is_unset
 
 
 @frozen(kw_only=True)
@@ -83,18 +83,14 @@ class RoIExtractorConfig(ModuleConfig):
         """This config for the feature maps of a RoI head.
 
         Raises:
-            ConfigError: It was given other channels, or strides that are not the first of the head's.
+            ConfigError: It was given other channels, or strides that are not the first of the head's: an
+                extractor pools from the first feature maps.
         """
-        strides = self.featmap_strides
-        if is_unset(strides):
-            strides = tuple(stride for stride in in_strides if stride <= MAX_STRIDE) or in_strides[:1]
-        if strides != in_strides[: len(strides)] or not strides:
-            raise ConfigError(
-                f"{type(self).__name__}.featmap_strides is {strides}, but in_strides is {in_strides}: an "
-                "extractor pools from the first feature maps. Leave featmap_strides out, or change the neck."
-            )
-        filled = fill(self, "in_channels", out_channels=self.gathered_channels(in_channels, len(strides)))
-        return evolve(filled, featmap_strides=strides)
+        given = () if is_unset(self.featmap_strides) else self.featmap_strides
+        fine = tuple(stride for stride in in_strides if stride <= MAX_STRIDE)
+        strides = in_strides[: len(given) or len(fine) or 1]
+        channels = self.gathered_channels(in_channels, len(strides))
+        return fill(fill(self, "in_strides", featmap_strides=strides), "in_channels", out_channels=channels)
 
     def gathered_channels(self, in_channels: int, levels: int) -> int:
         """Channels of what comes out, for so many feature maps of `in_channels` each."""
