@@ -8,9 +8,8 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from detcfg.heads.anchor_free_head import AnchorFreeHeadConfig
-from detcfg.heads.anchor_head import AnchorHeadConfig
 from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.dense_test import DenseTestConfig
 from detcfg.structures import ImageBatch, Targets
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -24,10 +23,11 @@ def built(config: DenseHeadConfig, *, strides: tuple[int, ...] = STRIDES, in_cha
     changes: dict[str, Any] = {
         name: 32 for name in ("feat_channels", "point_feat_channels") if hasattr(config, name)
     }
+    test_cfg = getattr(config, "test_cfg", None)
     if isinstance(
-        config, AnchorHeadConfig | AnchorFreeHeadConfig
+        test_cfg, DenseTestConfig
     ):  # a fresh head is sure of nothing, and finds things all the same
-        changes["test_cfg"] = evolve(config.test_cfg, score_thr=0.0, nms_pre=50)
+        changes["test_cfg"] = evolve(test_cfg, score_thr=0.0, nms_pre=50)
     return evolve(config, num_classes=CLASSES, in_channels=in_channels, in_strides=strides, **changes).build()
 
 
