@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.losses.base import Loss, LossConfig, reduce_loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig, reduce_loss
 
 EPS = 1e-12
 
 
 @frozen(kw_only=True)
-class GaussianFocalLossConfig(LossConfig):
+class GaussianFocalLossConfig(ClassLossConfig):
     """Focal loss around Gaussian peaks (Law and Deng, 2018, https://arxiv.org/abs/1808.01244).
 
     Follows mmdet/models/losses/gaussian_focal_loss.py.
     """
 
+    use_sigmoid: Literal[True] = True
+    """There is no background class: each class has a heat map of its own."""
     alpha: float = 2.0
     """The higher, the less the well-classified count."""
     gamma: float = 4.0
@@ -30,7 +34,7 @@ class GaussianFocalLossConfig(LossConfig):
         return GaussianFocalLoss(self.resolved())
 
 
-class GaussianFocalLoss(Loss):
+class GaussianFocalLoss(ClassLoss):
     """`loss(pred, target)`: probabilities against a heat map of the same shape, whose peaks are 1."""
 
     def __init__(self, config: GaussianFocalLossConfig) -> None:
