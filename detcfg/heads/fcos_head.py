@@ -16,7 +16,7 @@ from detcfg.config import ConfigError, is_unset
 from detcfg.heads.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.centerness import centerness
 from detcfg.heads.dense_test import flatten_levels
-from detcfg.heads.point_targets import PointTargetMaker, PointTargets, per_level
+from detcfg.heads.point_targets import FCOS_RANGES, PointTargetMaker, PointTargets, per_level
 from detcfg.heads.towers import init_classifier, init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.norm import GNConfig, NormConfig
@@ -26,9 +26,6 @@ from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.reduce import shared_factor
 from detcfg.structures import Detections, ImageBatch, Targets
 
-FAR = 1e8
-"""Further than the side of any image."""
-
 
 @frozen(kw_only=True)
 class FCOSHeadConfig(AnchorFreeHeadConfig):
@@ -37,13 +34,7 @@ class FCOSHeadConfig(AnchorFreeHeadConfig):
     https://arxiv.org/abs/1904.01355. Follows mmdet/models/dense_heads/fcos_head.py.
     """
 
-    regress_ranges: tuple[tuple[float, float], ...] = (
-        (-1, 64),
-        (64, 128),
-        (128, 256),
-        (256, 512),
-        (512, FAR),
-    )
+    regress_ranges: tuple[tuple[float, float], ...] = FCOS_RANGES
     """For each level, how far the farthest side of its objects may be, in pixels."""
     center_sampling: bool = False
     """Whether only points near an object's centre learn it, rather than all in its box."""

@@ -14,6 +14,11 @@ from torch import Tensor
 from detcfg.masks import centres
 from detcfg.structures import Targets
 
+FAR = 1e8
+"""Further than the side of any image."""
+FCOS_RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, FAR))
+"""FCOS's ranges of the five levels from stride 8 on."""
+
 
 @frozen(eq=False)
 class PointTargets:
