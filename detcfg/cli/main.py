@@ -14,8 +14,10 @@ import typer
 
 from detcfg import __version__
 from detcfg.cli.check import check
+from detcfg.cli.eval import evaluate
 from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.list import list_components
+from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
 from detcfg.cli.train import train
 from detcfg.errors import DetcfgError
@@ -32,6 +34,8 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(predict)
 app.command()(show_config)
 app.command()(check)
 app.command()(evaluate_detections)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
 
+from detcfg.errors import DetcfgError
+
 _GAP: Final = "   "
+
+
+class OutputError(DetcfgError):
+    """A result cannot be written."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> OutputError:
+        """What the system said of a file."""
+        return cls(
+            f"{path} cannot be written: {error.strerror or error}. Make room, or choose another place."
+        )
 
 
 @frozen(kw_only=True)
@@ -65,3 +82,28 @@ def _print_rich(table: Table) -> None:
     for cells, style in zip(table.rows, table.styles, strict=True):
         shown.add_row(*map(Text, cells), style=style)
     Console(highlight=False).print(shown)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Generator[Callable[[], None]]:
+    """A bar on stderr, while somebody looks at it; what is given moves it on by one."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write a JSON file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data), encoding="utf-8")
+    except OSError as error:
+        raise OutputError.of(path, error) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 from attrs import field, frozen, validators
 
@@ -12,6 +12,8 @@ from detcfg.data.loader import Loader
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig, TransformConfig
 
 __all__ = ["DataConfig", "DatasetConfig"]
+
+Split: TypeAlias = Literal["train", "val", "test"]
 
 
 @frozen(kw_only=True)
@@ -91,6 +93,12 @@ class DataConfig(Config):
         """Batches of `test`, or of `val` if there is none, in order; see `train_loader`."""
         dataset = (self.test or self.val).dataset(with_mask=self.with_mask)
         return self._ordered_loader(dataset, seed, rank, world_size)
+
+    def eval_loader(self, split: Split = "test") -> Loader:
+        """Batches of any dataset in order, `train` without its own transforms; see `train_loader`."""
+        if split == "train":
+            return self._ordered_loader(self.train.dataset(with_mask=self.with_mask), 0, 0, 1)
+        return self.val_loader() if split == "val" else self.test_loader()
 
     def _ordered_loader(self, dataset: Dataset, seed: int, rank: int, world_size: int) -> Loader:
         return Loader(

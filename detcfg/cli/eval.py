@@ -1,0 +1,62 @@
+"""`detcfg eval`: how good a trained detector is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detcfg.cli.arguments import Allow, Json, Overrides
+from detcfg.cli.checkpoints import Partial
+from detcfg.cli.output import progress, write_json
+
+if TYPE_CHECKING:
+    from detcfg.evaluation.truth import IoUType
+
+
+class Split(StrEnum):
+    """A dataset of the experiment. typer shows the values."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT|RUN",
+            help="The folder of a run, one of its checkpoints, or an experiment along with --checkpoint.",
+        ),
+    ],
+    overrides: Overrides = None,
+    *,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The weights. [default: the run's best]")
+    ] = None,
+    split: Annotated[
+        Split, typer.Option(help="The data to judge on; val where there is no test.")
+    ] = Split.TEST,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the detections there, in COCO's json.")
+    ] = None,
+    as_json: Json = False,
+    partial: Partial = False,
+    allow: Allow = None,
+) -> None:
+    """Judge a trained detector: COCO's twelve numbers, and AP by class."""
+    from detcfg.cli.checkpoints import load_detector
+    from detcfg.cli.metrics import print_evaluation
+    from detcfg.engine.validation import validate
+
+    model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
+    loader = config.data.eval_loader(split.value)
+    kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
+    with progress("evaluating", len(loader)) as advance:
+        evaluator, losses = validate(model, loader, kinds, after_batch=advance)
+    if out is not None:
+        write_json(out, evaluator.detections())
+    print_evaluation(evaluator, kinds, losses, as_json=as_json)
