@@ -74,6 +74,8 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     """What was found, and left out, while reading the annotations."""
+    drop_invalid: bool = False
+    """Whether to go on without images that cannot be read."""
 
     @abstractmethod
     def __len__(self) -> int: ...

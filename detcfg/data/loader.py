@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -24,6 +24,9 @@ from detcfg.data.errors import DataError
 from detcfg.data.transforms import Pipeline, TransformConfig
 from detcfg.structures import Targets
 
+MAX_STAND_INS: Final = 10
+"""Images that are tried in the place of an unreadable one."""
+
 
 @frozen(eq=False)
 class Batch:
@@ -33,13 +36,15 @@ class Batch:
     """uint8 RGB (3, H, W)."""
     targets: list[Targets]
     infos: list[ImageInfo]
+    problems: tuple[str, ...] = ()
+    """What was wrong with images that others stand in for, or that are left out."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def pin_memory(self) -> Batch:
         """The same batch with its images in page-locked memory."""
-        return Batch([image.pin_memory() for image in self.images], self.targets, self.infos)
+        return evolve(self, images=[image.pin_memory() for image in self.images])
 
 
 class Loader:
@@ -82,7 +87,7 @@ class Loader:
                 "leaves out what is not full. Lower batch_size, or set drop_last to false."
             )
         loader: DataLoader[Any] = DataLoader(
-            _Transformed(dataset, transforms, seed),
+            _Transformed(dataset, transforms, seed, stand_ins=shuffle and dataset.drop_invalid),
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,
@@ -91,7 +96,9 @@ class Loader:
             worker_init_fn=_start_worker if num_workers else None,
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the default one
         )
-        self._loader: Iterable[Batch | DataError] = loader  # what `_collate` makes of samples
+        self._loader: Iterable[tuple[Batch, tuple[DataError, ...]]] = (
+            loader  # what `_collate` makes of samples
+        )
 
     def __len__(self) -> int:
         return self.sampler.batches_of_a_process
@@ -103,12 +110,13 @@ class Loader:
         """The batches of an epoch, from batch `start` on; those before it are not read.
 
         Raises:
-            DataError: An image cannot be read.
+            DataError: An image cannot be read, and the dataset's `drop_invalid` is false or no image of
+                the batch can.
         """
         self.sampler.epoch, self.sampler.start = epoch, start
-        for batch in self._loader:
-            if isinstance(batch, DataError):
-                raise batch
+        for batch, errors in self._loader:
+            if errors and (not self.dataset.drop_invalid or not len(batch)):
+                raise errors[-1]
             yield batch
 
 
@@ -185,21 +193,41 @@ class BatchSampler(Sampler[list[tuple[int, int]]]):
         return batches + (self._cut(rest) if rest else [])
 
 
-class _Transformed(TorchDataset["Sample | DataError"]):
-    """Reads and transforms a sample; the error of an unreadable one travels as a value."""
+@frozen(eq=False)
+class _Read:
+    """A sample, unless it could not be read, and the errors met on the way; all of it passes processes."""
 
-    def __init__(self, dataset: Dataset, transforms: Sequence[TransformConfig], seed: int) -> None:
+    sample: Sample | None
+    errors: tuple[DataError, ...] = ()
+
+
+class _Transformed(TorchDataset[_Read]):
+    """Reads and transforms samples; with `stand_ins`, another image takes the place of an unreadable one."""
+
+    def __init__(
+        self, dataset: Dataset, transforms: Sequence[TransformConfig], seed: int, *, stand_ins: bool
+    ) -> None:
         self.dataset, self.transforms, self.seed = dataset, tuple(transforms), seed
+        self.stand_ins = stand_ins
         self._pipeline: Pipeline | None = None
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+    def __getitem__(self, key: tuple[int, int]) -> _Read:
         epoch, index = key
+        errors: list[DataError] = []
+        others = (
+            mix(self.seed, epoch, index, attempt) % len(self.dataset) for attempt in range(MAX_STAND_INS)
+        )
+        for candidate in (index, *others) if self.stand_ins else (index,):
+            try:
+                return _Read(self._transformed(epoch, candidate), tuple(errors))
+            except DataError as error:
+                errors.append(error)
+        return _Read(None, tuple(errors))
+
+    def _transformed(self, epoch: int, index: int) -> Sample:
         if self._pipeline is None:  # made where it is used: a worker process makes its own
             self._pipeline = Pipeline(self.transforms)
-        try:
-            return self._pipeline(self.dataset[index], mix(self.seed, epoch, index))
-        except DataError as error:
-            return error
+        return self._pipeline(self.dataset[index], mix(self.seed, epoch, index))
 
 
 def mix(*numbers: int) -> int:
@@ -208,20 +236,22 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(digest) >> 1  # torch takes 63 bits
 
 
-def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
-    read = [sample for sample in samples if isinstance(sample, Sample)]
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-    return Batch(
-        images=[sample.image.as_subclass(Tensor) for sample in read],
-        targets=[sample.targets for sample in read],
-        infos=[sample.info for sample in read],
+def _collate(read: list[_Read]) -> tuple[Batch, tuple[DataError, ...]]:
+    """A batch of what was read, and what was not."""
+    samples = [item.sample for item in read if item.sample is not None]
+    errors = tuple(error for item in read for error in item.errors)
+    batch = Batch(
+        images=[sample.image.as_subclass(Tensor) for sample in samples],
+        targets=[sample.targets for sample in samples],
+        infos=[sample.info for sample in samples],
+        problems=tuple(map(str, errors)),
     )
+    return batch, errors
 
 
 def _start_worker(worker: int) -> None:
-    """Leave Ctrl-C to the main process, and the cores to the other workers."""
+    """Leave Ctrl-C and SIGTERM to the main process, and the cores to the other workers."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

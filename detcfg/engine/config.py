@@ -59,6 +59,10 @@ class TrainerConfig(Config):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; auto: a GPU if there is one."""
 
+    max_skipped: int = field(default=100, validator=validators.ge(0))
+    """Images that may turn out unreadable before the run stops, where the dataset's `drop_invalid` lets
+    others take their place."""
+
     val_interval: int = field(default=1, validator=validators.ge(1))
     """Evaluate after every so many epochs, and after the last."""
     save_best: str = "bbox_AP"

@@ -5,11 +5,12 @@ Everything here works alone too, as the only process.
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -46,9 +47,32 @@ def gathered(value: T) -> list[T]:
     return cast("list[T]", values)
 
 
-def wait_for_all() -> None:
-    """Return once every process has come here."""
-    gathered(0)
+def anywhere(flag: bool, device: torch.device) -> bool:  # noqa: FBT001 - it reads like any()
+    """Whether it holds in any of the processes."""
+    return bool(total(torch.tensor(int(flag), device=device)))
+
+
+def from_first(value: T) -> T:
+    """The value of the first process, in all of them."""
+    if not together():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def wrapped(model: nn.Module) -> nn.Module:
+    """The model as it is called in training: its gradients are averaged over the processes."""
+    if not together():
+        return model
+    from torch.nn.parallel import DistributedDataParallel
+
+    return DistributedDataParallel(model)
+
+
+def synchronised(model: nn.Module, *, when: bool) -> AbstractContextManager[object]:
+    """Within it, backward passes average the gradients over the processes only `when` it is said."""
+    return nullcontext() if when or not together() else cast("Any", model).no_sync()
 
 
 def device_of(name: str) -> torch.device:

@@ -25,7 +25,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors makes files that nobody else may read
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
@@ -66,10 +69,17 @@ def only_run(folder: Path) -> Generator[None]:
     except ImportError:  # Windows has none; there, nobody is stopped
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {error}. Choose another place with --work-dir."
+        ) from error
+    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Of this process alone: those that read images for it and outlive it do not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(
                 f"{folder}: another run is writing to it. Wait for it, or choose another --work-dir."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
+from detcfg.engine import distributed
 from detcfg.engine.checkpoint import LAST, save_experiment
+from detcfg.engine.faults import explained
 from detcfg.engine.files import RunError, only_run
 from detcfg.engine.interrupts import Interrupts
 from detcfg.engine.log import Log
@@ -28,16 +30,22 @@ def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = F
         RunError: The run cannot start or go on; the last checkpoint stays.
     """
     experiment = experiment.resolved()
-    with only_run(folder), Interrupts() as interrupts:
-        there = (folder / LAST).is_file()
+    first = distributed.rank() == 0
+    with only_run(folder) if first else nullcontext(), Interrupts() as interrupts:
+        there = distributed.from_first((folder / LAST).is_file())
         if there and not resume:
             raise RunError(
                 f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
             )
-        with closing(Log(folder)) as log:
-            trainer = Trainer(experiment, folder, log, interrupts)
-            save_experiment(experiment, folder)
-            if there:
-                trainer.resume()
-                log.rewind(trainer.progress.step)
-            return trainer.run()
+        with closing(Log(folder, quiet=not first)) as log:
+            try:
+                trainer = Trainer(experiment, folder, log, interrupts)
+                if first:
+                    save_experiment(experiment, folder)
+                if there:
+                    trainer.resume()
+                return trainer.run()
+            except (RuntimeError, MemoryError) as error:
+                if found := explained(error, experiment):
+                    raise found from error
+                raise

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from attrs import asdict, define
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from detcfg.backbones.base import Backbone, BackboneConfig
 from detcfg.backbones.pretrained import load_pretrained
+from detcfg.config import did_you_mean
 from detcfg.data.loader import Batch, mix
 from detcfg.engine import distributed
 from detcfg.engine.checkpoint import (
@@ -31,15 +32,17 @@ from detcfg.engine.checkpoint import (
     save_training,
     save_weights,
 )
+from detcfg.engine.faults import non_finite, too_many_skipped
 from detcfg.engine.files import RunError
 from detcfg.engine.interrupts import Interrupted, Interrupts
 from detcfg.engine.log import Log, Pace, duration
-from detcfg.engine.seeds import seed_all
+from detcfg.engine.seeds import be_deterministic, seed_all
 from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
 from detcfg.evaluation.truth import IoUType
 from detcfg.experiment import ExperimentConfig
 
+METRICS: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 HALF: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,6 +58,8 @@ class Progress:
     """Optimizer steps since the beginning."""
     best: float | None = None
     """The greatest `save_best` so far."""
+    skipped: int = 0
+    """Images that could not be read."""
 
 
 class Trainer:
@@ -65,6 +70,10 @@ class Trainer:
         self.config = config = experiment.trainer
         self.folder, self.log, self.interrupts = folder, log, interrupts
         self.device = distributed.device_of(config.device)
+        self.iou_types: tuple[IoUType, ...] = ("bbox", "segm") if experiment.data.with_mask else ("bbox",)
+        self._check_save_best()
+        if config.deterministic:
+            be_deterministic()
         seed_all(config.seed)
         shard: dict[str, int] = {"rank": distributed.rank(), "world_size": distributed.world_size()}
         self.train_loader = experiment.data.train_loader(seed=config.seed, **shard)
@@ -75,7 +84,7 @@ class Trainer:
         self.detector = experiment.model.build()
         self._first_weights()
         self.detector.to(self.device).train()
-        self.model: nn.Module = self.detector
+        self.model = distributed.wrapped(self.detector)
         scale = self.images_per_step / config.base_batch_size if config.auto_scale_lr else 1.0
         self.optimizer = config.optimizer.optimizer(self.detector, scale)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
@@ -108,6 +117,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         while self.progress.epoch < self.config.epochs:
             self.train_epoch()
+            self.save()  # whatever happens in the validation
             if self._is_val_epoch():
                 metrics = self.validate()
             self.progress.epoch += 1
@@ -119,59 +129,37 @@ class Trainer:
         """The steps of an epoch that are left."""
         progress, config = self.progress, self.config
         batches = self.train_loader.epoch(progress.epoch, progress.step_in_epoch * config.accumulate)
-        title = f"epoch {progress.epoch + 1}/{config.epochs}"
-        pace = Pace()
-        with self.log.bar(title, self.steps_per_epoch, progress.step_in_epoch) as bar:
-            for group in pace.timed(_groups(batches, config.accumulate)):
+        with self.log.bar(self._title, self.steps_per_epoch, progress.step_in_epoch) as bar:
+            for group in (pace := Pace()).timed(_groups(batches, config.accumulate)):
                 losses = self.step(group)
                 progress.step += 1
                 progress.step_in_epoch += 1
-                text = self._report(losses, pace)
-                bar.advance(text)
+                self._count_skipped(group)
+                bar.advance(self._report(losses, pace))
                 if progress.step % config.log_interval == 0:
-                    self._log_step(
-                        f"{title} step {progress.step_in_epoch}/{self.steps_per_epoch}  {text}", losses, pace
-                    )
+                    self._log_step(losses, pace)
                 if progress.step % config.checkpoint_interval == 0:
                     self.save()
-                self.stop_if_asked()
-
-    def _report(self, losses: Mapping[str, float], pace: Pace) -> str:
-        left = (self.total_steps - self.progress.step) * pace.seconds
-        return (
-            f"loss {losses['loss']:.4f}  lr {self.lr:.2e}  data {pace.data_seconds:.3f} s  "
-            f"step {pace.seconds:.3f} s  left {duration(left)}"
-        )
-
-    def _log_step(self, text: str, losses: Mapping[str, float], pace: Pace) -> None:
-        self.log.say(text)
-        times = {"seconds": pace.seconds, "data_seconds": pace.data_seconds}
-        self.log.scalars("train", self.progress.step, {**losses, "lr": self.lr, **times})
-        pace.restart()
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the first group of parameters."""
-        return float(self.optimizer.param_groups[0]["lr"])
+                self._stop_if_asked()
 
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the optimizer on the mean gradient of the batches; their mean losses."""
+        """One step of the optimizer on the mean gradient of the batches; the losses, averaged as well.
+
+        Raises:
+            RunError: The loss is not finite. The weights are still those from before.
+        """
         config, progress = self.config, self.progress
         seed_all(mix(config.seed, progress.step, distributed.rank()))
         config.schedule.set_lr(self.optimizer, progress.step, self.steps_per_epoch, self.total_steps)
-        sums: dict[str, Tensor] = {}
-        for batch in batches:
-            with self.autocast():
+        every: list[dict[str, Tensor]] = []
+        for number, batch in enumerate(batches, 1):
+            with distributed.synchronised(self.model, when=number == len(batches)), self.autocast():
                 losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
-                losses = {"loss": torch.stack(list(losses.values())).sum(), **losses}
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach() / len(batches)
-            scaled: Any = self.scaler.scale(losses["loss"] / len(batches))
-            scaled.backward()
-        values = to_floats(torch.stack(list(sums.values())))
-        means = dict(zip(sums, values, strict=True))
-        if not math.isfinite(means["loss"]):
-            raise RunError(f"the loss is {means['loss']}")
+                loss = torch.stack(list(losses.values())).sum()
+                scaled: Any = self.scaler.scale(loss / len(batches))
+                scaled.backward()
+            every.append({"loss": loss.detach()} | {name: value.detach() for name, value in losses.items()})
+        means = self._means(batches, every)
         if config.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), config.clip_grad.max_norm, config.clip_grad.norm_type)
@@ -182,7 +170,23 @@ class Trainer:
             self.ema.update(self.detector, progress.step)
         return means
 
-    def autocast(self) -> Any:
+    def _means(self, batches: Sequence[Batch], every: Sequence[dict[str, Tensor]]) -> dict[str, float]:
+        """The losses of several batches, averaged over them and over the processes."""
+        own = torch.stack([torch.stack(list(losses.values())) for losses in every]).float()
+        mean = distributed.total(own.mean(0)) / distributed.world_size()
+        means = dict(zip(every[0], to_floats(mean), strict=True))
+        if not math.isfinite(means["loss"]):
+            here = [
+                i
+                for batch, loss in zip(batches, to_floats(own[:, 0]), strict=True)
+                if not math.isfinite(loss)
+                for i in batch.infos
+            ]
+            images = [info for infos in distributed.gathered(here) for info in infos]
+            raise non_finite(means, images, self.progress.step)
+        return means
+
+    def autocast(self) -> AbstractContextManager[object]:
         """Half precision, where the config asks for it."""
         if self.config.amp == "none":
             return nullcontext()
@@ -190,30 +194,34 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Judge the model, or its average, and keep it if it is the best so far."""
-        kinds: tuple[IoUType, ...] = ("bbox", "segm") if self.experiment.data.with_mask else ("bbox",)
+        progress = self.progress
         with self.ema.applied(self.detector) if self.ema else nullcontext():
-            evaluator, losses = validate(
-                self.detector, self.val_loader, kinds, after_batch=self.stop_if_asked
-            )
+            with self.log.bar(f"{self._title} validation", len(self.val_loader)) as bar:
+
+                def after_batch() -> None:
+                    bar.advance()
+                    if self.interrupts.received:  # all is saved already
+                        raise Interrupted(self.interrupts.received)
+
+                evaluator, losses = validate(
+                    self.detector, self.val_loader, self.iou_types, after_batch=after_batch
+                )
             metrics = evaluator.compute()
-            metrics |= {"val_loss": sum(losses.values())} | {f"val_{k}": v for k, v in losses.items()}
-            self.log.scalars("val", self.progress.step, {"epoch": self.progress.epoch + 1, **metrics})
-            self.log.say(
-                f"epoch {self.progress.epoch + 1} {metrics['bbox_AP50']:.3f} {metrics['val_loss']:.4f}"
-            )
-            best = self.progress.best
-            score = metrics[self.config.save_best]
-            if best is None or score > best:
-                self.progress.best = score
+            metrics |= {"val_loss": sum(losses.values())} | {f"val_{name}": x for name, x in losses.items()}
+            best = progress.best is None or metrics[self.config.save_best] > progress.best
+            if best:
+                progress.best = metrics[self.config.save_best]
                 if distributed.rank() == 0:
                     save_weights(self.detector.state_dict(), self.folder / BEST)
+        self.log.scalars("val", progress.step, {"epoch": progress.epoch + 1, **metrics})
+        shown = "  ".join(
+            f"{kind} AP {metrics[f'{kind}_AP']:.3f} AP50 {metrics[f'{kind}_AP50']:.3f}"
+            for kind in self.iou_types
+        )
+        self.log.say(
+            f"{self._title}  {shown}  val_loss {metrics['val_loss']:.4f}{'  (best)' if best else ''}"
+        )
         return metrics
-
-    def stop_if_asked(self) -> None:
-        """Save and raise if a signal has come."""
-        if self.interrupts.received:
-            self.save()
-            raise Interrupted(self.interrupts.received)
 
     def save(self) -> None:
         """Write the whole state as the last checkpoint."""
@@ -222,23 +230,82 @@ class Trainer:
                 model=self.detector.state_dict(),
                 ema=None if self.ema is None else self.ema.tensors,
                 optimizer=self.optimizer.state_dict(),
-                progress={**asdict(self.progress), "scaler": self.scaler.state_dict()},
+                progress={
+                    **asdict(self.progress),
+                    "scaler": self.scaler.state_dict(),
+                    "images_per_step": self.images_per_step,
+                },
             )
             save_training(state, self.folder / LAST)
 
     def resume(self) -> None:
         """Go on from the last checkpoint."""
-        state = load_training(self.folder / LAST)
-        put_weights(self.detector, state.model, self.folder / LAST)
-        if self.ema is not None and state.ema is not None:
-            self.ema.load(state.ema)
+        path = self.folder / LAST
+        state = distributed.from_first(load_training(path) if distributed.rank() == 0 else None)
+        assert state is not None
+        put_weights(self.detector, state.model, path)
+        if self.ema is not None:
+            self.ema.load(state.ema or state.model)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.progress.pop("scaler"))
-        self.progress = Progress(**state.progress)
+        images_per_step: int = state.progress.pop("images_per_step")
+        self.progress = progress = Progress(**state.progress)
+        if images_per_step != self.images_per_step:
+            progress.step_in_epoch = progress.step_in_epoch * images_per_step // self.images_per_step
+            progress.step = progress.epoch * self.steps_per_epoch + progress.step_in_epoch
+            self.log.say(f"A step had {images_per_step} images and has {self.images_per_step} now.")
+        self.log.rewind(progress.step)
+        self.log.say(f"Going on after epoch {progress.epoch}, step {progress.step_in_epoch} of the next.")
+
+    def _stop_if_asked(self) -> None:
+        """Save and raise if any process has got a signal."""
+        received = self.interrupts.received
+        if distributed.anywhere(received > 0, self.device):
+            self.save()
+            raise Interrupted(max(distributed.gathered(received)))
+
+    def _count_skipped(self, batches: Sequence[Batch]) -> None:
+        """Name the images that could not be read; too many of them end the run."""
+        here = [problem for batch in batches for problem in batch.problems]
+        if not distributed.anywhere(bool(here), self.device):
+            return
+        every = [problem for problems in distributed.gathered(here) for problem in problems]
+        for problem in every:
+            self.log.say(f"Skipped: {problem}")
+        self.progress.skipped += len(every)
+        if self.progress.skipped > self.config.max_skipped:
+            raise too_many_skipped(self.progress.skipped, self.config.max_skipped, every)
 
     def _is_val_epoch(self) -> bool:
         done = self.progress.epoch + 1
         return done % self.config.val_interval == 0 or done == self.config.epochs
+
+    def _check_save_best(self) -> None:
+        names = [f"{kind}_{name}" for kind in self.iou_types for name in METRICS]
+        if self.config.save_best not in names:
+            hint = did_you_mean(self.config.save_best, names)
+            raise RunError(f"trainer.save_best={self.config.save_best!r} is not measured. {hint}")
+
+    @property
+    def _title(self) -> str:
+        return f"epoch {self.progress.epoch + 1}/{self.config.epochs}"
+
+    @property
+    def _lr(self) -> float:
+        """The learning rate of the first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _report(self, losses: Mapping[str, float], pace: Pace) -> str:
+        left = duration((self.total_steps - self.progress.step) * pace.seconds)
+        times = f"{pace.seconds:.3f} s a step, {pace.data_seconds:.3f} for data  {left} left"
+        return f"loss {losses['loss']:.4f}  lr {self._lr:.2e}  {times}"
+
+    def _log_step(self, losses: Mapping[str, float], pace: Pace) -> None:
+        place = f"{self._title} step {self.progress.step_in_epoch}/{self.steps_per_epoch}"
+        self.log.say(f"{place}  {self._report(losses, pace)}")
+        times = {"seconds": pace.seconds, "data_seconds": pace.data_seconds}
+        self.log.scalars("train", self.progress.step, {**losses, "lr": self._lr, **times})
+        pace.restart()
 
 
 def to_floats(values: Tensor) -> list[float]:
