@@ -23,6 +23,16 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def zoo(session: nox.Session) -> None:
+    """Import every config of MMDetection 3.3.0 and compare the models; needs the shared figures."""
+    session.install("-e.[test]")
+    folder = session.create_tmp()
+    session.run("pip", "download", "-q", "--no-deps", "--dest", folder, "mmdet==3.3.0")
+    session.run("python", "-m", "zipfile", "-e", f"{folder}/mmdet-3.3.0-py3-none-any.whl", folder)
+    session.run("python", "-m", "tests.interop.zoo", f"{folder}/mmdet/.mim/configs", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Lint and format."""
     session.install("ruff>=0.9")

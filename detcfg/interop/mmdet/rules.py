@@ -80,7 +80,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "ResNet": Rule(harmless={"non_block_plugin": (None,)}),
     "CrossEntropyLoss": Rule(harmless={"use_mask": (False,)}),
     "RPNHeadConfig": Rule(harmless={"num_classes": (1,)}, defaults={"sampler": {"type": "PseudoSampler"}}),
-    "DenseHeadConfig": Rule(harmless={"background_label": (None,), "reg_decoded_bbox": (False,)}),
+    "DenseHeadConfig": Rule(harmless={"background_label": (None,)}),
     "BFP": Rule(dropped={"num_levels": "the neck before it says so"}),
     "ConvModule": Rule(
         dropped={
@@ -111,6 +111,11 @@ RULES: Final[Mapping[str, Rule]] = {
             }
         }
     ),
+    "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
+    "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
+    "RepPointsHead": Rule(defaults={"stacked_convs": 4}),
+    "FoveaHead": Rule(defaults={"loss_bbox": {"type": "IoULoss"}}),
+    "FSAFHead": Rule(defaults={"reg_decoded_bbox": False}),
     "BBoxHead": Rule(defaults={"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0}}),
     "DoubleConvFCBBoxHead": Rule(defaults={"num_convs": 0, "num_fcs": 0}),
     "SOLOHead": Rule(

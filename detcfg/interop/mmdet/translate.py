@@ -214,9 +214,16 @@ class Translator:
         for rule in rules:
             for name, value in rule.defaults.items():
                 if name in types and name not in values and name not in node:
-                    given = Node(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
-                    values[name] = self.value(given, types[name], spot.at(name), None)
+                    values |= self._default(name, value, types[name], spot.at(name))
         return values
+
+    def _default(self, name: str, value: Any, annotation: Any, spot: Spot) -> dict[str, Any]:
+        """What MMDetection takes where the source says nothing; nothing if the field cannot take it."""
+        if not isinstance(value, dict):
+            return {name: self.value(value, annotation, spot, None)}
+        node = Node(cast("dict[str, Any]", value))
+        found = self.index.find(node["type"], _configs(annotation))
+        return {} if found is None else {name: self.value(node, annotation, spot, None)}
 
     def _explained(self, key: str, value: Any, rules: list[Rule], spot: Spot) -> bool:
         """Whether a rule says that a key needs no counterpart."""
@@ -243,10 +250,7 @@ class Translator:
         Raises:
             _Unfit: The field does not take it.
         """
-        options: tuple[Any, ...] = (
-            get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-        )
-        configs = tuple(o for o in options if isinstance(o, type) and issubclass(o, Config))
+        options, configs = _options(annotation), _configs(annotation)
         if isinstance(value, Node):
             if not configs:
                 raise _Unfit(f"must be {describe(annotation)}, not a dict.")
@@ -339,6 +343,16 @@ class Translator:
             return ()
         where = KIND_OF_KEY.get(spot.path.rpartition(".")[2])
         return () if where is None else (find_class(f"detcfg.{where}", Config),)
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _configs(annotation: Any) -> tuple[type[Config], ...]:
+    """The config classes among them."""
+    return tuple(o for o in _options(annotation) if isinstance(o, type) and issubclass(o, Config))
 
 
 def _untyped(declared: tuple[type[Config], ...], default: object) -> type[Config] | None:
