@@ -17,7 +17,7 @@ from detcfg.data.errors import DataError
 
 MAX_PIXELS: Final = 128 * 1024 * 1024
 """Larger images are refused: a small file may unpack to more memory than the machine has."""
-FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "MPO", "PPM", "TIFF", "WEBP")
+FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Pillow reads more, some of them by starting other programs."""
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 _ORIENTATION: Final = 0x0112

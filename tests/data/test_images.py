@@ -1,0 +1,174 @@
+"""Image files of every kind become RGB, and what is none is refused with a reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detcfg.data.errors import DataError
+from detcfg.data.images import image_size, problem_of_name, read_image
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3)).astype(np.uint8)
+
+
+def rgb(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.asarray(read_image(str(path)).permute(1, 2, 0))
+
+
+def png(width: int, height: int, data: bytes = b"") -> bytes:
+    """A PNG of one grey bit a pixel."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "I;16"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    colour = Image.fromarray(PIXELS)
+    if mode == "I;16":
+        image, expected = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 256), PIXELS[..., [0, 0, 0]]
+    else:
+        image = colour.convert(mode)
+        expected = np.asarray(image.convert("RGB"))
+    path = tmp_path / ("image.tiff" if mode in ("CMYK", "YCbCr") else "image.png")
+    image.save(path)
+    assert np.array_equal(rgb(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, PIXELS),
+        (2, PIXELS[:, ::-1]),
+        (3, PIXELS[::-1, ::-1]),
+        (4, PIXELS[::-1]),
+        (5, PIXELS.transpose(1, 0, 2)),
+        (6, np.rot90(PIXELS, -1)),
+        (7, PIXELS[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(PIXELS)),
+    ],
+)
+def test_images_are_turned_as_their_exif_says(
+    tmp_path: Path, orientation: int, turned: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path, exif=exif)
+    assert np.array_equal(rgb(path), turned)
+    assert image_size(str(path)) == turned.shape[:2]
+    stored = read_image(str(path), ignore_orientation=True)
+    assert np.array_equal(stored.permute(1, 2, 0), PIXELS)
+    assert image_size(str(path), ignore_orientation=True) == PIXELS.shape[:2]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "bmp"])
+def test_an_image_that_was_cut_off_is_damaged(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DataError, match=f"cut.{suffix}: (the image is damaged|this is not an image)"):
+        read_image(str(path))
+
+
+def test_a_file_that_is_absent_or_no_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.jpg: there is no such image"):
+        read_image(str(tmp_path / "absent.jpg"))
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(DataError, match="not an image of a known format"):
+        read_image(str(tmp_path / "text.jpg"))
+    with pytest.raises(DataError, match="damaged"):
+        read_image(str(tmp_path))
+
+
+def test_an_image_bomb_is_refused_by_its_head(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(40_000, 40_000))
+    with pytest.raises(DataError, match=r"bomb.png: the image is too large: .*1600000000 pixels"):
+        read_image(str(path))
+    with pytest.raises(DataError, match="too large"):
+        image_size(str(path))
+    path.write_bytes(png(12_000, 12_000))
+    with pytest.raises(DataError, match="12000x12000 pixels, more than the 134217728 that are read"):
+        read_image(str(path))
+    path.write_bytes(png(2**31 - 1, 2**31 - 1))
+    with pytest.raises(DataError, match=r"bomb.png"):
+        read_image(str(path))
+
+
+def test_the_limit_of_pixels_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path)
+    assert read_image(str(path), max_pixels=60).shape == (3, 6, 10)
+    with pytest.raises(DataError, match="10x6 pixels, more than the 59"):
+        read_image(str(path), max_pixels=59)
+
+
+def _whole(suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, suffix)
+    return buffer.getvalue()
+
+
+WHOLE = {suffix: _whole(suffix) for suffix in ("jpeg", "png", "gif", "bmp", "tiff", "webp")}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_bytes_that_were_changed_are_read_or_refused_but_never_crash(
+    suffix: str, data: st.DataObject
+) -> None:
+    content = bytearray(WHOLE[suffix])
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = Path(tempfile.gettempdir(), f"detcfg-{os.getpid()}.{suffix}")
+    path.write_bytes(content)
+    try:
+        assert read_image(str(path), max_pixels=10_000).shape[0] == 3
+    except DataError as error:
+        assert str(path) in str(error)  # noqa: PT017
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../a.jpg",
+        "a/../../b.jpg",
+        "/etc/passwd",
+        "C:\\a.jpg",
+        "\\\\host\\a.jpg",
+        "a\\..\\..\\b",
+        "",
+        "a\0b",
+        None,
+        3,
+    ],
+)
+def test_names_that_lead_elsewhere_may_not_be_used(name: object) -> None:
+    assert problem_of_name(name)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b/c.jpg", "a..b.jpg", "..a/b.jpg", "ä b.jpg"])
+def test_names_inside_the_folder_may(name: str) -> None:
+    assert not problem_of_name(name)
