@@ -14,7 +14,15 @@ from detcfg.data.classes import COCO_CLASSES
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.files import FileDataset, FileDatasetConfig, Table, box_problem
 from detcfg.data.masks import Segmentations
-from detcfg.data.reading import files_in, four_numbers, identifier, place_of, read_json, records
+from detcfg.data.reading import (
+    files_in,
+    four_numbers,
+    identifier,
+    place_of,
+    problem_of_size,
+    read_json,
+    records,
+)
 
 Record: TypeAlias = dict[str, Any]
 
@@ -263,10 +271,8 @@ def _area(value: object) -> float:
 def _problem_of_image(image: Record) -> str:
     from detcfg.data.images import problem_of_name
 
-    size = image.get("height"), image.get("width")
-    if not all(type(length) is int and length > 0 for length in size):
-        return f"its height and width are {size[0]!r} and {size[1]!r}"
-    return problem_of_name(image.get("file_name"))
+    size = problem_of_size(image.get("height"), image.get("width"))
+    return size or problem_of_name(image.get("file_name"))
 
 
 def _duplicated(ids: list[object]) -> NDArray[np.bool_]:

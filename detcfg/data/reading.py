@@ -6,9 +6,14 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from detcfg.data.errors import DataError
+
+MAX_DIGITS: Final = 18
+"""A whole number of more does not fit into 64 bits."""
+MAX_SIDE: Final = 100_000
+"""Pixels of an image in a row or a column: drawing a polygon takes memory in proportion."""
 
 
 def read_text(path: str | Path, remedy: str) -> str:
@@ -37,7 +42,7 @@ def read_json(path: str | Path, remedy: str) -> object:
     """
     text = read_text(path, remedy)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_bounded)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: this is not json: {error.msg}. "
@@ -45,6 +50,21 @@ def read_json(path: str | Path, remedy: str) -> object:
         ) from None
     except RecursionError:
         raise DataError(f"{path}: the json is nested too deeply to be annotations. {remedy}") from None
+
+
+def _bounded(digits: str) -> int | float:
+    """A whole number; as a float if it is beyond what arrays hold, so that it passes for no id or size."""
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
+
+
+def problem_of_size(height: object, width: object) -> str:
+    """Why an image cannot have this size; empty if it can."""
+    sides = [side for side in (height, width) if type(side) is int]
+    if len(sides) < 2 or min(sides) < 1:
+        return f"its height and width are {height!r} and {width!r}"
+    if max(sides) > MAX_SIDE:
+        return f"its height and width are {height} and {width}, and at most {MAX_SIDE} pixels are read"
+    return ""
 
 
 def files_in(folder: str | Path, remedy: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from attrs import frozen
 from detcfg.data.classes import VOC_CLASSES
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.files import FileDataset, FileDatasetConfig, Table, box_problem
-from detcfg.data.reading import files_in, read_text
+from detcfg.data.reading import files_in, problem_of_size, read_text
 
 Box = tuple[float, float, float, float]
 
@@ -154,7 +154,10 @@ class _Reader:
     def _size(self, tree: ET.Element, path: str) -> tuple[int, int]:
         size = _number(tree, "size/height"), _number(tree, "size/width")
         if all(math.isfinite(length) and length >= 1 for length in size):
-            return int(size[0]), int(size[1])
+            height, width = int(size[0]), int(size[1])
+            if problem := problem_of_size(height, width):
+                raise _FaultError(problem)
+            return height, width
         from detcfg.data.images import image_size  # the XML does not say
 
         try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.masks import Segmentations
-from detcfg.data.reading import four_numbers, identifier, place_of, records
+from detcfg.data.reading import four_numbers, identifier, place_of, problem_of_size, records
 
 ImageId: TypeAlias = int | str
 IoUType: TypeAlias = Literal["bbox", "segm"]
@@ -137,11 +137,10 @@ class _Reader:
 
     def _size(self, image: Record) -> tuple[int, int]:
         height, width = image.get("height"), image.get("width")
-        if type(height) is int and type(width) is int and height > 0 and width > 0:
-            return height, width
+        if not (problem := problem_of_size(height, width)):
+            return cast("int", height), cast("int", width)
         if self.iou_type == "segm":
-            what = f"its height and width are {height!r} and {width!r}, and masks need them"
-            self._report(f"image {image['id']}", what, "Correct the entry.")
+            self._report(f"image {image['id']}", problem, "Masks need them: correct the entry.")
         return 0, 0
 
     def _check_references(
