@@ -76,6 +76,14 @@ class GELUConfig(ActivationConfig):
 
 
 @frozen(kw_only=True)
+class HSigmoidConfig(ActivationConfig):
+    """min(max(x / 6 + 1 / 2, 0), 1) (Howard et al., 2019, https://arxiv.org/abs/1905.02244)."""
+
+    def build(self) -> nn.Hardsigmoid:
+        return nn.Hardsigmoid()
+
+
+@frozen(kw_only=True)
 class SigmoidConfig(ActivationConfig):
     """1 / (1 + exp(-x))."""
 

@@ -133,6 +133,13 @@ class DeformConv2d(_DeformConv2d):
         return self._convolve(x, offset, None)
 
 
+class ModulatedDeformConv2d(_DeformConv2d):
+    """`DeformConv2d` whose taps have weights (B, groups * taps, H', W') that come in, too."""
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        return self._convolve(x, offset, mask)
+
+
 class DeformConv2dPack(_DeformConv2d):
     """Samples the input beside the regular grid, at offsets that a convolution predicts.
 
