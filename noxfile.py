@@ -34,7 +34,15 @@ def zoo(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Lint and format."""
-    session.install("ruff>=0.9")
+    """Lint and format, and hold the direction of imports."""
+    session.install("ruff>=0.9", "import-linter>=2.1", "-e.")
     session.run("ruff", "check", "--fix")
     session.run("ruff", "format")
+    session.run("lint-imports")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train the demo, as the README's first command does."""
+    session.install("-e.")
+    session.run("detcfg", "train", "experiments/double_head_demo.py", *session.posargs)
