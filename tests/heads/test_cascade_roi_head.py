@@ -146,7 +146,7 @@ def test_no_proposals_give_no_detections() -> None:
         (evolve(ROI_HEAD, bbox_head=(BBOX_HEAD,) * 4), r"roi_head: bbox_head has 4 values"),
         (
             evolve(ROI_HEAD, bbox_head=(BBOX_HEAD, evolve(BBOX_HEAD, roi_feat_size=14), BBOX_HEAD)),
-            r"bbox_head\.\d\.roi_feat_size is 14, but .*bbox_roi_extractor\.1\.roi_layer\.output_size",
+            r"bbox_head\.1\.roi_feat_size is 14, but .*bbox_roi_extractor\.1\.roi_layer\.output_size",
         ),
     ],
 )
