@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from attrs import evolve
 
 from detcfg.cli.arguments import Allow, Experiment, Overrides, configured
 
@@ -84,7 +85,7 @@ def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
     try:
         dataset = source.resolved().dataset()
     except DataError as error:
-        typer.secho(f"data.{name}: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"data.{name}: {_in_full(source) or error}", fg=typer.colors.RED, err=True)
         return False
     _print_dataset(name, dataset)
     unreadable = _scanned(dataset) if images else []
@@ -95,6 +96,27 @@ def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
         typer.echo(f"  ... and {len(problems) - SHOWN} more.")
     goes_on = isinstance(source, FileDatasetConfig) and source.drop_invalid
     return goes_on or not unreadable
+
+
+def _in_full(source: DatasetConfig) -> str:
+    """Up to `SHOWN` faults, of which the error itself names a few; nothing if it was about something else."""
+    from detcfg.data.errors import DataError
+    from detcfg.data.files import FileDatasetConfig
+
+    if not isinstance(source, FileDatasetConfig):
+        return ""
+    try:
+        problems = evolve(source, drop_invalid=True).resolved().dataset().problems
+    except DataError:
+        return ""
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    rest = [f"... and {len(errors) - SHOWN:,} more."] if len(errors) > SHOWN else []
+    remedy = "Put them right, or go on without what is faulty: set the dataset's drop_invalid to true."
+    return (
+        "\n".join([f"{len(errors):,} fault{'s' * (len(errors) > 1)}", *errors[:SHOWN], *rest, remedy])
+        if errors
+        else ""
+    )
 
 
 def _print_dataset(name: str, dataset: Dataset) -> None:

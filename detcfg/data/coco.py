@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
-from attrs import field, frozen
+from attrs import frozen
 from numpy.typing import NDArray
 
 from detcfg.config import did_you_mean
@@ -37,9 +37,9 @@ class CocoDatasetConfig(FileDatasetConfig):
 
     data_root: str = "data/coco"
     """The folder that `ann_file` and `img_prefix` are in."""
-    ann_file: str = field()
+    ann_file: str = "annotations/instances_train2017.json"
     """The json file, seen from `data_root`."""
-    img_prefix: str = field()
+    img_prefix: str = "train2017"
     """The folder of the images, seen from `data_root`; a `file_name` of the json is seen from there."""
     classes: tuple[str, ...] = COCO_CLASSES
     """The categories to learn, by name, in the order of the labels. The file may hold more: their objects
