@@ -61,6 +61,21 @@ class AnchorTargets:
     """Of each image, which anchors those are."""
     num_level_anchors: tuple[int, ...]
 
+    def positives(self, image: int) -> Tensor:
+        """(P,) int64: which of all anchors the positives of an image are, as in its sampling."""
+        positive, places = self.samplings[image].pos_inds, self.places[image]
+        return places[positive] if isinstance(places, Tensor) else positive
+
+    @property
+    def objects(self) -> Tensor:
+        """(B, A) int64: the object that an anchor learns, counted over the batch; -1 for background."""
+        found = torch.full_like(self.labels, -1)
+        before = 0
+        for image, sampling in enumerate(self.samplings):
+            found[image, self.positives(image)] = sampling.pos_assigned_gt_inds + before
+            before += len(sampling.targets)
+        return found
+
     def levels(self, values: Tensor) -> tuple[Tensor, ...]:
         """(B, A, ...) split into levels."""
         return torch.split(values, list(self.num_level_anchors), dim=1)

@@ -94,7 +94,7 @@ class FSAFHead(RetinaHead):
         )
         loss_bbox = loss_bbox.reshape(len(boxes), -1).sum(dim=1)
 
-        objects = objects_of(learnt).flatten()
+        objects = learnt.objects.flatten()
         level = per_level(range(len(anchors)), anchors).long().repeat(len(codes))
         count = sum(len(objects_.learnt) for objects_ in targets)
         best = best_levels((loss_cls.sum(1) + loss_bbox).detach(), objects, level, count, len(anchors))
@@ -120,19 +120,6 @@ class FSAFHead(RetinaHead):
                 shadowed = assignment.shadowed.float() @ classes > 0
                 is_open[index, learnt.places[index]] = (~shadowed).float()
         return is_open
-
-
-def objects_of(learnt: AnchorTargets) -> Tensor:
-    """(B, A) int64: the object that an anchor learns, counted over the batch; -1 for background."""
-    found = torch.full_like(learnt.labels, -1)
-    before = 0
-    for index, (sampling, places) in enumerate(zip(learnt.samplings, learnt.places, strict=True)):
-        positive = sampling.pos_inds
-        found[index, places[positive] if isinstance(places, Tensor) else positive] = (
-            sampling.pos_assigned_gt_inds + before
-        )
-        before += len(sampling.targets)
-    return found
 
 
 def best_levels(loss: Tensor, objects: Tensor, level: Tensor, num_objects: int, num_levels: int) -> Tensor:

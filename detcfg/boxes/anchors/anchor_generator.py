@@ -73,7 +73,7 @@ class AnchorGeneratorConfig(Config):
     ) -> tuple[Tensor, ...]:
         """For each feature map of (height, width) its anchors, (height * width * A, 4)."""
         return tuple(
-            self._level_priors(level, size, torch.device(device), dtype)
+            self.level_priors(level, size, torch.device(device), dtype)
             for level, size in _each_level(self, featmap_sizes)
         )
 
@@ -93,9 +93,14 @@ class AnchorGeneratorConfig(Config):
             found.append(flags.expand(-1, self.num_base_priors[level]).reshape(-1))
         return tuple(found)
 
-    def _level_priors(
-        self, level: int, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    def level_priors(
+        self,
+        level: int,
+        size: tuple[int, int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
+        """The anchors of one feature map of (height, width), (height * width * A, 4)."""
         base = self.base_anchors(level).to(device, dtype, non_blocking=True)
         x = torch.arange(size[1], device=device).to(dtype) * self.strides[level]
         y = torch.arange(size[0], device=device).to(dtype) * self.strides[level]
