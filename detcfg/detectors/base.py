@@ -14,6 +14,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
+from detcfg.detectors.batch_augments import BatchAugmentConfig
 from detcfg.structures import ImageBatch
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class DetDataPreprocessorConfig(ModuleConfig):
     """Height and width are padded to a multiple of this."""
     pad_value: float = 0.0
     """What the padding holds, after normalisation."""
+    batch_augments: tuple[BatchAugmentConfig, ...] = ()
+    """What happens to a whole batch in training, in this order."""
 
     def build(self) -> DetDataPreprocessor:
         return DetDataPreprocessor(self.resolved())
@@ -53,6 +56,7 @@ class DetDataPreprocessor(nn.Module):
         self.channel_order = config.channel_order
         self.divisor = config.pad_size_divisor
         self.pad_value = config.pad_value
+        self.batch_augments = nn.ModuleList(augment.build() for augment in config.batch_augments)
         # Not in the state dict: MMDetection's checkpoints do not hold them either.
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
@@ -75,6 +79,15 @@ class DetDataPreprocessor(nn.Module):
             padded_sizes=padded,
             output_sizes=sizes if output_sizes is None else tuple(output_sizes),
         )
+
+    def augmented(
+        self, batch: ImageBatch, targets: Sequence[Targets]
+    ) -> tuple[ImageBatch, Sequence[Targets]]:
+        """The batch and its objects as training sees them."""
+        if self.training:
+            for augment in self.batch_augments:
+                batch, targets = augment(batch, targets)
+        return batch, targets
 
     def _ceil(self, length: int) -> int:
         return -(-length // self.divisor) * self.divisor
@@ -131,7 +144,8 @@ class Detector(nn.Module):
             targets: The objects of each image.
         """
         batch = self.data_preprocessor(images)
-        targets = [target.to(batch.tensor.device) for target in targets]
+        on_device = [target.to(batch.tensor.device) for target in targets]
+        batch, targets = self.data_preprocessor.augmented(batch, on_device)
         return self.losses_of(self.extract_features(batch.tensor), batch, targets)
 
     def predict(

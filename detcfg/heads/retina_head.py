@@ -49,16 +49,7 @@ class RetinaHead(AnchorHead):
 
     def __init__(self, config: RetinaHeadConfig) -> None:
         super().__init__(config)
-        self.cls_convs, self.reg_convs = (
-            conv_tower(
-                config.in_channels,
-                config.feat_channels,
-                config.stacked_convs,
-                conv_cfg=config.conv_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for _ in range(2)
-        )
+        self.cls_convs, self.reg_convs = self.stack(config), self.stack(config)
         channels = config.feat_channels if config.stacked_convs else config.in_channels
         self.retina_cls = nn.Conv2d(channels, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(
@@ -66,6 +57,16 @@ class RetinaHead(AnchorHead):
         )
         init_convs(self)
         init_classifier(self.retina_cls)
+
+    def stack(self, config: RetinaHeadConfig) -> nn.Module:
+        """The layers before a predictor."""
+        return conv_tower(
+            config.in_channels,
+            config.feat_channels,
+            config.stacked_convs,
+            conv_cfg=config.conv_cfg,
+            norm_cfg=config.norm_cfg,
+        )
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         del level
