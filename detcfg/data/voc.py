@@ -147,7 +147,7 @@ class _Reader:
             raise _FaultError(f"{file} is no XML: {error}") from None
         size = self._size(tree, path)
         image = _Annotated(name, path, size, [], [], [])
-        for number, element in enumerate(tree.iter("object")):
+        for number, element in enumerate(tree.iter("object"), start=1):
             self._add_object(image, element, file, f"object {number} of image {name}")
         return image
 
