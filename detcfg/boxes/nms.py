@@ -60,7 +60,13 @@ def apart(boxes: Tensor, groups: Tensor) -> Tensor:
 
 
 def multiclass_nms(
-    boxes: Tensor, scores: Tensor, *, score_thr: float, nms: NMSConfig, max_per_img: int
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    score_thr: float,
+    nms: NMSConfig,
+    max_per_img: int,
+    score_factors: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of rois that are scored for each class, the detections.
 
@@ -70,6 +76,7 @@ def multiclass_nms(
         score_thr: The score that a detection exceeds.
         nms: How the detections of a class are thinned out.
         max_per_img: At most so many; -1 for all.
+        score_factors: (R,), by which the scores of what exceeds `score_thr` are multiplied.
 
     Returns:
         D detections by falling score: boxes (D, 4), scores (D,), labels (D,) and the roi that each
@@ -79,6 +86,8 @@ def multiclass_nms(
     """
     rois, labels = (scores > score_thr).nonzero(as_tuple=True)
     found = scores[rois, labels]
+    if score_factors is not None:
+        found = found * score_factors[rois]
     per_class = torch.unflatten(boxes, -1, (boxes.shape[-1] // 4, 4))
     candidates = per_class[rois, labels if per_class.shape[1] > 1 else torch.zeros_like(labels)]
     kept, found = nms.keep(candidates, found, labels)

@@ -24,6 +24,7 @@ from detcfg.heads.dense_test import scale_boxes
 from detcfg.heads.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
 from detcfg.heads.roi_parts import (
     RoITestConfig,
+    assign_proposals,
     choose,
     decode_image,
     rois_of,
@@ -202,7 +203,8 @@ class CascadeRoIHead(RoIHead):
     ) -> list[SamplingResult]:
         """The proposals of each image that count in a stage, and what they learn."""
         hardness = partial(self._hardness, stage, features)
-        return sample_proposals(self.assigners[stage], self.samplers[stage], proposals, targets, hardness)
+        assignments = assign_proposals(self.assigners[stage], proposals, targets)
+        return sample_proposals(assignments, self.samplers[stage], proposals, targets, hardness)
 
     def bbox_loss(
         self,
@@ -301,7 +303,12 @@ class CascadeRoIHead(RoIHead):
         probabilities = head.probabilities(torch.stack(scores).mean(dim=0).float())
         parts = zip(*(torch.split(v, counts) for v in (rois, probabilities, bbox_pred)), strict=True)
         return [
-            choose(self.test_cfg, decode_image(head, own, pred, batch, index, rescale=rescale), score)
+            choose(
+                self.test_cfg,
+                decode_image(head, own, pred, batch, index, rescale=rescale),
+                score,
+                head.score_factors(pred.float()),
+            )
             for index, (own, score, pred) in enumerate(parts)
         ]
 

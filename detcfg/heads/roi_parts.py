@@ -13,6 +13,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.nms import NMSConfig, multiclass_nms
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
@@ -64,12 +65,19 @@ def wired_head(
     return fill(head, "shared_head.feature_size", roi_feat_size=shared.feature_size)
 
 
+def assign_proposals(
+    assigner: MaxIoUAssignerConfig, proposals: Sequence[Detections], targets: Sequence[Targets]
+) -> list[Assignment]:
+    """What the proposals of each image are to learn."""
+    return [assigner.assign(found.boxes, objects) for found, objects in zip(proposals, targets, strict=True)]
+
+
 Hardness = Callable[[int, Tensor, Tensor | None], Tensor]
 """An image's index, priors (n, 4) and their classes (n,) or None for background, to losses (n,)."""
 
 
 def sample_proposals(
-    assigner: MaxIoUAssignerConfig,
+    assignments: Sequence[Assignment],
     sampler: SamplerConfig,
     proposals: Sequence[Detections],
     targets: Sequence[Targets],
@@ -77,8 +85,7 @@ def sample_proposals(
 ) -> list[SamplingResult]:
     """The proposals of each image that count, and what they learn."""
     samplings: list[SamplingResult] = []
-    for index, (found, objects) in enumerate(zip(proposals, targets, strict=True)):
-        assignment = assigner.assign(found.boxes, objects)
+    for index, (assignment, found, objects) in enumerate(zip(assignments, proposals, targets, strict=True)):
         own_hardness = partial(hardness, index)
         samplings.append(sampler.sample(assignment, found.boxes, objects, hardness=own_hardness))
     return samplings
@@ -89,10 +96,20 @@ def rois_of(index: int, boxes: Tensor) -> Tensor:
     return torch.cat([boxes.new_full((len(boxes), 1), index), boxes], dim=1)
 
 
-def choose(cfg: RoITestConfig, boxes: Tensor, scores: Tensor) -> Detections:
-    """Of one image's rois, boxes (R, 4) or (R, K * 4) and scores (R, K), the detections."""
+def choose(
+    cfg: RoITestConfig, boxes: Tensor, scores: Tensor, score_factors: Tensor | None = None
+) -> Detections:
+    """Of one image's rois, boxes (R, 4) or (R, K * 4) and scores (R, K), the detections.
+
+    Scores are multiplied by the factors (R,) once low ones are gone.
+    """
     boxes, scores, labels, _ = multiclass_nms(
-        boxes, scores, score_thr=cfg.score_thr, nms=cfg.nms, max_per_img=cfg.max_per_img
+        boxes,
+        scores,
+        score_thr=cfg.score_thr,
+        nms=cfg.nms,
+        max_per_img=cfg.max_per_img,
+        score_factors=score_factors,
     )
     return Detections(boxes=boxes, scores=scores, labels=labels)
 

@@ -13,6 +13,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
@@ -23,6 +24,7 @@ from detcfg.heads.dense_test import scale_boxes
 from detcfg.heads.mask_head_base import MaskHeadConfig
 from detcfg.heads.roi_parts import (
     RoITestConfig,
+    assign_proposals,
     choose,
     decode_image,
     on_pooled,
@@ -123,9 +125,12 @@ class StandardRoIHead(RoIHead):
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], targets: Sequence[Targets]
     ) -> list[SamplingResult]:
         """The proposals of each image that count, and what they learn."""
-        return sample_proposals(
-            self.assigner, self.sampler, proposals, targets, partial(self._hardness, features)
-        )
+        hardness = partial(self._hardness, features)
+        return sample_proposals(self.assign(proposals, targets), self.sampler, proposals, targets, hardness)
+
+    def assign(self, proposals: Sequence[Detections], targets: Sequence[Targets]) -> list[Assignment]:
+        """What the proposals of each image are to learn."""
+        return assign_proposals(self.assigner, proposals, targets)
 
     def bbox_loss(
         self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult]
@@ -196,12 +201,12 @@ class StandardRoIHead(RoIHead):
         for index, (own, score, pred) in enumerate(parts):
             boxes = decode_image(self.bbox_head, own, pred, batch, index, rescale=rescale)
             scores = self.bbox_head.probabilities(score.float())
-            detections.append(self.choose(boxes, scores))
+            detections.append(self.choose(boxes, scores, self.bbox_head.score_factors(pred.float())))
         return detections
 
-    def choose(self, boxes: Tensor, scores: Tensor) -> Detections:
+    def choose(self, boxes: Tensor, scores: Tensor, score_factors: Tensor | None) -> Detections:
         """Of one image's rois, boxes (R, 4) or (R, K * 4) and scores (R, K), the detections."""
-        return choose(self.test_cfg, boxes, scores)
+        return choose(self.test_cfg, boxes, scores, score_factors)
 
     def predict_masks(
         self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
