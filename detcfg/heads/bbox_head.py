@@ -127,6 +127,8 @@ class BBoxHead(nn.Module):
         positive = slice(sampling.num_pos)
         labels[positive] = sampling.pos_gt_labels
         label_weights[positive] = pos_weight
+        if sampling.neg_weights is not None:
+            label_weights[sampling.num_pos :] = sampling.neg_weights
         bbox_targets[positive] = boxes
         bbox_weights[positive] = 1.0
         return BBoxTargets(
@@ -144,10 +146,7 @@ class BBoxHead(nn.Module):
         """`loss_cls`, averaged over the rois that count, and `loss_bbox`, summed over the positives
         and divided by the number of all rois.
         """
-        counted = (targets.label_weights > 0).sum().clamp(min=1).to(cls_score.dtype)
-        losses = self.loss_cls.named(
-            cls_score, targets.labels, targets.label_weights, counted, reduction_override
-        )
+        losses = self.cls_loss(cls_score, targets, reduction_override)
         positive = ((targets.labels >= 0) & (targets.labels < self.num_classes)).nonzero().squeeze(1)
         pred = self.own_boxes(bbox_pred, targets.labels, positive)
         if self.reg_decoded_bbox:
@@ -160,6 +159,15 @@ class BBoxHead(nn.Module):
             reduction_override,
         )
         return losses
+
+    def cls_loss(
+        self, cls_score: Tensor, targets: BBoxTargets, reduction_override: Reduction | None = None
+    ) -> dict[str, Tensor]:
+        """`loss_cls`, averaged over the rois that count."""
+        counted = (targets.label_weights > 0).sum().clamp(min=1).to(cls_score.dtype)
+        return self.loss_cls.named(
+            cls_score, targets.labels, targets.label_weights, counted, reduction_override
+        )
 
     def own_boxes(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """(n, 4): of some rows of `bbox_pred` the box of the row's own class, labels (R,)."""
@@ -182,6 +190,11 @@ class BBoxHead(nn.Module):
     def likeliest(self, cls_score: Tensor) -> Tensor:
         """(R,): the class of highest score, background aside."""
         return cls_score[:, : self.num_classes].argmax(dim=1)
+
+    def score_factors(self, bbox_pred: Tensor) -> Tensor | None:
+        """(R,): what scores are multiplied by once low ones are gone; None: nothing."""
+        del bbox_pred
+        return None  # mypy asks for it where a subclass may say more
 
     def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
         """The refined boxes of one image of (height, width): of the shape of `bbox_pred`."""

@@ -6,7 +6,7 @@ Shapes: A priors, of which P are sampled as positive and Q as negative; N learnt
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from attrs import frozen
@@ -44,6 +44,8 @@ class SamplingResult:
     """The learnt objects."""
     avg_factor_with_neg: bool = True
     """Whether losses are averaged over negatives too."""
+    neg_weights: Tensor | None = None
+    """(Q,) float: weight of each negative in classification; None for 1."""
 
     @property
     def priors(self) -> Tensor:
@@ -135,3 +137,13 @@ def with_objects(assignment: Assignment, priors: Tensor, targets: Targets) -> tu
         max_overlaps=torch.cat([overlaps.new_ones(len(boxes)), overlaps]),
     )
     return grown, torch.cat([boxes, priors])
+
+
+def objects_of_batch(samplings: Sequence[SamplingResult]) -> Tensor:
+    """(P,) int64: the object of each positive, counted over all images."""
+    before = 0
+    objects: list[Tensor] = []
+    for sampling in samplings:
+        objects.append(sampling.pos_assigned_gt_inds + before)
+        before += len(sampling.targets)
+    return torch.cat(objects)

@@ -7,6 +7,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.rank import rank_within
 from detcfg.boxes.samplers.base import (
     Hardness,
     SamplerConfig,
@@ -29,6 +30,19 @@ class Pool:
     targets: Targets
     """The learnt objects."""
     hardness: Hardness | None
+    num_added: int
+    """How many objects were added before the priors."""
+
+    def result(self, pos_inds: Tensor, neg_inds: Tensor) -> SamplingResult:
+        """What belongs to the chosen priors."""
+        return sampling_result(
+            self.assignment,
+            self.priors,
+            self.targets,
+            pos_inds=pos_inds,
+            neg_inds=neg_inds,
+            num_added=self.num_added,
+        )
 
 
 @frozen(kw_only=True)
@@ -56,29 +70,33 @@ class RandomSamplerConfig(SamplerConfig):
         *,
         hardness: Hardness | None = None,
     ) -> SamplingResult:
-        added = 0
-        if self.add_gt_as_proposals:
-            added = len(targets.learnt)
-            assignment, priors = with_objects(assignment, priors, targets)
-        pool = Pool(assignment, priors, targets.learnt, hardness)
-        pos_inds = positives(assignment)
-        wanted = int(self.num * self.pos_fraction)
-        if len(pos_inds) > wanted:
-            pos_inds = self.choose_positives(pos_inds, wanted, pool)
-        neg_inds = negatives(assignment)
-        wanted = self.num - len(pos_inds)
-        if self.neg_pos_ub >= 0:
-            wanted = min(wanted, int(self.neg_pos_ub * max(1, len(pos_inds))))
+        pool = self.pool(assignment, priors, targets, hardness)
+        pos_inds = self.positives_of(pool)
+        neg_inds = negatives(pool.assignment)
+        wanted = self.wanted_negatives(len(pos_inds))
         if len(neg_inds) > wanted:
             neg_inds = self.choose_negatives(neg_inds, wanted, pool)
-        return sampling_result(
-            assignment,
-            priors,
-            targets,
-            pos_inds=pos_inds.sort().values,
-            neg_inds=neg_inds.sort().values,
-            num_added=added,
-        )
+        return pool.result(pos_inds.sort().values, neg_inds.sort().values)
+
+    def pool(
+        self, assignment: Assignment, priors: Tensor, targets: Targets, hardness: Hardness | None
+    ) -> Pool:
+        """What there is to choose from, perhaps with the objects before it."""
+        if self.add_gt_as_proposals:
+            assignment, priors = with_objects(assignment, priors, targets)
+        added = len(targets.learnt) if self.add_gt_as_proposals else 0
+        return Pool(assignment, priors, targets.learnt, hardness, added)
+
+    def positives_of(self, pool: Pool) -> Tensor:
+        """Indices of the positives that count."""
+        pos_inds = positives(pool.assignment)
+        wanted = int(self.num * self.pos_fraction)
+        return self.choose_positives(pos_inds, wanted, pool) if len(pos_inds) > wanted else pos_inds
+
+    def wanted_negatives(self, num_pos: int) -> int:
+        """How many negatives go with so many positives."""
+        wanted = self.num - num_pos
+        return wanted if self.neg_pos_ub < 0 else min(wanted, int(self.neg_pos_ub * max(1, num_pos)))
 
     def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
         """`wanted` of the indices `candidates`, of which there are more."""
@@ -107,9 +125,5 @@ def balanced_choice(candidates: Tensor, groups: Tensor, quota: int, wanted: int)
     """
     shuffled = torch.randperm(len(candidates), device=candidates.device)
     candidates, groups = candidates[shuffled], groups[shuffled]
-    ordered, order = groups.sort(stable=True)
-    place = torch.arange(len(ordered), device=ordered.device)
-    place_in_group = place - torch.searchsorted(ordered, ordered)
-    first = torch.zeros_like(groups, dtype=torch.bool)
-    first[order] = (place_in_group < quota) & (ordered >= 0)
+    first = (rank_within(torch.zeros_like(groups), groups) < quota) & (groups >= 0)
     return candidates[first.int().argsort(descending=True, stable=True)[:wanted]]

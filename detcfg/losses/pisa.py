@@ -1,0 +1,70 @@
+"""Prime sample attention: the positives that matter count more (mmdet/models/losses/pisa_loss.py).
+
+Shapes: P positives of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.rank import rank_within
+from detcfg.config import Config
+
+
+@frozen(kw_only=True)
+class ISRConfig(Config):
+    """Importance-based sample reweighting (Cao et al., 2019, https://arxiv.org/abs/1904.04821)."""
+
+    k: float = 2.0
+    """Weights are raised to it."""
+    bias: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    """The weight of what has no importance, before the power."""
+
+    def weights(
+        self, losses: Tensor, ious: Tensor, labels: Tensor, objects: Tensor, weights: Tensor
+    ) -> Tensor:
+        """The weights (P,) of positives, by which the total classification loss stays as it is.
+
+        Those that localise an object best rank before the second best of each object, and so on, and
+        within a class the weight falls with the rank.
+
+        Args:
+            losses: (P,) classification losses.
+            ious: (P,) overlaps of the predicted boxes with their objects.
+            labels: (P,).
+            objects: (P,) int, the object of each positive, counted over the batch.
+            weights: (P,) by which losses are weighted so far.
+        """
+        if len(labels) == 0:
+            return weights
+        most = torch.bincount(labels).amax()
+        rank = rank_within(ious + (most - rank_within(ious, objects)), labels)
+        importance = weights * ((most - rank) / most)
+        importance = (self.bias + (1 - self.bias) * importance).pow(self.k)
+        return importance * ((losses * weights).sum() / (losses * importance).sum())
+
+
+@frozen(kw_only=True)
+class CARLConfig(Config):
+    """Classification-aware regression loss: a box that is off pulls its class's score down."""
+
+    k: float = 1.0
+    """Weights are raised to it."""
+    bias: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
+    """The weight of a score of 0, before the power."""
+
+    def loss(self, scores: Tensor, box_losses: Tensor, avg_factor: Tensor | float) -> Tensor:
+        """The scalar loss.
+
+        Args:
+            scores: (P,) probability of each positive's own class; the gradient goes through it.
+            box_losses: (P,) or (P, 4).
+            avg_factor: What the sum is divided by.
+        """
+        if len(scores) == 0:
+            return scores.sum() + box_losses.sum()
+        weights = (self.bias + (1 - self.bias) * scores).pow(self.k)
+        weights = weights * (len(scores) / weights.sum())
+        return (box_losses.reshape(len(scores), -1).sum(dim=1) * weights).sum() / avg_factor
