@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen, validators
 from torch import nn
 
 from detcfg.config import ModuleConfig
+from detcfg.layers.epochs import FollowsEpochs
 from detcfg.structures import ImageBatch, Targets
 
 Batch = tuple[ImageBatch, Sequence[Targets]]
@@ -61,3 +63,63 @@ class BatchFixedSizePad(BatchAugment):
         padded = F.pad(batch.tensor, (0, right, 0, below), value=self.img_pad_value)
         size = (height + below, width + right)
         return evolve(batch, tensor=padded, padded_sizes=(size,) * len(batch)), targets
+
+
+@frozen(kw_only=True)
+class BatchSyncRandomResizeConfig(BatchAugmentConfig):
+    """Batches change their size every so often, all processes' alike.
+
+    Follows mmdet/models/data_preprocessors/data_preprocessor.py.
+    """
+
+    random_size_range: tuple[int, int]
+    """The least and the greatest height, in pixels; the width keeps the batch's aspect ratio."""
+    interval: int = field(default=10, validator=validators.ge(1))
+    """Steps between one size and the next. The first batches keep theirs."""
+    size_divisor: int = field(default=32, validator=validators.ge(1))
+    """Height and width are multiples of it."""
+    seed: int = 0
+    """Decides the sizes, together with epoch and step, so that processes need not speak to each other."""
+
+    def build(self) -> BatchSyncRandomResize:
+        return BatchSyncRandomResize(self.resolved())
+
+
+class BatchSyncRandomResize(BatchAugment, FollowsEpochs):
+    """A size goes by the epoch and the step in it, so that a training that goes on has the same ones."""
+
+    def __init__(self, config: BatchSyncRandomResizeConfig) -> None:
+        super().__init__()
+        low, high = config.random_size_range
+        self.lengths = round(low / config.size_divisor), round(high / config.size_divisor)
+        self.interval = config.interval
+        self.size_divisor = config.size_divisor
+        self.seed = config.seed
+        self._epoch_and_steps = (0, 0)
+
+    def forward(self, batch: ImageBatch, targets: Sequence[Targets]) -> Batch:
+        epoch, steps = self._epoch_and_steps
+        steps = steps if epoch == self.epoch else 0
+        self._epoch_and_steps = (self.epoch, steps + 1)
+        turn = steps // self.interval
+        if self.epoch == 0 and turn == 0:
+            return batch, targets
+        length = random.Random(f"{self.seed} {self.epoch} {turn}").randint(*self.lengths)  # noqa: S311
+        height, width = batch.tensor.shape[-2:]
+        size = (length * self.size_divisor, int(width / height * length) * self.size_divisor)
+        return resized(batch, targets, size)
+
+
+def resized(batch: ImageBatch, targets: Sequence[Targets], size: tuple[int, int]) -> Batch:
+    """A batch and its objects at another (height, width)."""
+    y, x = size[0] / batch.tensor.shape[-2], size[1] / batch.tensor.shape[-1]
+    if y == x == 1:
+        return batch, targets
+    resized_batch = ImageBatch(
+        tensor=F.interpolate(batch.tensor, size=size, mode="bilinear"),
+        sizes=tuple((int(height * y), int(width * x)) for height, width in batch.sizes),
+        padded_sizes=tuple((int(height * y), int(width * x)) for height, width in batch.padded_sizes),
+        output_sizes=batch.output_sizes,
+    )
+    factors = batch.tensor.new_tensor((x, y, x, y))
+    return resized_batch, [evolve(objects, boxes=objects.boxes * factors) for objects in targets]

@@ -1,0 +1,116 @@
+"""Assignment by a simplified optimal transport.
+
+Shapes: A priors, N ground-truth boxes of one image, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.iou import bbox_overlaps
+from detcfg.structures import Targets
+
+FAR = 1e5
+"""Added to the cost of a prior that is not both in an object's box and near its centre."""
+EPS = 1e-7
+"""The least IoU in the logarithm."""
+
+
+@frozen(kw_only=True)
+class SimOTAAssignerConfig(AssignerConfig):
+    """Each object takes as many priors as its predictions are good, the cheapest (YOLOX, Ge et al., 2021).
+
+    https://arxiv.org/abs/2107.08430. Follows mmdet/models/task_modules/assigners/sim_ota_assigner.py.
+    """
+
+    center_radius: float = 2.5
+    """How near to an object's centre a prior should be, in strides."""
+    candidate_topk: int = field(default=10, validator=validators.ge(1))
+    """The sum of so many highest IoUs is the number of an object's priors."""
+    iou_weight: float = 3.0
+    """Weight of -log(IoU) in the cost."""
+    cls_weight: float = 1.0
+    """Weight of the classes' cross-entropy in the cost."""
+
+    def assign(self, priors: Tensor, bboxes: Tensor, scores: Tensor, targets: Targets) -> Assignment:
+        """Assign the priors of one image.
+
+        Args:
+            priors: (A, 4) = (x, y, stride in x, stride in y).
+            bboxes: (A, 4), what is predicted for each prior.
+            scores: (A, K) probabilities.
+            targets: The objects; indices refer to the learnt ones.
+        """
+        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        in_box = _margins(priors[:, :2], boxes) > 0
+        in_centre = self._in_centre(priors, boxes)
+        valid = torch.nonzero((in_box | in_centre).any(dim=1)).squeeze(1)
+        unassigned = no_assignment(priors)
+        if len(valid) == 0:
+            return unassigned
+        overlaps = bbox_overlaps(bboxes[valid], boxes)
+        cost = self.cls_weight * one_hot_entropy(scores[valid], labels)
+        cost = cost - self.iou_weight * (overlaps + EPS).log()
+        cost = cost + FAR * ~(in_box & in_centre)[valid]
+        return assigned(unassigned, valid, dynamic_k_matching(cost, overlaps, self.candidate_topk), overlaps)
+
+    def _in_centre(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """(A, N): whether a prior is near an object's centre."""
+        centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[None]
+        reach = self.center_radius * priors[:, None, 2:]
+        return _margins(priors[:, :2], torch.cat((centre - reach, centre + reach), dim=-1)) > 0
+
+
+def _margins(points: Tensor, boxes: Tensor) -> Tensor:
+    """(A, N): the least distance of each point (A, 2) to a side of each box (N, 4) or (A, N, 4)."""
+    inwards = torch.cat((points[:, None] - boxes[..., :2], boxes[..., 2:] - points[:, None]), dim=-1)
+    return inwards.amin(dim=-1)
+
+
+def one_hot_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """(A, N): the binary cross-entropy of probabilities (A, K) against each label (N,), summed over K.
+
+    Logarithms end at -100, as PyTorch's do. No (A, N, K) tensor is made.
+    """
+    scores = scores.float()
+    wrong, right = -(1 - scores).log().clamp(min=-100), -scores.log().clamp(min=-100)
+    return wrong.sum(dim=1, keepdim=True) + (right - wrong)[:, labels]
+
+
+def dynamic_k_matching(cost: Tensor, overlaps: Tensor, topk: int) -> Tensor:
+    """Which priors learn which objects: at most one each.
+
+    Args:
+        cost: (A, N).
+        overlaps: (A, N) IoUs. The number of an object's priors is the sum of its highest, at least 1.
+        topk: How many of the highest.
+
+    Returns:
+        (A, N) bool. A prior that several objects want learns the one (of all) that it is cheapest for.
+    """
+    highest = overlaps.topk(min(topk, len(overlaps)), dim=0).values
+    counts = highest.sum(dim=0).int().clamp(min=1)
+    order = cost.topk(int(counts.max()), dim=0, largest=False).indices
+    ranks = torch.arange(len(order), device=cost.device)[:, None]
+    matched = torch.zeros_like(cost, dtype=torch.bool).scatter_(0, order, ranks < counts)
+    cheapest = torch.zeros_like(matched).scatter_(1, cost.argmin(dim=1, keepdim=True), value=True)
+    return torch.where(matched.sum(dim=1, keepdim=True) > 1, cheapest, matched)
+
+
+def no_assignment(priors: Tensor) -> Assignment:
+    """All priors (A, ...) learn background."""
+    gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
+    return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
+
+
+def assigned(nothing: Assignment, rows: Tensor, matched: Tensor, overlaps: Tensor) -> Assignment:
+    """`nothing` (A,), but that the priors of `rows` (V,) learn what they are `matched` with (V, N)."""
+    learns = matched.any(dim=1)
+    found = matched.int().argmax(dim=1).where(learns, NEGATIVE)
+    return Assignment(
+        gt_indices=nothing.gt_indices.index_copy(0, rows, found),
+        max_overlaps=nothing.max_overlaps.index_copy(0, rows, (matched * overlaps).sum(dim=1)),
+    )
