@@ -141,3 +141,22 @@ def test_mobilenet_weights_of_the_package_are_found(tmp_path: Path, monkeypatch:
     assert report is not None
     assert not report.missing
     assert report.unexpected == ("classifier.1.weight", "classifier.1.bias")
+
+
+def test_the_backbone_of_torchvisions_faster_rcnn_loads_whole_and_gives_its_maps(tmp_path: Path) -> None:
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    torch.manual_seed(0)
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    path = tmp_path / "fasterrcnn_resnet50_fpn.pth"
+    torch.save(theirs.state_dict(), path)
+    config = ResNetConfig(depth=50, pretrained=str(path))
+    ours = config.build().eval()
+    report = load_pretrained(ours, config)
+
+    assert report is not None
+    assert not report.missing
+    assert not report.mismatched
+    x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    for one, other in zip(ours.double()(x), theirs.double().backbone.body(x).values(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,165 @@
+"""Any model of timm that gives features, as a backbone; needs the extra `timm`.
+
+Shapes: (B, 3, H, W) to one (B, C_i, H / S_i, W / S_i) for each of `out_indices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple, Self, cast
+
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.backbones.base import BackboneConfig, StagedBackbone
+from detcfg.backbones.meta import weights_on_meta
+from detcfg.config import ConfigError, did_you_mean
+
+STRIDES: Final = (4, 8, 16, 32)
+"""Strides whose maps are given where no `out_indices` are."""
+ANY_SIZE: Final[tuple[dict[str, bool], ...]] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"strict_img_size": False, "dynamic_mask": True},
+    {"strict_img_size": False},
+    {},
+)
+"""Arguments with which models take images of any size; each family knows one of these sets."""
+
+
+@frozen(kw_only=True)
+class TimmBackboneConfig(BackboneConfig):
+    """A model of timm (https://github.com/huggingface/pytorch-image-models), made with `features_only`.
+
+    Its channels and strides are read off a copy that has no weights.
+    """
+
+    name: str
+    """As `timm.create_model` takes it: "convnext_tiny", "pvt_v2_b0" …"""
+    out_indices: tuple[int, ...] = ()
+    """Which of timm's maps are given; none: those of the strides 4, 8, 16 and 32."""
+    frozen_stages: int = field(default=0, validator=validators.ge(0))
+    """Train nothing up to the so-manieth of the maps."""
+    norm_eval: bool = True
+    """Batch norms use their running statistics in training too."""
+
+    def wired(self) -> Self:
+        known = describe(self.name)
+        if not all(0 <= index < len(known) for index in self.out_indices):
+            raise ConfigError(
+                f"out_indices is {self.out_indices}, but {self.name} has maps 0 to {len(known) - 1}."
+            )
+        if self.frozen_stages > len(self.maps):
+            raise ConfigError(f"frozen_stages is {self.frozen_stages}, but there are {len(self.maps)} maps.")
+        return super().wired()
+
+    @property
+    def maps(self) -> tuple[TimmMap, ...]:
+        """What is given, and from where."""
+        known = describe(self.name)
+        if not self.out_indices:
+            return tuple(found for found in known if found.stride in STRIDES)
+        return tuple(known[index] for index in sorted(self.out_indices))
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        return tuple(found.channels for found in self.maps)
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        return tuple(found.stride for found in self.maps)
+
+    def build(self) -> TimmBackbone:
+        return TimmBackbone(self.resolved())
+
+
+class TimmMap(NamedTuple):
+    """One of timm's feature maps."""
+
+    number: int
+    """Its place among all of the model's."""
+    module: str
+    """The module whose output it is."""
+    channels: int
+    stride: int
+
+
+class TimmBackbone(StagedBackbone):
+    """timm's model as `body`, under the names that `features_only` gives its parts."""
+
+    def __init__(self, config: TimmBackboneConfig) -> None:
+        super().__init__()
+        self.norm_eval = config.norm_eval
+        self.body = make(config.name, tuple(found.number for found in config.maps))
+        self.channels_last = "NHWC" in str(getattr(self.body, "output_fmt", ""))
+        frozen = [found.module for found in config.maps[: config.frozen_stages]]
+        names = [name for name, module in self._modules_of_body() if not list(module.children())]
+        self._frozen = _up_to(names, frozen)
+        for name in _up_to([name for name, _ in self.body.named_parameters()], frozen):
+            self.body.get_parameter(name).requires_grad = False
+        self.train()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        found: list[Tensor] = self.body(images)
+        return tuple(x.permute(0, 3, 1, 2).contiguous() if self.channels_last else x for x in found)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        return [self.body.get_submodule(name) for name in self._frozen]
+
+    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`stages.0.blocks` of timm's files may be `stages_0.blocks` here."""
+        own = {_flat(name.removeprefix("body.")): name for name in self.state_dict()}
+        return {own.get(_flat(name), name): tensor for name, tensor in tensors.items()}
+
+    def _modules_of_body(self) -> Iterable[tuple[str, nn.Module]]:
+        return cast("Iterable[tuple[str, nn.Module]]", self.body.named_modules())
+
+
+def _up_to(names: list[str], modules: list[str]) -> list[str]:
+    """The names up to the last that is of one of the modules; timm lists things in the order of their use."""
+    inside = [
+        index
+        for index, name in enumerate(names)
+        if any(f"{_flat(name)}_".startswith(f"{_flat(module)}_") for module in modules)
+    ]
+    return names[: max(inside, default=-1) + 1]
+
+
+def _flat(name: str) -> str:
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def make(name: str, out_indices: tuple[int, ...] | None = None) -> nn.Module:
+    """A model of timm with random weights; `out_indices` None: all of its maps.
+
+    Raises:
+        ConfigError: timm is not installed, there is no such model, or it gives no features.
+    """
+    if find_spec("timm") is None:
+        raise ConfigError("The backbone is of timm, which is not installed: pip install 'detcfg[timm]'.")
+    timm: Any = import_module("timm")
+    known = cast("list[str]", timm.list_models())
+    if name not in known and not timm.is_model(name):
+        raise ConfigError(f"name is {name!r}, which is no model of timm. {did_you_mean(name, known)}")
+    given = {} if out_indices is None else {"out_indices": out_indices}
+    problem: Exception | None = None
+    for arguments in ANY_SIZE:
+        try:
+            return cast(
+                "nn.Module",
+                timm.create_model(name, features_only=True, pretrained=False, **given, **arguments),
+            )
+        except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
+            problem = error
+    raise ConfigError(f"name is {name!r}, which gives no feature maps ({problem}).") from problem
+
+
+@lru_cache
+def describe(name: str) -> tuple[TimmMap, ...]:
+    """The maps of a model of timm, with nothing allocated."""
+    with weights_on_meta():
+        info: Any = make(name).feature_info
+    rows = zip(info.module_name(), info.channels(), info.reduction(), strict=True)
+    return tuple(TimmMap(index, str(m), int(c), int(r)) for index, (m, c, r) in enumerate(rows))
