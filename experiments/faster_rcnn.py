@@ -27,7 +27,12 @@ class Model(FasterRCNNConfig):
 class Experiment(ExperimentConfig):
     model: FasterRCNNConfig = Model()
     data: DataConfig = DataConfig(
-        train=CocoDatasetConfig(ann_file="annotations/instances_train2017.json", img_prefix="train2017"),
+        train=CocoDatasetConfig(
+            ann_file="annotations/instances_train2017.json",
+            img_prefix="train2017",
+            filter_empty_gt=True,
+            min_size=32,
+        ),
         val=CocoDatasetConfig(
             ann_file="annotations/instances_val2017.json", img_prefix="val2017", filter_empty_gt=False
         ),

@@ -42,6 +42,7 @@ def overrides(coco: Path, *more: str) -> tuple[str, ...]:
             f"{name}.ann_file=all.json",
             f"{name}.img_prefix=.",
             f'{name}.classes=["cat"]',
+            f"{name}.min_size=0",
         )
         for name in ("data.train", "data.val")
     ]
