@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from attrs import evolve, frozen
 
 from detcfg.config.base import Config, ConfigError
+from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.data import Place
 from detcfg.interop.mmdet.record import Record
@@ -58,6 +59,53 @@ def settled(
             record.carried(value.source, value.place, value.path)
             config = own
     return config
+
+
+def completed(
+    config: DetectorConfig,
+    given: Sequence[GivenValue],
+    prefixes: tuple[str, ...],
+    fallbacks: Mapping[str, object],
+) -> DetectorConfig:
+    """A config with stubs, which derive nothing for what is in them: that gets the source's values.
+
+    Args:
+        config: With stubs.
+        given: The source's values of derived fields.
+        prefixes: Paths of the stubs.
+        fallbacks: Values that the source does not say, by the end of the field's path.
+    """
+    waiting = {value.path: value.value for value in given}
+    for path, value in waiting.items():
+        if any(path.startswith(f"{prefix}.") if prefix else True for prefix in prefixes):
+            config = _replaced_if_taken(config, path, value)
+    for _ in range(100):
+        try:
+            _with_classes(config, cast("int", fallbacks.get("num_classes", 1))).resolved()
+        except ConfigError as error:
+            found = re.match(r"([\w.]+) is derived, and nothing", str(error))
+            path = found[1] if found else ""
+            ends = [end for end in fallbacks if path == end or path.endswith(f".{end}")]
+            if path not in waiting and not ends:
+                return config  # the person has to say it
+            value = waiting[path] if path in waiting else fallbacks[max(ends, key=len)]
+            changed = _replaced_if_taken(config, path, value)
+            if changed is config:
+                return config
+            config = changed
+        except (NotImplementedError, TypeError):
+            return config
+        else:
+            return config
+    return config
+
+
+def _replaced_if_taken(config: DetectorConfig, path: str, value: object) -> DetectorConfig:
+    """The config with one value changed, if there is a field at the path that takes it."""
+    owner = at(config, path.rpartition(".")[0]) if "." in path else config
+    name = path.rpartition(".")[2]
+    annotation = field_types(type(owner)).get(name) if isinstance(owner, Config) else None
+    return replaced(config, path, value) if matches(value, annotation) and annotation else config
 
 
 def _agrees(found: object, given: object) -> bool:

@@ -18,6 +18,10 @@ SOLO_RANGES: Final = [[8, 32], [16, 64], [32, 128], [64, 256], [128, 512]]
 NOTHING: Final[Mapping[str, str]] = {}
 
 
+OURS: Final = object()
+"""In place of a default: detcfg's own is MMDetection's, other than that of the base class."""
+
+
 @frozen(kw_only=True)
 class Rule:
     """How one kind of dict is read."""
@@ -117,6 +121,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "FoveaHead": Rule(defaults={"loss_bbox": {"type": "IoULoss"}}),
     "FSAFHead": Rule(defaults={"reg_decoded_bbox": False}),
     "BBoxHead": Rule(defaults={"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0}}),
+    "SABLHead": Rule(defaults={"loss_bbox": OURS}),
     "DoubleConvFCBBoxHead": Rule(defaults={"num_convs": 0, "num_fcs": 0}),
     "SOLOHead": Rule(
         dropped={"strides": "they follow from the neck's"},

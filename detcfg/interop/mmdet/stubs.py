@@ -25,12 +25,18 @@ class Missing:
     kind: str
     """`BackboneConfig`: what it would have to be here."""
     path: str
+    own: str
+    """The path in detcfg."""
     place: Place | None
     reason: str
 
 
 def make_stub(
-    name: str, base: type[Config], values: Mapping[str, Any], known: Mapping[str, tuple[int, ...]]
+    name: str,
+    base: type[Config],
+    values: Mapping[str, Any],
+    known: Mapping[str, tuple[int, ...]],
+    about: str,
 ) -> type[Config]:
     """A class for a component that detcfg lacks, whose `build` says so.
 
@@ -39,20 +45,20 @@ def make_stub(
         base: What it stands in for.
         values: The source's fields and their values, which become defaults.
         known: What the source says that its properties would be, such as `feature_channels`.
+        about: Its docstring.
     """
     inherited = set(attrs.fields_dict(base))
     space: dict[str, Any] = {
         "__module__": MODULE,
         "__qualname__": name,
-        "__doc__": f"MMDetection's {name.removesuffix('Config')}, which detcfg lacks.",
+        "__doc__": about,
         "__annotations__": {
             field: annotation_of(value) for field, value in values.items() if field not in inherited
         },
     }
     space |= {field: value for field, value in values.items() if field not in inherited}
-    for method in sorted(
-        {"build", *open_methods(base)} if issubclass(base, ModuleConfig) else open_methods(base)
-    ):
+    space["known_properties"] = dict(known)
+    for method in methods_to_write(base):
         is_property = isinstance(getattr(base, method), property)
         space[method] = _property(method, known.get(method)) if is_property else _method(name, method)
     metaclass: Any = type(base)
@@ -60,9 +66,13 @@ def make_stub(
     return made
 
 
-def open_methods(cls: type) -> frozenset[str]:
-    """What a class leaves to its subclasses."""
-    return cast("frozenset[str]", getattr(cls, "__abstractmethods__", frozenset[str]()))
+def methods_to_write(cls: type) -> list[str]:
+    """What a class leaves to its subclasses, properties first."""
+    names = set(cast("frozenset[str]", getattr(cls, "__abstractmethods__", frozenset[str]())))
+    found: type[Any] = cls
+    if issubclass(found, ModuleConfig):
+        names.add("build")
+    return sorted(names, key=lambda name: (not isinstance(getattr(found, name), property), name))
 
 
 def is_stub(cls: type) -> bool:

@@ -6,7 +6,9 @@ A dict becomes the class of its `type`'s name, its keys that class's fields of t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from keyword import iskeyword
 from types import UnionType
 from typing import Any, Final, Union, cast, get_args, get_origin
 
@@ -19,11 +21,12 @@ from detcfg.config.types import describe, field_types, matches
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
 from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, shown
-from detcfg.interop.mmdet.derive import GivenValue, settled
+from detcfg.interop.mmdet.derive import GivenValue, completed, settled
+from detcfg.interop.mmdet.hints import fallbacks, hints
 from detcfg.interop.mmdet.placement import is_sequence, placed, spread
 from detcfg.interop.mmdet.prepare import prepared
 from detcfg.interop.mmdet.record import Record
-from detcfg.interop.mmdet.rules import Rule, rename, rules_for
+from detcfg.interop.mmdet.rules import OURS, Rule, rename, rules_for
 from detcfg.interop.mmdet.stubs import Missing, make_stub
 
 KIND_OF_KEY: Final = {
@@ -37,6 +40,8 @@ KIND_OF_KEY: Final = {
     "norm_cfg": "layers.norm:NormConfig",
     "act_cfg": "layers.activation:ActivationConfig",
     "conv_cfg": "layers.conv:ConvConfig",
+    "transforms": "data.transforms.base:TransformConfig",
+    "pipeline": "data.transforms.base:TransformConfig",
 }
 """What the parts of a component that detcfg lacks have to be."""
 PARTS: Final = ("mask_head", "bbox_head", "point_head", "grid_head", "mask_iou_head")
@@ -95,6 +100,7 @@ def translate_model(
         ConfigError: The model contradicts itself, by detcfg's rules.
     """
     translator = Translator(index(modules), Record())
+    translator.hints = hints(model)
     config = translator.component(placed(model), (DetectorConfig,), Spot(path))
     assert isinstance(config, DetectorConfig)
     translator.record.forgive_shared()
@@ -102,6 +108,9 @@ def translate_model(
     if not translator.missing:
         given = [value for value in translator.given.values() if value.path != "num_classes"]
         config = settled(config, given, translator.record, classes)
+    else:
+        prefixes = tuple(missing.own for missing in translator.missing)
+        config = completed(config, list(translator.given.values()), prefixes, fallbacks(model, classes))
     return Translation(
         model=config, num_classes=classes, record=translator.record, missing=tuple(translator.missing)
     )
@@ -115,6 +124,9 @@ class Translator:
         self.missing: list[Missing] = []
         self.given: dict[str, GivenValue] = {}
         """Values of derived fields, by detcfg's path: they should come out by themselves."""
+        self.stubs: dict[str, type[Config]] = {}
+        self.hints: Mapping[str, Mapping[str, tuple[int, ...]]] = {}
+        """What components give, by path, for stubs that could not say so."""
 
     def num_classes(self) -> int | None:
         """What the heads say, the RPN's left out."""
@@ -211,14 +223,18 @@ class Translator:
             if not isinstance(value, Node):
                 self.record.carried(here.path, here.place, here.own)
             values[name] = made
+        ours: set[str] = set()
         for rule in rules:
             for name, value in rule.defaults.items():
-                if name in types and name not in values and name not in node:
+                if name in types and name not in ours and name not in values and name not in node:
                     values |= self._default(name, value, types[name], spot.at(name))
+                    ours.add(name)
         return values
 
     def _default(self, name: str, value: Any, annotation: Any, spot: Spot) -> dict[str, Any]:
         """What MMDetection takes where the source says nothing; nothing if the field cannot take it."""
+        if value is OURS:
+            return {}
         if not isinstance(value, dict):
             return {name: self.value(value, annotation, spot, None)}
         node = Node(cast("dict[str, Any]", value))
@@ -293,8 +309,8 @@ class Translator:
         """A made-up config for what detcfg lacks."""
         base = declared[0] if declared else Config
         kind: Any = node.get("type")
-        key = spot.path.rpartition(".")[2]
-        name = short_name(kind) if isinstance(kind, str) else "".join(p.title() for p in key.split("_"))
+        key = next(part for part in reversed(spot.path.split(".")) if not part.isdecimal())
+        name = short_name(kind) if isinstance(kind, str) else _title(key)
         if isinstance(kind, str) or declared:
             there = self.index.elsewhere(kind) if isinstance(kind, str) else None
             reason = f"detcfg has no {name}" if there is None else f"{there.__name__} is no {base.__name__}"
@@ -303,6 +319,7 @@ class Translator:
                     name=name,
                     kind=base.__name__,
                     path=spot.path,
+                    own=spot.own,
                     place=spot.place,
                     reason=problem or reason,
                 )
@@ -313,20 +330,54 @@ class Translator:
         given: dict[str, Any] = {}
         for item, value in node.items():
             inner = spot.at(item, node.places.get(item))
-            if item in ("type", "_delete_", "init_cfg") or not str(item).isidentifier():
+            if item in ("type", "_delete_", "init_cfg") or not _is_name(item):
                 continue
             if item not in inherited:
                 own[str(item)] = self._loose(value, inner)
-            elif inherited[item].default is not UNSET:
-                try:
-                    given[str(item)] = self.value(value, types[item], inner, inherited[item].default)
-                except _Unfit:
-                    continue
-        stub = make_stub(f"{name.replace('.', '_')}Config", base, own, {})
+                continue
+            try:
+                made = self.value(value, types[item], inner, inherited[item].default)
+            except _Unfit:
+                continue
+            if inherited[item].default is UNSET:
+                self.given[inner.own] = GivenValue(
+                    path=inner.own, value=made, source=inner.path, place=inner.place
+                )
+            else:
+                given[str(item)] = made
+        about = (
+            f"MMDetection's {name}, which detcfg lacks."
+            if isinstance(kind, str)
+            else f"The {key} of the source."
+        )
+        if spot.place is not None:
+            about += f"\n\nIt is in {spot.place.file.name}, line {spot.place.line}."
+        stub = self._stub_class(name, base, own, spot, about)
+        own = {item: value for item, value in own.items() if not _same(value, _default_of(stub, item))}
         try:
-            return stub(**given)
+            return stub(**given, **own)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
+
+    def _stub_class(
+        self, name: str, base: type[Config], own: dict[str, Any], spot: Spot, about: str
+    ) -> type[Config]:
+        """The class of a stub; components of one name share it where their fields are the same."""
+        short = re.sub(r"\W", "_", name.rpartition(".")[2])
+        short = short[:1].upper() + short[1:]
+        for number in range(1, 100):
+            full = f"{short}{number if number > 1 else ''}Config"
+            known = self.stubs.get(full)
+            if known is None:
+                made = make_stub(full, base, own, self.hints.get(spot.path, {}), about)
+                self.stubs[full] = made
+                return made
+            types = field_types(known)
+            if known.__mro__[1] is base and all(
+                item in types and matches(value, types[item]) for item, value in own.items()
+            ):
+                return known
+        raise ConfigError(f"{spot.place or spot.path}: there are more than 100 kinds of {name}.")
 
     def _loose(self, value: Any, spot: Spot) -> Any:
         """A value of a stub, whose type nobody declares."""
@@ -341,7 +392,8 @@ class Translator:
         kind: Any = node.get("type")
         if isinstance(kind, str) and self.index.elsewhere(kind) is not None:
             return ()
-        where = KIND_OF_KEY.get(spot.path.rpartition(".")[2])
+        names = [part for part in spot.path.split(".") if not part.isdecimal()]
+        where = KIND_OF_KEY.get(names[-1])
         return () if where is None else (find_class(f"detcfg.{where}", Config),)
 
 
@@ -353,6 +405,20 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 def _configs(annotation: Any) -> tuple[type[Config], ...]:
     """The config classes among them."""
     return tuple(o for o in _options(annotation) if isinstance(o, type) and issubclass(o, Config))
+
+
+def _is_name(key: object) -> bool:
+    """Whether a field can be called so."""
+    return isinstance(key, str) and key.isidentifier() and not iskeyword(key) and not key.startswith("_")
+
+
+def _title(key: str) -> str:
+    """`Layer` of `layer_cfg`."""
+    return "".join(part.title() for part in key.removesuffix("_cfg").split("_"))
+
+
+def _default_of(cls: type[Config], name: str) -> object:
+    return attrs.fields_dict(cls)[name].default
 
 
 def _untyped(declared: tuple[type[Config], ...], default: object) -> type[Config] | None:

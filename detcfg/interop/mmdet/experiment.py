@@ -1,0 +1,139 @@
+"""A whole MMDetection config as a detcfg experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from detcfg.config.base import ConfigError
+from detcfg.data.coco import CocoDatasetConfig
+from detcfg.data.config import DataConfig
+from detcfg.detectors.base import DetectorConfig
+from detcfg.engine.config import TrainerConfig
+from detcfg.experiment import ExperimentConfig
+from detcfg.interop.mmdet.components import index
+from detcfg.interop.mmdet.data import Node, is_list
+from detcfg.interop.mmdet.data_part import DataTranslator
+from detcfg.interop.mmdet.dialect import modern
+from detcfg.interop.mmdet.read import Source
+from detcfg.interop.mmdet.record import Record
+from detcfg.interop.mmdet.stubs import Missing
+from detcfg.interop.mmdet.trainer_part import TrainerTranslator
+from detcfg.interop.mmdet.translate import Translator, translate_model
+
+WITHOUT_EFFECT: Final = {
+    "default_scope": "components are imported, not looked up",
+    "env_cfg": "torchrun and the loader see to it",
+    "vis_backends": "detcfg predict draws detections",
+    "visualizer": "detcfg predict draws detections",
+    "log_processor": "detcfg's log needs no settings",
+    "log_level": "detcfg's log needs no settings",
+    "launcher": "torchrun starts the processes",
+    "work_dir": "detcfg train --out",
+    "dist_params": "torchrun starts the processes",
+    "workflow": "training and evaluation take turns",
+    "resume": "detcfg train --resume",
+    "val_cfg": "evaluation follows each epoch",
+    "opencv_num_threads": "detcfg does not use OpenCV",
+    "mp_start_method": "the loader sees to it",
+    "find_unused_parameters": "every parameter is used",
+}
+"""What a config may say beside model, data and training: why detcfg need not be told."""
+METRICS: Final = ("CocoMetric", "bbox", "segm", "proposal")
+
+
+@frozen(kw_only=True)
+class Imported:
+    """An experiment, and what became of each value of its source."""
+
+    source: Source
+    model: DetectorConfig
+    data: DataConfig | None
+    """None: the source has no data to train on."""
+    trainer: TrainerConfig
+    num_classes: int | None
+    record: Record
+    missing: tuple[Missing, ...]
+
+    @property
+    def experiment(self) -> ExperimentConfig:
+        """The experiment as an object; components that detcfg lacks are stubs.
+
+        Raises:
+            ConfigError: The source has no data.
+        """
+        if self.data is None:
+            raise ConfigError(f"{self.source.path}: there is no train_dataloader whose data detcfg can read.")
+        return ExperimentConfig(model=self.model, data=self.data, trainer=self.trainer)
+
+
+def import_config(source: Source, *, modules: Collection[str] = ()) -> Imported:
+    """Translate a config that was read.
+
+    Args:
+        source: The config with what it inherits.
+        modules: Where to look for components besides detcfg.
+
+    Raises:
+        ConfigError: It has no model, or contradicts itself.
+    """
+    data = modern(source.data)
+    model: Any = data.get("model")
+    if not isinstance(model, Node):
+        raise ConfigError(f"{source.path}: there is no model in it, so it is a part of a config, not one.")
+    found = translate_model(model, modules=modules)
+    translator = Translator(index(modules), found.record)
+    translated, times = DataTranslator(translator, data, found.num_classes).translated()
+    train = translated.train if translated is not None else None
+    batch = 8 * translated.batch_size if translated is not None else 16
+    trainer = TrainerTranslator(
+        translator, data, times=times, batch=batch, coco=isinstance(train, CocoDatasetConfig)
+    ).translated()
+    if translated is not None and found.num_classes not in (None, len(translated.classes)):
+        note = (
+            f"the heads have {found.num_classes} classes, the data {len(translated.classes)}, which decides"
+        )
+        found.record.unsupported("model", data.places.get("model"), note)
+    trainer = _start(model, trainer, found.record)
+    _rest(data, found.record)
+    return Imported(
+        source=source,
+        model=found.model,
+        data=translated,
+        trainer=trainer,
+        num_classes=found.num_classes,
+        record=found.record,
+        missing=(*found.missing, *translator.missing),
+    )
+
+
+def _start(model: Node, trainer: TrainerConfig, record: Record) -> TrainerConfig:
+    """`init_cfg` of the whole model is a checkpoint to start from."""
+    init: Any = model.get("init_cfg")
+    checkpoint: Any = init.get("checkpoint") if isinstance(init, Node) else None
+    if not isinstance(checkpoint, str) or "://" in checkpoint:
+        return trainer
+    record.carried("model.init_cfg", model.places.get("init_cfg"), "trainer.load_from")
+    return evolve(trainer, load_from=checkpoint)
+
+
+def _rest(data: Node, record: Record) -> None:
+    """What has an effect in MMDetection and belongs neither to model, data nor training."""
+    for key, value in data.items():
+        place = data.places.get(key)
+        if key in WITHOUT_EFFECT:
+            record.defaulted(str(key), place, WITHOUT_EFFECT[key])
+        elif key in ("val_evaluator", "test_evaluator"):
+            for metric in value if is_list(value) else [value]:
+                kind = metric.get("type", "CocoMetric") if isinstance(metric, Node) else None
+                if kind in METRICS or kind is None:
+                    record.defaulted(str(key), place, "detcfg evaluates as COCO does")
+                else:
+                    record.unsupported(str(key), place, f"{kind}: detcfg evaluates as COCO does")
+        elif key in ("tta_model", "tta_pipeline"):
+            record.unsupported(str(key), place, "detcfg does not test on changed copies of an image")
+        elif key == "custom_imports":
+            note = "port the modules' components: config class, build, `from … import …`"
+            record.unsupported(str(key), place, note)
