@@ -5,8 +5,8 @@ Shapes: images (B, 3, H, W) to (B, C_i, H / S_i, W / S_i) of each index in `out_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Final, Literal, Self
 
 import torch
 from attrs import field, frozen, validators
@@ -22,7 +22,9 @@ from detcfg.layers.norm import NormConfig
 StageSetting = tuple[int, int, int, bool, bool]
 """Channels in and out, blocks, whether blocks add their input, whether there is pyramid pooling."""
 
-ARCHITECTURES: Final[dict[str, tuple[StageSetting, ...]]] = {
+Architectures = Mapping[str, tuple[StageSetting, ...]]
+
+ARCHITECTURES: Final[Architectures] = {
     "P5": (
         (64, 128, 3, True, False),
         (128, 256, 9, True, False),
@@ -42,6 +44,8 @@ ARCHITECTURES: Final[dict[str, tuple[StageSetting, ...]]] = {
 @frozen(kw_only=True)
 class CSPStagesConfig(BackboneConfig):
     """What CSP-Darknet and CSPNeXt share."""
+
+    architectures: ClassVar[Architectures] = ARCHITECTURES
 
     arch: Literal["P5", "P6"] = "P5"
     """Four stages or five."""
@@ -77,7 +81,7 @@ class CSPStagesConfig(BackboneConfig):
         """The stages at their actual width and depth."""
         return tuple(
             (self._width(before), self._width(out), max(round(blocks * self.deepen_factor), 1), identity, spp)
-            for before, out, blocks, identity, spp in self.arch_ovewrite or ARCHITECTURES[self.arch]
+            for before, out, blocks, identity, spp in self.arch_ovewrite or self.architectures[self.arch]
         )
 
     def _width(self, channels: int) -> int:

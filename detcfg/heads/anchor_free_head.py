@@ -66,7 +66,7 @@ class AnchorFreeHeadConfig(DenseHeadConfig):
         """Logits of a point: with background exactly if they go through softmax."""
         return self.loss_cls.cls_channels(self.num_classes)
 
-    def tower(self) -> nn.Sequential:
+    def tower(self) -> nn.Module:
         """A stack of convolutions from features to what a predictor sees."""
         return conv_tower(
             self.in_channels,
