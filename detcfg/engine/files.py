@@ -84,4 +84,6 @@ def only_run(folder: Path) -> Generator[None]:
             raise RunError(
                 f"{folder}: another run is writing to it. Wait for it, or choose another --work-dir."
             ) from None
+        for unfinished in folder.glob(".*.tmp"):  # of a run that was killed while writing
+            unfinished.unlink()
         yield

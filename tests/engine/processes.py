@@ -1,0 +1,56 @@
+"""Trainings in processes of their own, which tests may kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+import torch.utils.tensorboard
+import torchvision.transforms.v2  # noqa: F401  # here, so that no process has to load it again
+from torch import Tensor
+
+from detcfg.engine.checkpoint import LAST, load_training
+from detcfg.engine.run import run_training
+from detcfg.errors import DetcfgError
+from detcfg.experiment import ExperimentConfig
+
+
+def start(experiment: ExperimentConfig, folder: Path, *, resume: bool = False) -> BaseProcess:
+    """A training in a copy of this process, which has torch loaded already."""
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(experiment, folder, resume))
+    process.start()
+    return process
+
+
+def _train(experiment: ExperimentConfig, folder: Path, resume: bool) -> None:  # noqa: FBT001
+    torch.set_num_threads(1)
+    try:
+        run_training(experiment, folder, resume=resume)
+    except DetcfgError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(3)
+
+
+def final_state(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the last checkpoint."""
+    state = load_training(folder / LAST)
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in (state.ema or {}).items()}
+    return tensors | {
+        f"optimizer.{index}.{name}": value
+        for index, values in state.optimizer["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def assert_same_state(folder: Path, other: Path) -> None:
+    """The last checkpoints agree bit for bit."""
+    one, two = final_state(folder), final_state(other)
+    assert one.keys() == two.keys()
+    differing = [name for name, tensor in one.items() if not torch.equal(tensor, two[name])]
+    assert not differing
+    assert load_training(folder / LAST).progress == load_training(other / LAST).progress

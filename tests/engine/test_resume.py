@@ -1,0 +1,134 @@
+"""A training that is interrupted, however it is, ends in the very weights of one that is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from detcfg.data.demo import DemoDatasetConfig
+from detcfg.engine.checkpoint import LAST
+from detcfg.engine.config import ClipGradConfig
+from detcfg.engine.ema import EMAConfig
+from detcfg.engine.interrupts import Interrupted
+from detcfg.engine.optimizers import AdamWConfig
+from detcfg.engine.run import run_training
+from detcfg.engine.schedules import CosineConfig
+from detcfg.engine.trainer import Trainer
+from tests.engine.processes import assert_same_state, start
+from tests.engine.tiny import Experiment, experiment
+
+KILLS = 20
+
+
+def full(**trainer: object) -> Experiment:
+    """A training with all that has a state."""
+    given = experiment(
+        epochs=3,
+        optimizer=AdamWConfig(lr=1e-3),
+        schedule=CosineConfig(warmup_iters=3),
+        ema=EMAConfig(momentum=0.1, gamma=2),
+        clip_grad=ClipGradConfig(),
+        accumulate=2,
+        checkpoint_interval=1,
+        log_interval=1,
+        **trainer,
+    )
+    train = DemoDatasetConfig(num_images=10, image_size=(64, 64))
+    return evolve(given, data=evolve(given.data, train=train))
+
+
+@pytest.mark.timeout(1200)
+def test_killed_at_random_moments_it_ends_in_the_same_weights(tmp_path: Path) -> None:
+    began = time.monotonic()
+    process = start(full(), tmp_path / "undisturbed")
+    process.join()
+    assert process.exitcode == 0
+    duration = time.monotonic() - began
+    chance = random.Random(0)  # noqa: S311
+    kills = trainings = 0
+    while kills < KILLS:
+        folder = tmp_path / str(trainings)
+        process = start(full(), folder, resume=True)
+        process.join(timeout=chance.uniform(0, duration / 2))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+            assert_same_state(folder, tmp_path / "undisturbed")
+            trainings += 1
+    process = start(full(), folder, resume=True)
+    process.join()
+    assert process.exitcode == 0
+    assert_same_state(folder, tmp_path / "undisturbed")
+
+
+def test_workers_that_read_images_change_nothing_of_a_resumed_run(tmp_path: Path) -> None:
+    given = full()
+    run_training(given, tmp_path / "undisturbed")
+    with_workers = evolve(given, data=evolve(given.data, num_workers=1))
+    process = start(with_workers, tmp_path / "killed")
+    while not (tmp_path / "killed" / LAST).is_file():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    # At once: the workers that the dead process left behind must not hold the folder.
+    run_training(with_workers, tmp_path / "killed", resume=True)
+    assert_same_state(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_saves(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training(full(), tmp_path / "undisturbed")
+    step = Trainer.step
+
+    def step_and_signal(trainer: Trainer, batches: object) -> dict[str, float]:
+        losses = step(trainer, batches)  # type: ignore[arg-type]
+        if trainer.progress.step == 4:
+            os.kill(os.getpid(), number)
+        return losses
+
+    monkeypatch.setattr(Trainer, "step", step_and_signal)
+    given = evolve(full(), trainer=evolve(full().trainer, checkpoint_interval=1000))
+    with pytest.raises(Interrupted) as stopped:
+        run_training(given, tmp_path / "stopped")
+    assert stopped.value.signum == number
+    monkeypatch.undo()
+    run_training(full(), tmp_path / "stopped", resume=True)
+    assert_same_state(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_a_signal_during_validation_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(full(), tmp_path / "undisturbed")
+
+    def judge_and_signal(*_: object) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr("detcfg.engine.validation._judge", judge_and_signal)
+    with pytest.raises(Interrupted):
+        run_training(full(), tmp_path / "stopped")
+    monkeypatch.undo()
+    run_training(full(), tmp_path / "stopped", resume=True)
+    assert_same_state(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_resuming_what_never_began_begins(tmp_path: Path) -> None:
+    run_training(experiment(epochs=1), tmp_path, resume=True)
+    assert (tmp_path / LAST).is_file()
+
+
+def test_a_finished_training_resumed_with_more_epochs_goes_on(tmp_path: Path) -> None:
+    run_training(experiment(epochs=1), tmp_path / "a")
+    run_training(experiment(epochs=2), tmp_path / "a", resume=True)
+    run_training(experiment(epochs=2), tmp_path / "b")
+    assert_same_state(tmp_path / "a", tmp_path / "b")
