@@ -58,6 +58,34 @@ class Conv2dConfig(ConvConfig):
         )
 
 
+@frozen(kw_only=True)
+class DeconvConfig(ConvConfig):
+    """A transposed convolution, which enlarges by its stride; MMDetection's `deconv`."""
+
+    def build_for(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> nn.ConvTranspose2d:
+        return nn.ConvTranspose2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+
+
 def build_conv(
     conv_cfg: ConvConfig | None,
     in_channels: int,
