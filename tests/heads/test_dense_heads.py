@@ -9,10 +9,23 @@ from torch.testing import assert_close
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.fcos_head import FCOSHeadConfig
 from detcfg.heads.fovea_head import FoveaHeadConfig
+from detcfg.heads.vfnet_head import VFNetHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets
-from experiments import atss, fcos, foveabox, free_anchor, fsaf, gfl, ghm, retinanet
+from experiments import (
+    atss,
+    centernet,
+    fcos,
+    foveabox,
+    free_anchor,
+    fsaf,
+    gfl,
+    ghm,
+    reppoints,
+    retinanet,
+    vfnet,
+)
 from tests.heads.dense import SIZE, batch, built, features, objects
 
 HEADS: dict[str, DenseHeadConfig] = {
@@ -20,10 +33,14 @@ HEADS: dict[str, DenseHeadConfig] = {
     "ghm": ghm.Model().bbox_head,
     "atss": atss.Model().bbox_head,
     "free_anchor": free_anchor.Model().bbox_head,
+    "vfnet": vfnet.Model().bbox_head,
+    "vfnet by FCOS's rules": VFNetHeadConfig(use_atss=False, use_vfl=False, bbox_norm_type="stride"),
     "fsaf": fsaf.Model().bbox_head,
     "foveabox": foveabox.Model().bbox_head,
     "foveabox with align": FoveaHeadConfig(with_deform=True, norm_cfg=GNConfig()),
     "gfl": gfl.Model().bbox_head,
+    "centernet": centernet.Model().bbox_head,
+    "reppoints": reppoints.Model().bbox_head,
     "fcos": fcos.Model().bbox_head,
     "fcos with its tricks": FCOSHeadConfig(
         norm_on_bbox=True,
