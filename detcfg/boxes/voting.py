@@ -1,0 +1,39 @@
+"""Detected boxes averaged with the candidates around them.
+
+Shapes: D detections and M candidates of one image.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from detcfg.boxes.assigners.max_iou import MAX_PAIRS
+from detcfg.boxes.iou import bbox_overlaps
+from detcfg.structures import Detections
+
+WIDTH: Final = 0.025
+"""How fast a candidate's weight falls with what its IoU lacks."""
+LEAST_OVERLAP: Final = 0.01
+"""Candidates that overlap less have no vote."""
+
+
+def vote(detections: Detections, candidates: Detections) -> Tensor:
+    """(D, 4): each detected box as the mean of the candidates of its class.
+
+    A candidate weighs score * exp(-(1 - IoU)^2 / 0.025) (PAA, Kim and Lee, 2020,
+    https://arxiv.org/abs/2007.08103). Follows mmdet/models/dense_heads/paa_head.py.
+    """
+    if len(detections) == 0:
+        return detections.boxes
+    voted: list[Tensor] = []
+    numbers = torch.arange(len(detections), device=detections.boxes.device)
+    for part in torch.split(numbers, max(1, MAX_PAIRS // max(1, len(candidates)))):
+        overlaps = bbox_overlaps(detections.boxes[part], candidates.boxes)
+        votes = torch.exp(-((1 - overlaps) ** 2) / WIDTH) * candidates.scores
+        same = detections.labels[part][:, None] == candidates.labels
+        votes = votes * (same & (overlaps > LEAST_OVERLAP))
+        voted.append(votes @ candidates.boxes / votes.sum(dim=1, keepdim=True))
+    return torch.cat(voted)
