@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplingResult
-from detcfg.config import ModuleConfig, derived
+from detcfg.config import ModuleConfig, derived, is_unset
 from detcfg.layers.init import normal_init
 from detcfg.layers.linear import LinearConfig, PredictorConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig, Reduction
@@ -48,6 +49,12 @@ class BBoxHeadConfig(ModuleConfig):
     """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = L1LossConfig()
     """The loss of the boxes."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        if is_unset(wired.num_classes):
+            return wired
+        return evolve(wired, loss_cls=wired.loss_cls.for_classes(wired.num_classes))
 
     @property
     def cls_channels(self) -> int:

@@ -64,15 +64,16 @@ class SABLHeadConfig(BBoxHeadConfig):
                 f"loss_bbox {self.loss_bbox}, but all classes share the buckets, which are learnt by "
                 "loss_bbox_cls and loss_bbox_reg. Leave the three out."
             )
+        wired = super().wired()
         if is_unset(self.roi_feat_size):
-            return self
+            return wired
         if self.roi_feat_size * self.reg_feat_up_ratio != self.bbox_coder.num_buckets:
             raise ConfigError(
                 f"bbox_coder.num_buckets is {self.bbox_coder.num_buckets}, but roi_feat_size="
                 f"{self.roi_feat_size} times reg_feat_up_ratio={self.reg_feat_up_ratio} is "
                 f"{self.roi_feat_size * self.reg_feat_up_ratio}. Make them equal."
             )
-        return self
+        return wired
 
     def build(self) -> SABLHead:
         return SABLHead(self.resolved())

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ModuleConfig
+from detcfg.losses.reduce import are_shared, shared_factor
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -25,6 +26,9 @@ def reduce_loss(
     avg_factor: Tensor | float | None = None,
 ) -> Tensor:
     """Weight an element-wise loss and reduce it.
+
+    In a distributed run the divisor is its mean over the processes. So the mean of their gradients is the
+    gradient of one process that has all the images, however the objects are spread.
 
     Args:
         loss: (N, ...).
@@ -45,10 +49,20 @@ def reduce_loss(
         if avg_factor is not None:
             raise ValueError('avg_factor does not go with reduction="sum".')
         return loss.sum()
+    if are_shared():
+        avg_factor = shared_divisor(loss, avg_factor)
     if avg_factor is None:
         return loss.mean()
     # The same guard as MMDetection's: no positive sample must not divide by zero.
     return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+
+
+def shared_divisor(loss: Tensor, avg_factor: Tensor | float | None) -> Tensor:
+    """What a sum is divided by for its mean over the elements of all processes.
+
+    All of them must ask for it, those whose share is empty as well.
+    """
+    return shared_factor(loss.numel() if avg_factor is None else avg_factor, loss, least=0.0)
 
 
 @frozen(kw_only=True)
@@ -78,6 +92,11 @@ class ClassLossConfig(LossConfig):
     def roi_cls_channels(self, num_classes: int) -> int:
         """C: the logits of a RoI head, which has background in any case."""
         return num_classes + 1
+
+    def for_classes(self, num_classes: int) -> Self:
+        """This config for so many classes, background aside."""
+        del num_classes
+        return self
 
     @abstractmethod
     def build(self) -> ClassLoss: ...
@@ -117,6 +136,8 @@ class Loss(nn.Module):
     ) -> Tensor:
         reduction = reduction_override or self.reduction
         if target.numel() == 0 and pred.numel() == 0 and reduction != "none":
+            if are_shared() and reduction == "mean":
+                shared_divisor(pred, avg_factor)  # the others ask for it
             return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
         loss = self.elementwise(pred, target)
         if weight is not None and weight.dim() > loss.dim():  # (N, 4) weights of a loss per box

@@ -1,0 +1,141 @@
+"""Seesaw loss for data of which some classes are rare (mmdet/models/losses/seesaw_loss.py).
+
+Shapes: N predictions, K classes; logits (N, K + 2) = classes, then object and background. P of the
+predictions are objects.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.config import ConfigError, derived, fill
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss
+
+
+@frozen(kw_only=True)
+class SeesawLossConfig(ClassLossConfig):
+    """Cross-entropy that spares rare classes (Wang et al., 2020, https://arxiv.org/abs/2008.10032).
+
+    It is for RoI heads: whether there is an object is learnt apart from what it is.
+    """
+
+    p: float = field(default=0.8, validator=validators.ge(0))
+    """How much less a class is pushed down by those that have been seen more; 0: not at all less."""
+    q: float = field(default=2.0, validator=validators.ge(0))
+    """How much more a class is pushed down that is taken for the right one; 0: not at all more."""
+    num_classes: int = derived()
+    eps: float = 1e-2
+    """Least probability of the right class to divide by."""
+    return_dict: bool = True
+    """Whether the two parts are reported apart."""
+
+    def wired(self) -> Self:
+        if self.use_sigmoid:
+            raise ConfigError("use_sigmoid is True, but classes compete in the seesaw loss. Leave it out.")
+        return self
+
+    def for_classes(self, num_classes: int) -> Self:
+        return fill(self, "num_classes", num_classes=num_classes)
+
+    def roi_cls_channels(self, num_classes: int) -> int:
+        return num_classes + 2
+
+    def build(self) -> SeesawLoss:
+        return SeesawLoss(self.resolved())
+
+
+class SeesawLoss(ClassLoss):
+    """Remembers how often each class was learnt, the last being background."""
+
+    cum_samples: Tensor
+
+    def __init__(self, config: SeesawLossConfig) -> None:
+        super().__init__(config)
+        self.p, self.q, self.eps = config.p, config.q, config.eps
+        self.num_classes = config.num_classes
+        self.return_dict = config.return_dict
+        self.register_buffer("cum_samples", torch.zeros(config.num_classes + 1))
+
+    def named(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: Reduction | None = None,
+    ) -> dict[str, Tensor]:
+        reduction = reduction_override or self.reduction
+        objectness, classes = self._parts(pred, target, weight, avg_factor, reduction)
+        if not self.return_dict:
+            return {"loss_cls": objectness + classes}
+        return {"loss_cls_objectness": objectness, "loss_cls_classes": classes}
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: Reduction | None = None,
+    ) -> Tensor:
+        objectness, classes = self._parts(
+            pred, target, weight, avg_factor, reduction_override or self.reduction
+        )
+        return objectness + classes
+
+    def _parts(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        avg_factor: Tensor | float | None,
+        reduction: Reduction,
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of the two decisions, each (N,) if they are not reduced."""
+        if self.training and torch.is_grad_enabled():
+            self.cum_samples += torch.bincount(target, minlength=self.num_classes + 1)
+        positive = target < self.num_classes
+        weight = torch.ones_like(pred[:, 0]) if weight is None else weight.float()
+        found = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")
+        classes = self._class_losses(pred[positive, :-2], target[positive])
+        objectness = reduce_loss(found, weight, reduction, avg_factor)
+        if reduction == "none":
+            spread = torch.zeros_like(found).masked_scatter(positive, classes * weight[positive])
+            return self.loss_weight * objectness, self.loss_weight * spread
+        if len(classes) == 0:  # keeps the graph, so that every worker has the same gradients
+            return self.loss_weight * objectness, pred[:, :-2].sum() * 0
+        reduced = reduce_loss(classes, weight[positive], reduction, avg_factor)
+        return self.loss_weight * objectness, self.loss_weight * reduced
+
+    def _class_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(P,): cross-entropy of logits (P, K), where other classes weigh more or less."""
+        own = F.one_hot(labels, self.num_classes).bool()
+        return F.cross_entropy(
+            logits + self.seesaw_weights(logits.detach(), labels).log().masked_fill(own, 0),
+            labels,
+            reduction="none",
+        )
+
+    def seesaw_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(P, K): how much each class is pushed down by objects of the classes labels (P,)."""
+        weights = torch.ones_like(logits)
+        if self.p > 0:
+            seen = self.cum_samples[:-1].clamp(min=1)
+            weights = weights * (seen / seen[labels][:, None]).clamp(max=1).pow(self.p)
+        if self.q > 0:
+            chances = logits.softmax(dim=1)
+            right = chances.gather(1, labels[:, None]).clamp(min=self.eps)
+            weights = weights * (chances / right).clamp(min=1).pow(self.q)
+        return weights
+
+    def scores(self, logits: Tensor) -> Tensor:
+        classes, objectness = logits[..., :-2].softmax(dim=-1), logits[..., -2:].softmax(dim=-1)
+        return torch.cat([classes * objectness[..., :1], objectness[..., 1:]], dim=-1)
+
+    def roi_probabilities(self, cls_score: Tensor) -> Tensor:
+        return self.scores(cls_score)

@@ -1,0 +1,52 @@
+"""Mask R-CNN with the seesaw loss, ResNet-50-FPN, 24 epochs on LVIS v1.
+
+Paper: Wang et al., 2020, https://arxiv.org/abs/2008.10032
+Reference: MMDetection's seesaw_loss/mask-rcnn_r50_fpn_seesaw-loss_random-ms-2x_lvis-v1, 25.6 box AP and
+25.0 mask AP.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from detcfg.data.coco import CocoDatasetConfig
+from detcfg.data.config import DataConfig
+from detcfg.data.lvis_classes import LVIS_V1_CLASSES
+from detcfg.detectors.mask_rcnn import ROI_HEAD
+from detcfg.engine.config import TrainerConfig
+from detcfg.engine.schedules import MultiStepConfig
+from detcfg.heads.base import RoIHeadConfig
+from detcfg.heads.roi_parts import RoITestConfig
+from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.layers.linear import NormedLinearConfig
+from detcfg.losses.seesaw import SeesawLossConfig
+from experiments import mask_rcnn
+
+
+@frozen(kw_only=True)
+class Model(mask_rcnn.Model):
+    roi_head: RoIHeadConfig = evolve(
+        ROI_HEAD,
+        bbox_head=Shared2FCBBoxHeadConfig(
+            cls_predictor_cfg=NormedLinearConfig(temperature=20.0), loss_cls=SeesawLossConfig()
+        ),
+        test_cfg=RoITestConfig(score_thr=0.0001, max_per_img=300),
+    )
+
+
+@frozen(kw_only=True)
+class Experiment(mask_rcnn.Experiment):
+    model: Model = Model()
+    trainer: TrainerConfig = TrainerConfig(epochs=24, schedule=MultiStepConfig(milestones=(16, 22)))
+    data: DataConfig = evolve(
+        mask_rcnn.Experiment().data,
+        train=CocoDatasetConfig(
+            classes=LVIS_V1_CLASSES, ann_file="annotations/lvis_v1_train.json", img_prefix=""
+        ),
+        val=CocoDatasetConfig(
+            classes=LVIS_V1_CLASSES,
+            ann_file="annotations/lvis_v1_val.json",
+            img_prefix="",
+            filter_empty_gt=False,
+        ),
+    )
