@@ -20,6 +20,7 @@ def conv_tower(
     conv_cfg: ConvConfig | None = None,
     norm_cfg: NormConfig | None = None,
     bias: bool | Literal["auto"] = "auto",
+    first_conv_cfg: ConvConfig | None = None,
     last_conv_cfg: ConvConfig | None = None,
 ) -> nn.Sequential:
     """A stack of 3 x 3 convolutions with norm and ReLU, (B, in_channels, H, W) to (B, feat_channels, H, W).
@@ -31,8 +32,14 @@ def conv_tower(
         conv_cfg: The kind of convolution.
         norm_cfg: The norm of each layer.
         bias: "auto" is a bias exactly where no norm follows.
+        first_conv_cfg: The kind of the first convolution, if it differs.
         last_conv_cfg: The kind of the last convolution, if it differs.
     """
+    kinds = [conv_cfg] * stacked_convs
+    if first_conv_cfg is not None:
+        kinds[:1] = [first_conv_cfg] * min(1, stacked_convs)
+    if last_conv_cfg is not None:
+        kinds[-1:] = [last_conv_cfg] * min(1, stacked_convs)
     return nn.Sequential(
         *(
             ConvModule(
@@ -40,11 +47,11 @@ def conv_tower(
                 feat_channels,
                 3,
                 padding=1,
-                conv_cfg=last_conv_cfg if last_conv_cfg and i == stacked_convs - 1 else conv_cfg,
+                conv_cfg=kind,
                 norm_cfg=norm_cfg,
                 bias=bias,
             )
-            for i in range(stacked_convs)
+            for i, kind in enumerate(kinds)
         )
     )
 
