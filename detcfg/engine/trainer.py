@@ -41,6 +41,7 @@ from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
 from detcfg.evaluation.truth import IoUType
 from detcfg.experiment import ExperimentConfig
+from detcfg.layers.epochs import set_epoch
 
 METRICS: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 HALF: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -128,6 +129,7 @@ class Trainer:
     def train_epoch(self) -> None:
         """The steps of an epoch that are left."""
         progress, config = self.progress, self.config
+        set_epoch(self.detector, progress.epoch)
         batches = self.train_loader.epoch(progress.epoch, progress.step_in_epoch * config.accumulate)
         with self.log.bar(self._title, self.steps_per_epoch, progress.step_in_epoch) as bar:
             for group in (pace := Pace()).timed(_groups(batches, config.accumulate)):

@@ -9,21 +9,26 @@ from torch.testing import assert_close
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.fcos_head import FCOSHeadConfig
 from detcfg.heads.fovea_head import FoveaHeadConfig
+from detcfg.heads.tood_head import TOODHeadConfig
 from detcfg.heads.vfnet_head import VFNetHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets
 from experiments import (
     atss,
+    autoassign,
     centernet,
+    ddod,
     fcos,
     foveabox,
     free_anchor,
     fsaf,
     gfl,
     ghm,
+    paa,
     reppoints,
     retinanet,
+    tood,
     vfnet,
 )
 from tests.heads.dense import SIZE, batch, built, features, objects
@@ -35,6 +40,11 @@ HEADS: dict[str, DenseHeadConfig] = {
     "free_anchor": free_anchor.Model().bbox_head,
     "vfnet": vfnet.Model().bbox_head,
     "vfnet by FCOS's rules": VFNetHeadConfig(use_atss=False, use_vfl=False, bbox_norm_type="stride"),
+    "autoassign": autoassign.Model().bbox_head,
+    "ddod": ddod.Model().bbox_head,
+    "paa": paa.Model().bbox_head,
+    "tood": tood.Model().bbox_head,
+    "tood after its first epochs": TOODHeadConfig(stacked_convs=3, initial_epoch=0),
     "fsaf": fsaf.Model().bbox_head,
     "foveabox": foveabox.Model().bbox_head,
     "foveabox with align": FoveaHeadConfig(with_deform=True, norm_cfg=GNConfig()),
