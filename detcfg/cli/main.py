@@ -16,6 +16,7 @@ from detcfg import __version__
 from detcfg.cli.check import check
 from detcfg.cli.eval import evaluate
 from detcfg.cli.evaluate_detections import evaluate_detections
+from detcfg.cli.import_mmdet import import_mmdet
 from detcfg.cli.list import list_components
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
@@ -40,6 +41,7 @@ app.command()(show_config)
 app.command()(check)
 app.command()(evaluate_detections)
 app.command(name="list")(list_components)
+app.command()(import_mmdet)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -48,9 +48,17 @@ class Split:
 class DataTranslator:
     """Translates the data of a config in the 3.x dialect."""
 
-    def __init__(self, translator: Translator, data: Node, num_classes: int | None) -> None:
+    def __init__(
+        self,
+        translator: Translator,
+        data: Node,
+        num_classes: int | None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
         self.translator, self.record = translator, translator.record
         self.data, self.num_classes = data, num_classes
+        self.classes = classes if classes is not None and len(classes) == num_classes else None
+        """What the checkpoint says."""
         self.root: object = data.get("data_root")
 
     def translated(self) -> tuple[DataConfig | None, int]:
@@ -168,7 +176,7 @@ class DataTranslator:
             if "classes" not in made and (names := self._names(name, path, node.places.get("type"))):
                 made["classes"] = names
         elif "classes" not in made and name != "VOCDataset":
-            made["classes"] = list(placeholders(self.num_classes or 1))
+            made["classes"] = list(self.classes or placeholders(self.num_classes or 1))
         found = self.translator.component(made, (DatasetConfig,), Spot(path, "", node.places.get("type")))
         return found if isinstance(found, DatasetConfig) else None
 
@@ -178,6 +186,9 @@ class DataTranslator:
             return list(names)
         if names is None:
             return []
+        if self.classes is not None:
+            self.record.carried(f"{path}.metainfo.classes", place, "from the checkpoint")
+            return list(self.classes)
         note = f"the names of {dataset}'s classes are in MMDetection's code; write them into `classes`"
         self.record.unsupported(f"{path}.metainfo.classes", place, note)
         return list(placeholders(self.num_classes or 1))

@@ -69,12 +69,15 @@ class Imported:
         return ExperimentConfig(model=self.model, data=self.data, trainer=self.trainer)
 
 
-def import_config(source: Source, *, modules: Collection[str] = ()) -> Imported:
+def import_config(
+    source: Source, *, modules: Collection[str] = (), classes: tuple[str, ...] | None = None
+) -> Imported:
     """Translate a config that was read.
 
     Args:
         source: The config with what it inherits.
         modules: Where to look for components besides detcfg.
+        classes: The names of the classes, for data that does not say them.
 
     Raises:
         ConfigError: It has no model, or contradicts itself.
@@ -85,7 +88,7 @@ def import_config(source: Source, *, modules: Collection[str] = ()) -> Imported:
         raise ConfigError(f"{source.path}: there is no model in it, so it is a part of a config, not one.")
     found = translate_model(model, modules=modules)
     translator = Translator(index(modules), found.record)
-    translated, times = DataTranslator(translator, data, found.num_classes).translated()
+    translated, times = DataTranslator(translator, data, found.num_classes, classes).translated()
     train = translated.train if translated is not None else None
     batch = 8 * translated.batch_size if translated is not None else 16
     trainer = TrainerTranslator(
