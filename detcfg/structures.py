@@ -27,6 +27,9 @@ class Targets:
     """(N, H, W) bool, or None where the data has no masks."""
     ignored: Tensor | None = None
     """(N,) bool: crowds and difficult objects, which are neither learnt nor punished. None: no object is."""
+    semantic: Tensor | None = None
+    """(H, W) uint8: the class of each pixel, stuff included, 255 where none is known; for semantic branches.
+    None: not known."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -38,6 +41,7 @@ class Targets:
             labels=self.labels.to(device),
             masks=None if self.masks is None else self.masks.to(device),
             ignored=None if self.ignored is None else self.ignored.to(device),
+            semantic=None if self.semantic is None else self.semantic.to(device),
         )
 
     def __getitem__(self, index: Tensor) -> Targets:
@@ -47,6 +51,7 @@ class Targets:
             labels=self.labels[index],
             masks=None if self.masks is None else self.masks[index],
             ignored=None if self.ignored is None else self.ignored[index],
+            semantic=self.semantic,
         )
 
     @property

@@ -182,7 +182,8 @@ class CascadeRoIHead(RoIHead):
             samplings = self.sample(stage, features, proposals, targets)
             own, refined = self.bbox_loss(stage, features, samplings, batch)
             if self.mask_head is not None:
-                own |= self.mask_loss(stage, features, samplings, batch)
+                for_masks = self.mask_samplings(stage, features, samplings, refined, targets)
+                own |= self.mask_loss(stage, features, for_masks, batch)
             losses |= self.of_stage(stage, own)
             proposals = refined
         return losses
@@ -230,6 +231,18 @@ class CascadeRoIHead(RoIHead):
             _boxes(boxes[_not_added(sampling)]) for boxes, sampling in zip(refined, samplings, strict=True)
         ]
         return losses, proposals
+
+    def mask_samplings(
+        self,
+        stage: int,
+        features: tuple[Tensor, ...],
+        samplings: Sequence[SamplingResult],
+        refined: Sequence[Detections],
+        targets: Sequence[Targets],
+    ) -> Sequence[SamplingResult]:
+        """What a stage's mask head learns from: here what its bbox head learnt from."""
+        del self, stage, features, refined, targets
+        return samplings
 
     def refine(
         self,

@@ -102,19 +102,32 @@ class FCNMaskHead(MaskHead):
         kaiming_init(self.conv_logits)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.draw(self.convolved(features))
+
+    def convolved(self, features: Tensor) -> Tensor:
+        """(P, C, S, S) to (P, C', S, S): the features before the upsampling."""
         for conv in self.convs:
             features = conv(features)
+        return features
+
+    def draw(self, convolved: Tensor) -> Tensor:
+        """(P, C', S, S) to the logits."""
         if self.upsample is not None:
-            features = self.upsample(features)
-        logits: Tensor = self.conv_logits(features)
+            convolved = self.upsample(convolved)
+        logits: Tensor = self.conv_logits(convolved)
         return logits
 
     def loss(
         self, features: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
     ) -> dict[str, Tensor]:
+        return self.loss_of(self(features), samplings, canvas)
+
+    def loss_of(
+        self, logits: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """The losses of the positives' logits."""
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
-        logits = self.own_masks(self(features), labels)
-        return {"loss_mask": self.loss_mask(logits, self.targets(samplings, canvas))}
+        return {"loss_mask": self.loss_mask(self.own_masks(logits, labels), self.targets(samplings, canvas))}
 
     def targets(self, samplings: Sequence[SamplingResult], canvas: tuple[int, int]) -> Tensor:
         """(P, M, M) float: what each positive learns, in [0, 1]."""

@@ -1,0 +1,113 @@
+"""The semantic head of Hybrid Task Cascade: the class of each pixel, from all feature maps at once.
+
+Shapes: B images; features are (B, C, H_i, W_i), finest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.config import ModuleConfig, derived
+from detcfg.errors import DetcfgError
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import kaiming_init
+from detcfg.layers.norm import NormConfig
+from detcfg.losses.base import ClassLossConfig
+from detcfg.losses.cross_entropy import CrossEntropyLossConfig
+from detcfg.structures import ImageBatch, Targets
+
+UNKNOWN = 255
+"""The class of a pixel of which nothing is known."""
+
+
+@frozen(kw_only=True)
+class FusedSemanticHeadConfig(ModuleConfig):
+    """The semantic branch of HTC (Chen et al., 2019, https://arxiv.org/abs/1901.07518).
+
+    Follows mmdet/models/roi_heads/mask_heads/fused_semantic_head.py.
+    """
+
+    in_channels: int = derived()
+    """Channels of every feature map."""
+    num_ins: int = derived()
+    """How many feature maps there are."""
+    fusion_level: int = 1
+    """The feature map to whose size the others are brought."""
+    seg_scale_factor: float = 1 / 8
+    """Size of that map by the image's."""
+    num_convs: int = field(default=4, validator=validators.ge(0))
+    conv_out_channels: int = 256
+    num_classes: int = 183
+    """Classes of pixels, stuff included; not the classes of objects."""
+    conv_cfg: ConvConfig | None = None
+    norm_cfg: NormConfig | None = None
+    loss_seg: ClassLossConfig = CrossEntropyLossConfig(ignore_index=UNKNOWN, loss_weight=0.2)
+
+    def build(self) -> FusedSemanticHead:
+        return FusedSemanticHead(self.resolved())
+
+
+class FusedSemanticHead(nn.Module):
+    """All feature maps through 1x1 convolutions, summed up, and through some 3x3 ones."""
+
+    def __init__(self, config: FusedSemanticHeadConfig) -> None:
+        super().__init__()
+        self.fusion_level = config.fusion_level
+        self.seg_scale_factor = config.seg_scale_factor
+        width = config.conv_out_channels
+
+        def conv(before: int, after: int, size: int) -> ConvModule:
+            return ConvModule(
+                before,
+                after,
+                size,
+                padding=size // 2,
+                conv_cfg=config.conv_cfg,
+                norm_cfg=config.norm_cfg,
+            )
+
+        channels = config.in_channels
+        self.lateral_convs = nn.ModuleList(conv(channels, channels, 1) for _ in range(config.num_ins))
+        self.convs = nn.ModuleList(
+            conv(channels if index == 0 else width, width, 3) for index in range(config.num_convs)
+        )
+        self.conv_embedding = conv(width, width, 1)
+        self.conv_logits = nn.Conv2d(width, config.num_classes, 1)
+        kaiming_init(self.conv_logits)
+        self.criterion = config.loss_seg.build()
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Logits (B, K, H_i, W_i) of the `fusion_level`, and features (B, C', H_i, W_i) for others to use."""
+        fused: Tensor = self.lateral_convs[self.fusion_level](features[self.fusion_level])
+        for index, level in enumerate(features):
+            if index != self.fusion_level:
+                resized = F.interpolate(level, fused.shape[-2:], mode="bilinear", align_corners=True)
+                fused = fused + self.lateral_convs[index](resized)
+        for conv in self.convs:
+            fused = conv(fused)
+        return self.conv_logits(fused), self.conv_embedding(fused)
+
+    def loss(self, logits: Tensor, batch: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The loss of each pixel's class."""
+        height, width = batch.tensor.shape[-2:]
+        maps = [_semantic(image) for image in targets]
+        padded = torch.stack(
+            [F.pad(m, (0, width - m.shape[-1], 0, height - m.shape[-2]), value=UNKNOWN) for m in maps]
+        )
+        scaled = F.interpolate(padded[:, None].float(), scale_factor=self.seg_scale_factor, mode="nearest")
+        return {"loss_semantic_seg": self.criterion(logits, scaled[:, 0].long())}
+
+
+def _semantic(targets: Targets) -> Tensor:
+    if targets.semantic is None:
+        raise DetcfgError(
+            "The model has a semantic_head, which learns the class of each pixel, but the targets have none. "
+            "Give `Targets` its `semantic`, or leave semantic_head out."
+        )
+    return targets.semantic
