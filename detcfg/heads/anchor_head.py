@@ -152,14 +152,20 @@ class AnchorHead(DenseHead):
         learnt: AnchorTargets,
     ) -> dict[str, Tensor]:
         """The two losses, summed over levels."""
-        scores, codes = self.flat_scores(cls_scores), self.flat_codes(bbox_preds)
-        boxes = codes
-        if self.reg_decoded_bbox:
-            flat = torch.cat(list(anchors)).repeat(len(codes), 1)
-            boxes = self.bbox_coder.decode(flat, codes.flatten(0, 1)).reshape(*codes.shape[:2], 4)
+        scores = self.flat_scores(cls_scores)
         loss_cls = level_losses(self.loss_cls, learnt, scores, learnt.labels, learnt.label_weights)
-        loss_bbox = level_losses(self.loss_bbox, learnt, boxes, learnt.bbox_targets, learnt.bbox_weights)
-        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
+        return {"loss_cls": loss_cls, "loss_bbox": self.box_loss(bbox_preds, anchors, learnt)}
+
+    def box_loss(
+        self, bbox_preds: Sequence[Tensor], anchors: Sequence[Tensor], learnt: AnchorTargets
+    ) -> Tensor:
+        """The loss of the boxes; anchors are (n_i, 4) or (B, n_i, 4) of each level."""
+        boxes = self.flat_codes(bbox_preds)
+        if self.reg_decoded_bbox:
+            flat = torch.cat(list(anchors), dim=-2).expand(len(boxes), -1, -1)
+            decoded = self.bbox_coder.decode(flat.flatten(0, 1), boxes.flatten(0, 1))
+            boxes = decoded.reshape(*boxes.shape[:2], 4)
+        return level_losses(self.loss_bbox, learnt, boxes, learnt.bbox_targets, learnt.bbox_weights)
 
     def flat_scores(self, cls_scores: Sequence[Tensor]) -> Tensor:
         """Logits of all levels to (B, A, C)."""

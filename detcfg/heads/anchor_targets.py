@@ -51,7 +51,7 @@ class AnchorTargets:
     """(B, A, C) float: encoded boxes, or boxes where the loss works on decoded ones (C = 4)."""
     bbox_weights: Tensor
     """(B, A, C) float: 1 for positives."""
-    avg_factor: int
+    avg_factor: float
     """What the sums of losses are divided by."""
     samplings: tuple[SamplingResult, ...]
     """Of each image; indices are those of the anchors that lie inside it."""
@@ -119,16 +119,16 @@ class AnchorTargetMaker:
         """The targets of a batch.
 
         Args:
-            anchors: (n_i, 4) of each level.
+            anchors: (n_i, 4) of each level, or (B, n_i, 4) where images have their own.
             featmap_sizes: (height, width) of each level.
             batch: The images.
             targets: The objects of each image.
             assign: Says what the anchors of one image learn.
         """
-        num_level_anchors = tuple(len(level) for level in anchors)
-        flat = torch.cat(list(anchors))
+        num_level_anchors = tuple(level.shape[-2] for level in anchors)
+        of_images = torch.cat(list(anchors), dim=-2).expand(len(targets), -1, -1)
         images: list[_ImageTargets] = []
-        for index, objects in enumerate(targets):
+        for index, (flat, objects) in enumerate(zip(of_images, targets, strict=True)):
             inside = self._inside(flat, featmap_sizes, batch, index)
             places = slice(None) if inside is None else inside.nonzero().squeeze(1)
             counts = num_level_anchors if inside is None else _counts(inside, num_level_anchors)

@@ -120,9 +120,13 @@ class RPNHead(AnchorHead, ProposalHead):
 
     @torch.no_grad()
     def choose_proposals(
-        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, test_cfg: RPNTestConfig
+        self,
+        predictions: tuple[tuple[Tensor, ...], ...],
+        batch: ImageBatch,
+        test_cfg: RPNTestConfig,
+        own_anchors: Sequence[Tensor] | None = None,
     ) -> list[Detections]:
-        """The proposals of each image in network pixels.
+        """The proposals of each image in network pixels, from anchors (B, n_i, 4) that are its own or all's.
 
         The best of all levels are decoded together, and one call of NMS an image goes over all
         levels, of which each is a group of its own.
@@ -132,17 +136,19 @@ class RPNHead(AnchorHead, ProposalHead):
         codes: list[Tensor] = []
         anchors: list[Tensor] = []
         levels: list[Tensor] = []
-        for level, priors in enumerate(self.anchors(cls_scores)):
+        for level, priors in enumerate(own_anchors or self.anchors(cls_scores)):
             score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
             code = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
             score = score.squeeze(-1)
-            best = torch.arange(len(priors), device=score.device).expand_as(score)
-            if 0 < test_cfg.nms_pre < len(priors):  # else NMS meets ties in another order than MMDetection's
+            best = torch.arange(score.shape[1], device=score.device).expand_as(score)
+            if (
+                0 < test_cfg.nms_pre < priors.shape[-2]
+            ):  # else NMS meets ties in another order than MMDetection's
                 score, best = score.sort(dim=1, descending=True)
                 score, best = score[:, : test_cfg.nms_pre], best[:, : test_cfg.nms_pre]
             scores.append(score)
             codes.append(code.gather(1, best[..., None].expand(-1, -1, code.shape[-1])))
-            anchors.append(priors[best])
+            anchors.append(priors.expand(len(score), -1, -1).gather(1, best[..., None].expand(-1, -1, 4)))
             levels.append(torch.full_like(best, level))
         all_scores, all_levels = torch.cat(scores, dim=1), torch.cat(levels, dim=1)
         all_codes, all_anchors = torch.cat(codes, dim=1), torch.cat(anchors, dim=1)
