@@ -67,6 +67,7 @@ def multiclass_nms(
     nms: NMSConfig,
     max_per_img: int,
     score_factors: Tensor | None = None,
+    min_bbox_size: float = -1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of rois that are scored for each class, the detections.
 
@@ -77,6 +78,7 @@ def multiclass_nms(
         nms: How the detections of a class are thinned out.
         max_per_img: At most so many; -1 for all.
         score_factors: (R,), by which the scores of what exceeds `score_thr` are multiplied.
+        min_bbox_size: The width and the height that a detection exceeds; below 0 for no bound.
 
     Returns:
         D detections by falling score: boxes (D, 4), scores (D,), labels (D,) and the roi that each
@@ -90,6 +92,9 @@ def multiclass_nms(
         found = found * score_factors[rois]
     per_class = torch.unflatten(boxes, -1, (boxes.shape[-1] // 4, 4))
     candidates = per_class[rois, labels if per_class.shape[1] > 1 else torch.zeros_like(labels)]
+    if min_bbox_size >= 0:
+        large = ((candidates[:, 2:] - candidates[:, :2]) > min_bbox_size).all(dim=1)
+        candidates, found, labels, rois = candidates[large], found[large], labels[large], rois[large]
     kept, found = nms.keep(candidates, found, labels)
     if max_per_img >= 0:
         kept, found = kept[:max_per_img], found[:max_per_img]

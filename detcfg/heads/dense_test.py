@@ -27,6 +27,9 @@ class DenseTestConfig(Config):
     """The width and the height that a detection exceeds, in pixels; below 0 for no bound."""
     score_thr: float = field(default=0.05, validator=validators.ge(0))
     """The score that a candidate exceeds."""
+    geometric_scores: bool = False
+    """Whether a score is the root of its product with the score factor, also where it is held against
+    `score_thr` (torchvision's FCOS), rather than the product once candidates are chosen."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
     """How the detections of a class are thinned out."""
     max_per_img: int = 100
@@ -172,9 +175,12 @@ def detections_with_places(
         start = 0
         for level, level_priors in enumerate(priors):
             found = probabilities(cls_scores[level][image].detach())
+            factor = None if score_factors is None else score_factors[level][image].detach()
+            if factor is not None and test_cfg.geometric_scores:
+                found, factor = (found * factor[:, None]).sqrt(), None
             score, label, index = top_candidates(found, test_cfg.score_thr, test_cfg.nms_pre)
-            if score_factors is not None:
-                score = score * score_factors[level][image].detach()[index]
+            if factor is not None:
+                score = score * factor[index]
             pred = bbox_preds[level][image].detach()[index]
             boxes.append(decode(level_priors[index], pred, max_shape=size))
             scores.append(score)

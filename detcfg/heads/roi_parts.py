@@ -36,6 +36,8 @@ class RoITestConfig(Config):
     """How the detections of a class are thinned out."""
     max_per_img: int = 100
     """At most so many detections of an image; -1 for all."""
+    min_bbox_size: float = -1.0
+    """The width and the height that a detection exceeds, in output pixels; below 0 for no bound."""
     mask_thr_binary: float = 0.5
     """The probability from which a pixel belongs to an object."""
 
@@ -110,6 +112,7 @@ def choose(
         nms=cfg.nms,
         max_per_img=cfg.max_per_img,
         score_factors=score_factors,
+        min_bbox_size=cfg.min_bbox_size,
     )
     return Detections(boxes=boxes, scores=scores, labels=labels)
 

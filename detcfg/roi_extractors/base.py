@@ -36,20 +36,25 @@ class RoIAlignConfig(RoILayerConfig):
     output_size: int = 7
     sampling_ratio: int = 0
     """Samples along each side of a cell; 0 for as many as it has pixels."""
+    aligned: bool = True
+    """Whether a pixel's value is that of its centre; torchvision's detectors take that of its corner."""
 
     def build_for(self, stride: int, channels: int) -> RoIAlign:
         del channels
-        return RoIAlign(self.output_size, 1 / stride, self.sampling_ratio)
+        return RoIAlign(self.output_size, 1 / stride, self.sampling_ratio, aligned=self.aligned)
 
 
 class RoIAlign(nn.Module):
     """Pools rois at one scale."""
 
-    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int) -> None:
+    def __init__(
+        self, output_size: int, spatial_scale: float, sampling_ratio: int, *, aligned: bool = True
+    ) -> None:
         super().__init__()
         self.output_size = output_size
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         # In half precision a coordinate of 1000 pixels is off by a quarter of a pixel.
@@ -59,6 +64,7 @@ class RoIAlign(nn.Module):
             (self.output_size, self.output_size),
             spatial_scale=self.spatial_scale,
             sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
         )
         return pooled.to(features.dtype)
 

@@ -29,6 +29,8 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
     """The deltas are divided by them."""
     clip_border: bool = True
     """Whether decoded boxes are kept within the image."""
+    bound_shrinking: bool = True
+    """Whether log width and log height are bounded below as above; torchvision bounds growth alone."""
     add_ctr_clamp: bool = False
     """Whether a decoded box's centre stays near the prior's (YOLOF)."""
     ctr_clamp: int = 32
@@ -63,7 +65,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
             shift = shift.clamp(-self.ctr_clamp, self.ctr_clamp)
             growth = growth.clamp(max=MAX_LOG_RATIO)
         else:
-            growth = growth.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+            growth = growth.clamp(-MAX_LOG_RATIO if self.bound_shrinking else None, MAX_LOG_RATIO)
         center = (priors[..., :2] + priors[..., 2:]) * 0.5 + shift
         half = size * growth.exp() * 0.5
         boxes = torch.cat([center - half, center + half], dim=-1)

@@ -1,0 +1,54 @@
+"""The preprocessor inside torchvision's detectors, which resizes too.
+
+Shapes: images (3, H, W), each of its own size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.detectors.base import DetDataPreprocessor, DetDataPreprocessorConfig
+from detcfg.structures import ImageBatch
+
+
+@frozen(kw_only=True)
+class ResizingPreprocessorConfig(DetDataPreprocessorConfig):
+    """Resize in evaluation, normalise and pad (torchvision/models/detection/transform.py).
+
+    In training images come as they are: the data's transforms resize them, and their objects with them.
+    """
+
+    min_size: int = field(default=800, validator=validators.ge(1))
+    """The shorter side of a resized image, in pixels, …"""
+    max_size: int = field(default=1333, validator=validators.ge(1))
+    """… unless the longer side would exceed this."""
+
+    def build(self) -> ResizingPreprocessor:
+        return ResizingPreprocessor(self.resolved())
+
+
+class ResizingPreprocessor(DetDataPreprocessor):
+    """Detections come back in the pixels of the images before they were resized."""
+
+    def __init__(self, config: ResizingPreprocessorConfig) -> None:
+        super().__init__(config)
+        self.min_size, self.max_size = config.min_size, config.max_size
+
+    def forward(
+        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> ImageBatch:
+        if self.training:
+            return super().forward(images, output_sizes)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return super().forward([self._resized(image) for image in images], output_sizes or sizes)
+
+    def _resized(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        scale = min(self.min_size / min(height, width), self.max_size / max(height, width))
+        size = (int(height * scale), int(width * scale))
+        pixels = image.to(self.mean.device).float()[None]
+        return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)[0]
