@@ -29,7 +29,10 @@ def zoo(session: nox.Session) -> None:
     folder = session.create_tmp()
     session.run("pip", "download", "-q", "--no-deps", "--dest", folder, "mmdet==3.3.0")
     session.run("python", "-m", "zipfile", "-e", f"{folder}/mmdet-3.3.0-py3-none-any.whl", folder)
-    session.run("python", "-m", "tests.interop.zoo", f"{folder}/mmdet/.mim/configs", *session.posargs)
+    configs = f"{folder}/mmdet/.mim/configs"
+    session.run("python", "-m", "tests.interop.zoo", configs, *session.posargs)
+    goldens = "tests/interop/test_mmdet_goldens.py"
+    session.run("pytest", goldens, env={"DETCFG_MMDET_CONFIGS": configs})
 
 
 @nox.session

@@ -30,6 +30,7 @@ OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "MaskRCNN": ("FasterRCNN", "TwoStageDetector"),
     "SOLO": ("SingleStageInstanceSegmentor",),
     "SOLOv2": ("SingleStageInstanceSegmentor",),
+    "BBoxHead": ("ConvFCBBoxHead",),
     "nms": ("NMS",),
     "soft_nms": ("SoftNMS",),
     "BN1d": ("BN",),

@@ -16,6 +16,7 @@ from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.components import index
 from detcfg.interop.mmdet.data import Node, is_list
 from detcfg.interop.mmdet.data_part import DataTranslator
+from detcfg.interop.mmdet.derive import replaced
 from detcfg.interop.mmdet.dialect import modern
 from detcfg.interop.mmdet.read import Source
 from detcfg.interop.mmdet.record import Record
@@ -99,17 +100,34 @@ def import_config(
             f"the heads have {found.num_classes} classes, the data {len(translated.classes)}, which decides"
         )
         found.record.unsupported("model", data.places.get("model"), note)
+    translated_model = _last_epochs(found.model, data, trainer, found.record)
     trainer = _start(model, trainer, found.record)
     _rest(data, found.record)
     return Imported(
         source=source,
-        model=found.model,
+        model=translated_model,
         data=translated,
         trainer=trainer,
         num_classes=found.num_classes,
         record=found.record,
         missing=(*found.missing, *translator.missing),
     )
+
+
+def _last_epochs(model: DetectorConfig, data: Node, trainer: TrainerConfig, record: Record) -> DetectorConfig:
+    """YOLOX learns with another loss in its last epochs, which a hook of MMDetection's switches on."""
+    head: Any = getattr(model, "bbox_head", None)
+    hooks: Any = data.get("custom_hooks")
+    for hook in hooks if is_list(hooks) else []:
+        if (
+            isinstance(hook, Node)
+            and hook.get("type") == "YOLOXModeSwitchHook"
+            and hasattr(head, "l1_from_epoch")
+        ):
+            epochs = hook.get("num_last_epochs", 15)
+            record.carried("custom_hooks", hook.places.get("type"), "model.bbox_head.l1_from_epoch")
+            return replaced(model, "bbox_head.l1_from_epoch", trainer.epochs - epochs)
+    return model
 
 
 def _start(model: Node, trainer: TrainerConfig, record: Record) -> TrainerConfig:

@@ -79,6 +79,39 @@ def _strides(node: Node, cls: type[Config]) -> None:
             node.drop(key)
 
 
+def _pyramid(node: Node, _: type[Config]) -> None:
+    """True is the older way to say "on_input"."""
+    if node.get("add_extra_convs") is True:
+        node["add_extra_convs"] = "on_input"
+
+
+def _adaptive(node: Node, _: type[Config]) -> None:
+    """The kind of adaptive convolution is a value here, not a class."""
+    adapt: Any = node.get("adapt_cfg")
+    if isinstance(adapt, Node) and "type" in adapt:
+        place = adapt.places.get("type")
+        adapt.put("adapt_type", adapt.drop("type"), place)
+
+
+def _staged(node: Node, _: type[Config]) -> None:
+    """Each stage has its own settings of training here."""
+    settings, stages = node.get("train_cfg"), node.get("stages")
+    if is_list(settings) and is_list(stages) and len(settings) == len(stages):
+        place = node.places.get("train_cfg")
+        node.drop("train_cfg")
+        for stage, own in zip(stages, settings, strict=True):
+            if isinstance(stage, Node):
+                stage.put("train_cfg", own, place)
+
+
+def _iou_loss(node: Node, _: type[Config]) -> None:
+    """`linear=True` is the older way to say mode="linear"."""
+    if node.get("linear") is True and "mode" not in node:
+        place = node.places.get("linear")
+        node.drop("linear")
+        node.put("mode", "linear", place)
+
+
 STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "DetDataPreprocessorConfig": _preprocessor,
     "BackboneConfig": _backbone,
@@ -86,5 +119,9 @@ STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "RoILayerConfig": _rois,
     "DenseTestConfig": _proposals,
     "DenseHeadConfig": _strides,
+    "FPNConfig": _pyramid,
+    "CascadeRPNHeadConfig": _staged,
+    "IoULossConfig": _iou_loss,
+    "StageCascadeRPNHeadConfig": _adaptive,
 }
 """By the name of a config class; they hold for its subclasses too, the base's first."""

@@ -36,6 +36,16 @@ class Rule:
     """What MMDetection takes where the source says nothing, if detcfg's class takes something else."""
 
 
+CLIPPED: Final = {"clip_object_border": "boxes end at the border"}
+RESIZE: Final = Rule(
+    dropped={
+        "backend": "torchvision resizes",
+        "resize_type": "there is one kind of resize",
+        **CLIPPED,
+    },
+    defaults={"keep_ratio": False},
+)
+
 ANY_COMPONENT: Final = Rule(
     dropped={
         "debug": "it only prints",
@@ -121,6 +131,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "FoveaHead": Rule(defaults={"loss_bbox": {"type": "IoULoss"}}),
     "FSAFHead": Rule(defaults={"reg_decoded_bbox": False}),
     "BBoxHead": Rule(defaults={"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0}}),
+    "StageCascadeRPNHead": Rule(defaults={"anchor_generator": OURS}),
+    "FreeAnchorRetinaHead": Rule(defaults={"loss_cls": OURS}),
     "SABLHead": Rule(defaults={"loss_bbox": OURS}),
     "DoubleConvFCBBoxHead": Rule(defaults={"num_convs": 0, "num_fcs": 0}),
     "SOLOHead": Rule(
@@ -151,6 +163,10 @@ RULES: Final[Mapping[str, Rule]] = {
         dropped={"gpu_assign_thr": "memory is bounded in any case", "perm_repeat_gt_cfg": ""},
         harmless={"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     ),
+    "Resize": RESIZE,
+    "RandomResize": RESIZE,
+    "RandomChoiceResize": RESIZE,
+    "RandomCrop": Rule(dropped=CLIPPED, harmless={"recompute_bbox": (False,), "bbox_clip_border": (True,)}),
     "AnchorGenerator": Rule(harmless={"centers": (None,)}),
 }
 

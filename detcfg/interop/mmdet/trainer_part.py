@@ -247,6 +247,9 @@ class TrainerTranslator:
             chosen = {k: hook[k] for k in ("momentum", "gamma") if is_number(hook.get(k))}
             values["ema"] = EMAConfig(**chosen)
             self.record.carried(path, place, "trainer.ema")
+        elif name == "YOLOXModeSwitchHook":
+            note = "the last epochs keep mosaic and mix-up; only their loss changes (l1_from_epoch)"
+            self.record.unsupported(path, place, f"{name}: {note}")
         else:
             note = f"{name or 'a hook'}: detcfg has no hooks; override the trainer's method"
             self.record.unsupported(path, place, note)

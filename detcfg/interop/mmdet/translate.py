@@ -301,6 +301,11 @@ class Translator:
                 continue
             if matches(made, option):
                 return made
+        pairs = [
+            option for option in options if get_origin(get_args(option)[:1] and get_args(option)[0]) is tuple
+        ]
+        if pairs and items and not is_sequence(items[0]):  # one for many
+            return self._sequence([items], annotation, tuple(pairs), spot)
         if items and all(_same(item, items[0]) for item in items):
             return self.value(items[0], annotation, spot, None)
         raise _Unfit(f"must be {describe(annotation)}, not {shown(list(items))}.")
