@@ -112,7 +112,9 @@ def _agrees(found: object, given: object) -> bool:
     """Whether a value is the given one, which may stand for all levels."""
     if isinstance(found, tuple) and isinstance(given, tuple):
         values = cast("tuple[object, ...]", given)
-        return found == values or (len(values) == 1 and set(cast("tuple[object, ...]", found)) == set(values))
+        levels = cast("tuple[object, ...]", found)
+        one = len(values) == 1 and levels and (set(levels) == set(values) or levels[-1] == values[0])
+        return levels == values or bool(one)
     return found == given
 
 

@@ -112,6 +112,29 @@ def _iou_loss(node: Node, _: type[Config]) -> None:
         node.put("mode", "linear", place)
 
 
+def _two_passes(node: Node, _: type[Config]) -> None:
+    """What the first and the second set of points learn: `train_cfg.init` and `train_cfg.refine`."""
+    settings: Any = node.get("train_cfg")
+    for name in ("init", "refine") if isinstance(settings, Node) else ():
+        inner: Any = settings.get(name)
+        if isinstance(inner, Node) and "assigner" in inner:
+            node.put(f"{name}_assigner", inner.drop("assigner"), inner.places.get("assigner"))
+            settings.drop(name)
+            if name == "refine":
+                for key in ("allowed_border", "pos_weight", "debug"):
+                    if key in inner:
+                        settings.take(key, inner, inner[key])
+
+
+def _aligned(node: Node, _: type[Config]) -> None:
+    """The exponents of the alignment belong to its assigner."""
+    settings: Any = node.get("train_cfg")
+    assigner: Any = settings.get("assigner") if isinstance(settings, Node) else None
+    for key in ("alpha", "beta") if isinstance(assigner, Node) else ():
+        if key in settings and key not in assigner:
+            assigner.take(key, settings, settings.drop(key))
+
+
 STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "DetDataPreprocessorConfig": _preprocessor,
     "BackboneConfig": _backbone,
@@ -122,6 +145,8 @@ STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "FPNConfig": _pyramid,
     "CascadeRPNHeadConfig": _staged,
     "IoULossConfig": _iou_loss,
+    "RepPointsHeadConfig": _two_passes,
+    "TOODHeadConfig": _aligned,
     "StageCascadeRPNHeadConfig": _adaptive,
 }
 """By the name of a config class; they hold for its subclasses too, the base's first."""

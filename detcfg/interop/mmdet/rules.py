@@ -46,6 +46,10 @@ RESIZE: Final = Rule(
     defaults={"keep_ratio": False},
 )
 
+UPSAMPLED: Final = Rule(
+    renamed={"upsample_cfg.mode": "upsample_mode"}, harmless={"upsample_cfg.scale_factor": (2,)}
+)
+
 ANY_COMPONENT: Final = Rule(
     dropped={
         "debug": "it only prints",
@@ -86,7 +90,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "RoIAlign": Rule(
         harmless={"aligned": (True,), "use_torchvision": (True, False), "pool_mode": ("avg",)},
     ),
-    "FPN": Rule(renamed={"upsample_cfg.mode": "upsample_mode"}, harmless={"upsample_cfg.scale_factor": (2,)}),
+    "FPN": UPSAMPLED,
+    "YOLOXPAFPN": UPSAMPLED,
     "DCN": Rule(renamed={"deformable_groups": "deform_groups"}, harmless={"fallback_on_stride": (False,)}),
     "DCNv2": Rule(renamed={"deformable_groups": "deform_groups"}, harmless={"fallback_on_stride": (False,)}),
     "NormedLinear": Rule(renamed={"tempearture": "temperature"}, harmless={"bias": (True,)}),
@@ -127,13 +132,22 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
     "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
-    "RepPointsHead": Rule(defaults={"stacked_convs": 4}),
+    "RepPointsHead": Rule(harmless={"allowed_border": (-1,)}, defaults={"stacked_convs": 4}),
     "FoveaHead": Rule(defaults={"loss_bbox": {"type": "IoULoss"}}),
     "FSAFHead": Rule(defaults={"reg_decoded_bbox": False}),
     "BBoxHead": Rule(defaults={"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0}}),
     "StageCascadeRPNHead": Rule(defaults={"anchor_generator": OURS}),
     "FreeAnchorRetinaHead": Rule(defaults={"loss_cls": OURS}),
-    "SABLHead": Rule(defaults={"loss_bbox": OURS}),
+    "SABLHead": Rule(
+        dropped=dict.fromkeys(("cls_in_channels", "reg_in_channels"), "they follow from the RoI extractor"),
+        defaults={"loss_bbox": OURS},
+    ),
+    "RTMDetHead": Rule(
+        renamed={"anchor_generator": "prior_generator"},
+        dropped={"allowed_border": "every point may learn"},
+    ),
+    "BatchFixedSizePad": Rule(dropped={"pad_mask": "masks are never padded"}),
+    "CondInstMaskTestConfig": Rule(dropped={"nms": "the bbox head has it"}),
     "DoubleConvFCBBoxHead": Rule(defaults={"num_convs": 0, "num_fcs": 0}),
     "SOLOHead": Rule(
         dropped={"strides": "they follow from the neck's"},
