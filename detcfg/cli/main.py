@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from detcfg import __version__
+from detcfg.cli.benchmark import benchmark
 from detcfg.cli.check import check
 from detcfg.cli.eval import evaluate
 from detcfg.cli.evaluate_detections import evaluate_detections
@@ -39,6 +40,7 @@ app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(show_config)
 app.command()(check)
+app.command()(benchmark)
 app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 app.command()(import_mmdet)

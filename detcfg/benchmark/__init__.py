@@ -1,0 +1,1 @@
+"""How fast an experiment is, and how fast it could be."""
