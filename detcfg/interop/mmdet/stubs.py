@@ -109,8 +109,16 @@ def annotation_of(value: object) -> Any:
 
 
 def _annotation_of_items(values: tuple[object, ...]) -> Any:
-    kinds: list[Any] = list(dict.fromkeys(map(annotation_of, values)))
+    kinds: list[Any] = list(dict.fromkeys(map(_item_annotation, values)))
     if set(kinds) == {int, float}:
         kinds = [float]
-    items: tuple[Any, ...] = (*kinds, ...) if len(kinds) == 1 else tuple(map(annotation_of, values))
+    items: tuple[Any, ...] = (*kinds, ...) if len(kinds) == 1 else tuple(map(_item_annotation, values))
     return GenericAlias(tuple, items or (int, ...))
+
+
+def _item_annotation(value: object) -> Any:
+    """A config among others is of its family, so that its neighbours may be of the same type."""
+    if isinstance(value, Config):
+        families = (base for base in type(value).__mro__ if getattr(base, "__abstractmethods__", None))
+        return next(families, annotation_of(value))
+    return annotation_of(value)
