@@ -31,6 +31,8 @@ OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "SOLO": ("SingleStageInstanceSegmentor",),
     "SOLOv2": ("SingleStageInstanceSegmentor",),
     "BBoxHead": ("ConvFCBBoxHead",),
+    "DetectoRS_ResNet": ("DetectoRSResNet",),
+    "DetectoRS_ResNeXt": ("DetectoRSResNeXt",),
     "nms": ("NMS",),
     "soft_nms": ("SoftNMS",),
     "BN1d": ("BN",),
