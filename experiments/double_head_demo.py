@@ -60,7 +60,7 @@ class Experiment(double_head.Experiment):
         num_workers=1,
     )
     trainer: TrainerConfig = TrainerConfig(
-        epochs=10,
+        epochs=7,
         optimizer=AdamWConfig(lr=1e-3),
         schedule=CosineConfig(warmup_iters=50),
         clip_grad=ClipGradConfig(max_norm=10.0),
