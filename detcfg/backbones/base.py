@@ -35,6 +35,11 @@ class BackboneConfig(ModuleConfig):
     def feature_strides(self) -> tuple[int, ...]:
         """Pixels of the input to one cell of each feature map."""
 
+    @property
+    def gives_image(self) -> bool:
+        """Whether the images come before the feature maps, which the two above do not count."""
+        return False
+
     @abstractmethod
     def build(self) -> Backbone: ...
 

@@ -11,6 +11,13 @@ def wired_neck(
     backbone: BackboneConfig, neck: NeckConfig | None
 ) -> tuple[NeckConfig | None, BackboneConfig | NeckConfig, str]:
     """The neck with its inputs filled in, whose features the heads read, and its name."""
+    reads = neck is not None and neck.reads_image
+    if reads != backbone.gives_image:
+        raise ConfigError(
+            f"neck is {type(neck).__name__}, which reads {'the images too' if reads else 'feature maps only'}, "
+            f"but backbone is {type(backbone).__name__} and gives {'them not' if reads else 'the images too'}. "
+            f"Give a backbone with output_img={reads}."
+        )
     if neck is None:
         return None, backbone, "backbone"
     neck = fill(neck, "backbone.feature_channels", in_channels=backbone.feature_channels)

@@ -33,6 +33,11 @@ class NeckConfig(ModuleConfig):
     def feature_strides(self) -> tuple[int, ...]:
         """Strides of each feature map that comes out."""
 
+    @property
+    def reads_image(self) -> bool:
+        """Whether it needs the images before the backbone's feature maps."""
+        return False
+
     @abstractmethod
     def build(self) -> Neck: ...
 

@@ -43,6 +43,10 @@ class SequentialNeckConfig(NeckConfig):
     def feature_strides(self) -> tuple[int, ...]:
         return self.chained[-1].feature_strides
 
+    @property
+    def reads_image(self) -> bool:
+        return self.necks[0].reads_image
+
     def build(self) -> SequentialNeck:
         return SequentialNeck(self.resolved())
 
