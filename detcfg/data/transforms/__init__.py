@@ -1,12 +1,26 @@
 """Transforms of images with their boxes and masks: torchvision's v2, and what v2 lacks."""
 
 from detcfg.data.transforms.base import Fields, Pipeline, Transform, TransformConfig
-from detcfg.data.transforms.geometric import RandomFlipConfig, ResizeConfig
+from detcfg.data.transforms.crops import ExpandConfig, MinIoURandomCropConfig, RandomCropConfig
+from detcfg.data.transforms.geometric import (
+    RandomChoiceResizeConfig,
+    RandomFlipConfig,
+    RandomResizeConfig,
+    ResizeConfig,
+)
+from detcfg.data.transforms.photometric import ColorJitterConfig, PhotoMetricDistortionConfig
 
 __all__ = [
+    "ColorJitterConfig",
+    "ExpandConfig",
     "Fields",
+    "MinIoURandomCropConfig",
+    "PhotoMetricDistortionConfig",
     "Pipeline",
+    "RandomChoiceResizeConfig",
+    "RandomCropConfig",
     "RandomFlipConfig",
+    "RandomResizeConfig",
     "ResizeConfig",
     "Transform",
     "TransformConfig",

@@ -76,6 +76,13 @@ def to_fields(sample: Sample) -> Fields:
     return fields
 
 
+def is_spatial(value: Tensor) -> bool:
+    """Whether a tensor has places in the image: pixels, boxes or masks."""
+    from torchvision import tv_tensors
+
+    return isinstance(value, tv_tensors.TVTensor)
+
+
 def to_targets(fields: Fields) -> Targets:
     """The objects that are still inside the image, clipped to it."""
     height, width = fields["image"].shape[-2:]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import torch
 from attrs import frozen
-from torch import Tensor
 
-from detcfg.data.transforms.base import Fields, Transform, TransformConfig
+from detcfg.config import ConfigError
+from detcfg.data.transforms.base import Fields, Transform, TransformConfig, is_spatial
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 
@@ -59,15 +60,85 @@ def resize(fields: Fields, size: tuple[int, int], interpolation: str, *, antiali
         return fields
     mode = InterpolationMode(interpolation)
     return {
-        name: F.resize(value, list(size), mode, antialias=antialias) if _is_spatial(value) else value
+        name: F.resize(value, list(size), mode, antialias=antialias) if is_spatial(value) else value
         for name, value in fields.items()
     }
 
 
-def _is_spatial(value: Tensor) -> bool:
-    from torchvision import tv_tensors
+@frozen(kw_only=True)
+class RandomResizeConfig(TransformConfig):
+    """Resize to a size drawn between two (mmcv/transforms/processing.py, RandomResize)."""
 
-    return isinstance(value, tv_tensors.TVTensor)
+    scale: tuple[tuple[int, int], ...] = ((1333, 640), (1333, 800))
+    """Two scales as of `ResizeConfig`: either edge is drawn between theirs. One: it is multiplied by a factor."""
+    ratio_range: tuple[float, float] | None = None
+    """What the factor of a single scale is drawn from; (0.1, 2.0) is large-scale jitter."""
+    keep_ratio: bool = True
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = False
+
+    def wired(self) -> RandomResizeConfig:
+        if len(self.scale) != (2 if self.ratio_range is None else 1):
+            raise ConfigError(
+                f"scale is {self.scale} and ratio_range {self.ratio_range}; give two scales, or one with a range."
+            )
+        return self
+
+    def transform(self) -> Transform:
+        return RandomResize(self)
+
+
+class RandomResize:
+    def __init__(self, config: RandomResizeConfig) -> None:
+        self.config = config
+
+    def __call__(self, fields: Fields) -> Fields:
+        return _resized(fields, self.draw(), self.config)
+
+    def draw(self) -> tuple[int, int]:
+        """A scale."""
+        if self.config.ratio_range is not None:
+            low, high = self.config.ratio_range
+            factor = low + (high - low) * float(torch.rand(()))
+            return int(self.config.scale[0][0] * factor), int(self.config.scale[0][1] * factor)
+        edges = zip(*(sorted(scale) for scale in self.config.scale), strict=True)
+        short, long = (int(torch.randint(min(edge), max(edge) + 1, ())) for edge in edges)
+        return long, short
+
+
+@frozen(kw_only=True)
+class RandomChoiceResizeConfig(TransformConfig):
+    """Resize to one of several sizes (mmcv/transforms/processing.py, RandomChoiceResize)."""
+
+    scales: tuple[tuple[int, int], ...] = tuple((1333, edge) for edge in (640, 672, 704, 736, 768, 800))
+    """As of `ResizeConfig`."""
+    keep_ratio: bool = True
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = False
+
+    def transform(self) -> Transform:
+        return RandomChoiceResize(self)
+
+
+class RandomChoiceResize:
+    def __init__(self, config: RandomChoiceResizeConfig) -> None:
+        self.config = config
+
+    def __call__(self, fields: Fields) -> Fields:
+        scale = self.config.scales[int(torch.randint(len(self.config.scales), ()))]
+        return _resized(fields, scale, self.config)
+
+
+def _resized(
+    fields: Fields, scale: tuple[int, int], config: RandomResizeConfig | RandomChoiceResizeConfig
+) -> Fields:
+    one = ResizeConfig(
+        scale=scale,
+        keep_ratio=config.keep_ratio,
+        interpolation=config.interpolation,
+        antialias=config.antialias,
+    )
+    return Resize(one)(fields)
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,121 @@
+"""Transforms that show a part of the image, or the image as a part of a larger one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.config import ConfigError
+from detcfg.data.transforms.base import Fields, Transform, TransformConfig, is_spatial
+
+
+@frozen(kw_only=True)
+class MinIoURandomCropConfig(TransformConfig):
+    """Crop so that an object overlaps the crop by at least a drawn IoU, as SSD (Liu et al., 2016) does.
+
+    Objects whose centre is outside the crop go (mmdet/datasets/transforms/transforms.py, MinIoURandomCrop).
+    """
+
+    min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """What is drawn from, beside 0 (any crop) and 1 (no crop)."""
+    min_crop_size: float = field(default=0.3, validator=[validators.gt(0), validators.le(1)])
+    """Of the image's width and of its height."""
+
+    def transform(self) -> Transform:
+        from torchvision.transforms import v2
+
+        options = [0.0, *self.min_ious, 1.0]
+        return _NeedsObjects(v2.RandomIoUCrop(min_scale=self.min_crop_size, sampler_options=options))
+
+
+class _NeedsObjects:
+    """Leaves images alone that have no objects: torchvision looks for a crop around one in vain."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __call__(self, fields: Fields) -> Fields:
+        return self.transform(fields) if len(fields["boxes"]) else fields
+
+
+@frozen(kw_only=True)
+class ExpandConfig(TransformConfig):
+    """Put the image into a larger one of a single colour (mmdet/datasets/transforms/transforms.py, Expand)."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """The colour around it, RGB."""
+    ratio_range: tuple[float, float] = (1.0, 4.0)
+    """The sides are multiplied by a factor between."""
+    prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+
+    def wired(self) -> ExpandConfig:
+        if not 1 <= self.ratio_range[0] <= self.ratio_range[1]:
+            raise ConfigError(f"ratio_range is {self.ratio_range}; give two rising factors from 1 on.")
+        return self
+
+    def transform(self) -> Transform:
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+
+        fill: dict[type[Tensor], float | list[float]] = {
+            tv_tensors.Image: [float(round(value)) for value in self.mean],
+            tv_tensors.Mask: 0,
+        }
+        return v2.RandomZoomOut(fill=fill, side_range=self.ratio_range, p=self.prob)
+
+
+@frozen(kw_only=True)
+class RandomCropConfig(TransformConfig):
+    """Cut a window of a given size out of the image (mmdet/datasets/transforms/transforms.py, RandomCrop)."""
+
+    crop_size: tuple[float, float] = (1024, 1024)
+    """(height, width), as `crop_type` says."""
+    crop_type: Literal["absolute", "relative"] = "absolute"
+    """In pixels, where a smaller image stays whole, or as shares of the image."""
+    allow_negative_crop: bool = False
+    """Whether a window without objects is taken, or the image stays as it is then."""
+
+    def wired(self) -> RandomCropConfig:
+        limit = 1 if self.crop_type == "relative" else float("inf")
+        if not all(0 < side <= limit for side in self.crop_size):
+            raise ConfigError(
+                f"crop_size is {self.crop_size}, which cannot be with crop_type={self.crop_type!r}."
+            )
+        return self
+
+    def transform(self) -> Transform:
+        return RandomCrop(self)
+
+
+class RandomCrop:
+    def __init__(self, config: RandomCropConfig) -> None:
+        self.config = config
+
+    def __call__(self, fields: Fields) -> Fields:
+        height, width = fields["image"].shape[-2:]
+        sides = self.config.crop_size
+        if self.config.crop_type == "relative":
+            sides = sides[0] * height, sides[1] * width
+        size = min(height, max(1, int(sides[0]))), min(width, max(1, int(sides[1])))
+        top, left = _up_to(height - size[0]), _up_to(width - size[1])
+        cropped = crop(fields, top, left, *size)
+        boxes = cropped["boxes"]
+        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return cropped if self.config.allow_negative_crop or bool(seen.any()) else fields
+
+
+def crop(fields: Fields, top: int, left: int, height: int, width: int) -> Fields:
+    """A window of the image; boxes are clipped to it, and those outside are empty then."""
+    from torchvision.transforms.v2 import functional as F
+
+    return {
+        name: F.crop(value, top, left, height, width) if is_spatial(value) else value
+        for name, value in fields.items()
+    }
+
+
+def _up_to(most: int) -> int:
+    return int(torch.randint(most + 1, ()))

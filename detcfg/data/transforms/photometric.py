@@ -1,0 +1,54 @@
+"""Transforms that change colours and leave places alone."""
+
+from __future__ import annotations
+
+from attrs import field, frozen, validators
+
+from detcfg.data.transforms.base import Transform, TransformConfig
+
+
+@frozen(kw_only=True)
+class PhotoMetricDistortionConfig(TransformConfig):
+    """Change brightness, contrast, saturation and hue, each half of the time, and swap channels.
+
+    As SSD (Liu et al., 2016) does and mmdet/datasets/transforms/transforms.py; torchvision's
+    `RandomPhotometricDistort` scales brightness where they add to it.
+    """
+
+    brightness_delta: float = field(default=32.0, validator=[validators.ge(0), validators.le(255)])
+    """Of 255: the image is scaled by 1 up to this share more or less."""
+    contrast_range: tuple[float, float] = (0.5, 1.5)
+    saturation_range: tuple[float, float] = (0.5, 1.5)
+    hue_delta: float = field(default=18.0, validator=[validators.ge(0), validators.le(180)])
+    """In degrees of the colour wheel."""
+    prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    """Of each of the changes."""
+
+    def transform(self) -> Transform:
+        from torchvision.transforms import v2
+
+        share = self.brightness_delta / 255
+        return v2.RandomPhotometricDistort(
+            brightness=(1 - share, 1 + share),
+            contrast=self.contrast_range,
+            saturation=self.saturation_range,
+            hue=(-self.hue_delta / 360, self.hue_delta / 360),
+            p=self.prob,
+        )
+
+
+@frozen(kw_only=True)
+class ColorJitterConfig(TransformConfig):
+    """Change brightness, contrast, saturation and hue of every image, in any order."""
+
+    brightness: float = field(default=0.2, validator=validators.ge(0))
+    """Each of the first three is multiplied by 1 up to so much more or less."""
+    contrast: float = field(default=0.2, validator=validators.ge(0))
+    saturation: float = field(default=0.2, validator=validators.ge(0))
+    hue: float = field(default=0.0, validator=[validators.ge(0), validators.le(0.5)])
+    """As a share of the colour wheel."""
+
+    def transform(self) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue)
