@@ -6,6 +6,8 @@ Reference: MMDetection's groie/faste-rcnn_r50_fpn_groie_1x_coco, 38.3 box AP.
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 
 from detcfg.heads.base import RoIHeadConfig
@@ -16,16 +18,16 @@ from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
 from experiments import faster_rcnn
 
+EXTRACTOR: Final = GenericRoIExtractorConfig(
+    roi_layer=RoIAlignConfig(output_size=7, sampling_ratio=2),
+    pre_cfg=ConvModuleConfig(kernel_size=5, padding=2),
+    post_cfg=GeneralizedAttentionConfig(num_heads=6, attention_type="0100"),
+)
+
 
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
-        bbox_roi_extractor=GenericRoIExtractorConfig(
-            roi_layer=RoIAlignConfig(output_size=7, sampling_ratio=2),
-            pre_cfg=ConvModuleConfig(kernel_size=5, padding=2),
-            post_cfg=GeneralizedAttentionConfig(num_heads=6, attention_type="0100"),
-        )
-    )
+    roi_head: RoIHeadConfig = StandardRoIHeadConfig(bbox_roi_extractor=EXTRACTOR)
 
 
 @frozen(kw_only=True)
