@@ -35,6 +35,12 @@ Allow = Annotated[
         show_default=False,
     ),
 ]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Compute with hotcoco (pip install 'detcfg[fast]'): the same numbers, sooner."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 

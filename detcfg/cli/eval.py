@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detcfg.cli.arguments import Allow, Json, Overrides
+from detcfg.cli.arguments import Allow, Fast, Json, Overrides
 from detcfg.cli.checkpoints import Partial
 from detcfg.cli.output import progress, write_json
 
@@ -43,6 +43,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the detections there, in COCO's json.")
     ] = None,
+    fast: Fast = False,
     as_json: Json = False,
     partial: Partial = False,
     allow: Allow = None,
@@ -57,6 +58,7 @@ def evaluate(
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
     with progress("evaluating", len(loader)) as advance:
         evaluator, losses = validate(model, loader, kinds, after_batch=advance)
+    evaluator.backend = "hotcoco" if fast else "numpy"
     if out is not None:
         write_json(out, evaluator.detections())
     print_evaluation(evaluator, kinds, losses, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detcfg.cli.arguments import Json
+from detcfg.cli.arguments import Fast, Json
 
 
 class Kind(StrEnum):
@@ -25,6 +25,7 @@ def evaluate_detections(
     ],
     *,
     kind: Annotated[Kind, typer.Option("--type", help="Compare boxes or masks.")] = Kind.BBOX,
+    fast: Fast = False,
     as_json: Json = False,
 ) -> None:
     """Judge a file of detections by a file of annotations: COCO's twelve numbers, and AP by class."""
@@ -32,6 +33,7 @@ def evaluate_detections(
     from detcfg.evaluation.coco import CocoEvaluator
 
     evaluator = CocoEvaluator.from_files(gt, dt, kind.value)
+    evaluator.backend = "hotcoco" if fast else "numpy"
     if evaluator.left_out:
         typer.echo(
             f"{dt}: {evaluator.left_out:,} detections are left out: their category_id is none of {gt}.",

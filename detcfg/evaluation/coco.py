@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from attrs import frozen
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from detcfg.data.reading import read_json
 from detcfg.errors import DetcfgError
+from detcfg.evaluation.fast import fast_curves
 from detcfg.evaluation.found import Found, read_detections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
 from detcfg.evaluation.pairs import State, matches_by_class
 from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
 from detcfg.structures import Detections
+
+Backend: TypeAlias = Literal["numpy", "hotcoco"]
 
 MAX_DETS = (1, 10, 100)
 """How many detections of an image and class count, at most: one AR each, and the last for all AP."""
@@ -34,6 +37,9 @@ class CocoEvaluator:
 
     Images of which nothing was added count as images in which nothing was found.
     """
+
+    backend: Backend = "numpy"
+    """What computes: detcfg itself, or hotcoco (the extra `fast`), which gives the same in less time."""
 
     def __init__(
         self, dataset: Annotated, iou_types: tuple[IoUType, ...] = ("bbox",), *, source: str | None = None
@@ -152,8 +158,11 @@ class CocoEvaluator:
     def _curves(self, iou_type: IoUType) -> Curves:
         if iou_type not in self._results:
             truth = self._truths[iou_type]
-            classes = matches_by_class(truth, self._found, MAX_DETS[-1])
-            self._results[iou_type] = accumulate(classes, len(truth.names), MAX_DETS)
+            curves = fast_curves(truth, self._found) if self.backend == "hotcoco" else None
+            if curves is None:
+                classes = matches_by_class(truth, self._found, MAX_DETS[-1])
+                curves = accumulate(classes, len(truth.names), MAX_DETS)
+            self._results[iou_type] = curves
         return self._results[iou_type]
 
 

@@ -144,3 +144,12 @@ def test_masks_cannot_be_judged_where_there_are_none(command: Command, files: tu
 
     assert 1 == outcome.code
     assert f"{files[0]}: annotation 1: it has no segmentation" in outcome.err
+
+
+@needs_fake
+def test_the_fast_way_gives_the_same_numbers(command: Command) -> None:
+    pytest.importorskip("hotcoco")
+    words = ("evaluate-detections", str(TRUTH), str(found("bbox")), "--json")
+    default, fast = (json.loads(command(*words, *more).out) for more in ((), ("--fast",)))
+    assert fast.pop("classes").keys() == default.pop("classes").keys()
+    assert fast == pytest.approx(default, abs=1e-12)
