@@ -9,7 +9,8 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss, shared_divisor
+from detcfg.losses.reduce import are_shared
 
 NO_LABEL = -100
 """A label that is never learnt, PyTorch's own."""
@@ -63,6 +64,8 @@ class CrossEntropyLoss(ClassLoss):
     ) -> Tensor:
         reduction = reduction_override or self.reduction
         if target.numel() == 0 and reduction != "none":
+            if are_shared() and reduction == "mean":
+                shared_divisor(pred, avg_factor)  # the others ask for it
             return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
         class_weight = None if self.class_weight is None else pred.new_tensor(self.class_weight)
         if self.binary:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_ALONE: Final[ContextVar[bool]] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Within it, losses are this process's own: it may compute more or fewer of them than the others."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+def are_shared() -> bool:
+    """Whether losses are computed along with other processes, each of which computes the same ones."""
+    return dist.is_available() and dist.is_initialized() and not _ALONE.get()
 
 
 def reduce_mean(value: Tensor) -> Tensor:
@@ -13,7 +35,7 @@ def reduce_mean(value: Tensor) -> Tensor:
     Losses that are divided by their positives are divided by the mean count, so that an image
     weighs the same on every process. Follows mmdet/utils/dist_utils.py.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not are_shared():
         return value
     mean = value.detach().clone() / dist.get_world_size()
     dist.all_reduce(mean)
