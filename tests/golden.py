@@ -29,6 +29,9 @@ UNSTABLE = {"cascade_rpn": {1: (43, 44, 47)}}
 """By golden and image: leading detections whose score 1e-6 of noise in the weights moves by up to 8e-3 (five
 draws of it; the golden's one draw hit less than 1e-3)."""
 
+UNSTABLE_MASKS = {"ms_rcnn": {0: (2, 3, 4, 7, 10)}}
+"""The same of masks, whose areas the five draws move by 23 pixels and more: thin boxes of noise."""
+
 
 def names() -> list[str]:
     """The goldens that are here."""
@@ -138,8 +141,9 @@ def check_detections(name: str, model: Detector) -> None:
         if "mask_areas" in reference:
             assert own.masks is not None
             areas = own.masks.sum((1, 2)).tolist()
-            for area, wanted in zip(areas, reference["mask_areas"][:leading], strict=True):
-                assert abs(area - wanted) <= max(3, 0.01 * wanted)
+            for row, wanted in enumerate(reference["mask_areas"][:leading]):
+                if row not in UNSTABLE_MASKS.get(name, {}).get(index, ()):
+                    assert abs(areas[row] - wanted) <= max(3, 0.01 * wanted)
 
 
 def _in_order(own: Detections, reference: dict[str, Any], leading: int) -> Detections:

@@ -148,10 +148,14 @@ class FCNMaskHead(MaskHead):
         rows = torch.arange(len(masks), device=masks.device)
         return masks[:, 0] if self.class_agnostic else masks[rows, labels]
 
-    def probabilities(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(n, M, M) float: how likely each cell belongs to the detection, whose class is known."""
+    def own_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(n, M, M) float: the logits of detections whose classes are known."""
         parts = zip(torch.split(features, PIECE), torch.split(labels, PIECE), strict=True)
-        return torch.cat([self.own_masks(self(part), own).float().sigmoid() for part, own in parts])
+        return torch.cat([self.own_masks(self(part), own).float() for part, own in parts])
+
+    def probabilities(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(n, M, M): how likely each cell belongs to the detection, whose class is known."""
+        return self.own_logits(features, labels).sigmoid()
 
     def predict(
         self, features: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], threshold: float

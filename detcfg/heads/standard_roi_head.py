@@ -163,13 +163,17 @@ class StandardRoIHead(RoIHead):
     ) -> dict[str, Tensor]:
         """The losses of the mask head, which learns from the positives only."""
         assert self.mask_head is not None
-        if self.mask_roi_extractor is None:
-            positive = torch.cat([_is_positive(sampling) for sampling in samplings])
-            mask_features = pooled[positive]
-        else:
-            mask_features = self.pool_masks(features, bbox2roi([s.pos_priors for s in samplings]))
+        mask_features = self.pool_positives(features, pooled, samplings)
         height, width = batch.tensor.shape[-2:]
         return self.mask_head.loss(mask_features, samplings, (height, width))
+
+    def pool_positives(
+        self, features: tuple[Tensor, ...], pooled: Tensor, samplings: Sequence[SamplingResult]
+    ) -> Tensor:
+        """The features of each positive for its mask; `pooled` are those of all sampled rois for boxes."""
+        if self.mask_roi_extractor is not None:
+            return self.pool_masks(features, bbox2roi([s.pos_priors for s in samplings]))
+        return pooled[torch.cat([_is_positive(sampling) for sampling in samplings])]
 
     def pool_masks(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """The features of each roi for its mask."""
@@ -212,16 +216,20 @@ class StandardRoIHead(RoIHead):
         self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
         """The detections, which come in network pixels, with their masks and in output pixels."""
-        assert self.mask_head is not None
         pooled = self.pool_masks(features, bbox2roi([image.boxes for image in found]))
         detections: list[Detections] = []
         for index, part in enumerate(torch.split(pooled, [len(image) for image in found])):
             boxes = scale_boxes(found[index].boxes, batch.scales(index))
-            masks = self.mask_head.predict(
-                part, boxes, found[index].labels, batch.output_sizes[index], self.test_cfg.mask_thr_binary
-            )
-            detections.append(evolve(found[index], boxes=boxes, masks=masks))
+            own = evolve(found[index], boxes=boxes)
+            detections.append(self.with_masks(own, part, batch.output_sizes[index]))
         return detections
+
+    def with_masks(self, found: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
+        """The detections of one image, in output pixels, with their masks; `size` is the output's."""
+        assert self.mask_head is not None
+        threshold = self.test_cfg.mask_thr_binary
+        masks = self.mask_head.predict(pooled, found.boxes, found.labels, size, threshold)
+        return evolve(found, masks=masks)
 
     @torch.no_grad()
     def _hardness(
