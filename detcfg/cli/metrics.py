@@ -23,13 +23,18 @@ MEANINGS: Final = {
     "APs": "precision, objects below 32x32 pixels",
     "APm": "precision, objects between",
     "APl": "precision, objects above 96x96 pixels",
+    "APr": "precision, rare classes",
+    "APc": "precision, common classes",
+    "APf": "precision, frequent classes",
     "AR1": "recall with 1 detection an image and class",
     "AR10": "recall with 10",
     "AR100": "recall with 100",
-    "ARs": "recall with 100, objects below 32x32 pixels",
-    "ARm": "recall with 100, objects between",
-    "ARl": "recall with 100, objects above 96x96 pixels",
+    "AR300": "recall with 300 detections an image",
+    "ARs": "recall with as many, objects below 32x32 pixels",
+    "ARm": "recall with as many, objects between",
+    "ARl": "recall with as many, objects above 96x96 pixels",
 }
+"""Of COCO's numbers and LVIS's."""
 
 
 def print_evaluation(
@@ -46,6 +51,8 @@ def print_evaluation(
         return
     numbers = Table(columns=("metric", *iou_types, ""), right=tuple(iou_types))
     for name, meaning in MEANINGS.items():
+        if f"{iou_types[0]}_{name}" not in metrics:
+            continue
         numbers.add(name, *(percent(metrics[f"{kind}_{name}"]) for kind in iou_types), meaning)
     print_table(numbers)
     for kind in iou_types:

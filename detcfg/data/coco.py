@@ -45,6 +45,10 @@ class CocoDatasetConfig(FileDatasetConfig):
     """The categories to learn, by name, in the order of the labels. The file may hold more: their objects
     are left out."""
 
+    def file_name(self, image: Record) -> object:
+        """Where an image lies, by its entry of the json."""
+        return image.get("file_name")
+
     def dataset(self, *, with_mask: bool = False) -> FileDataset:
         config = self.resolved()
         reader = _Reader(config, with_mask=with_mask)
@@ -118,7 +122,12 @@ class _Reader:
                     f"{did_you_mean(name, by_name)} Set the dataset's classes to names of the file."
                 )
             label_of[by_name[name]] = label
-        return label_of, [{"id": by_name[name], "name": name} for name in self.config.classes]
+        learnt = {category.get("id"): category for category in records(data, "categories")}
+        kept = ("id", "name", "frequency")  # the last is LVIS's
+        return label_of, [
+            {key: learnt[by_name[name]][key] for key in kept if key in learnt[by_name[name]]}
+            for name in self.config.classes
+        ]
 
     def _images(self, data: Record) -> list[Record]:
         root = Path(self.config.data_root, self.config.img_prefix)
@@ -127,13 +136,13 @@ class _Reader:
         seen: set[int | str] = set()
         usable: list[Record] = []
         for position, image in enumerate(records(data, "images")):
-            number, name = identifier(image), image.get("file_name")
+            number, name = identifier(image), self.config.file_name(image)
             where = f"image {position} of the list" if number is None else f"image {number}"
             if number is None:
                 self._report(where, "it has no id", "Give it one.")
             elif number in seen:
                 self._report(where, "the id occurs twice", "Give each image an id of its own.")
-            elif problem := _problem_of_image(image):
+            elif problem := _problem_of_image(image, name):
                 self._report(where, problem, "Correct the entry.")
             else:
                 seen.add(number)
@@ -268,11 +277,11 @@ def _area(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 1.0
 
 
-def _problem_of_image(image: Record) -> str:
+def _problem_of_image(image: Record, name: object) -> str:
     from detcfg.data.images import problem_of_name
 
     size = problem_of_size(image.get("height"), image.get("width"))
-    return size or problem_of_name(image.get("file_name"))
+    return size or problem_of_name(name)
 
 
 def _duplicated(ids: list[object]) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detcfg.data.reading import read_json
 from detcfg.errors import DetcfgError
+from detcfg.evaluation import lvis
 from detcfg.evaluation.fast import fast_curves
 from detcfg.evaluation.found import Found, read_detections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
@@ -113,16 +114,18 @@ class CocoEvaluator:
         self._found = {**other, **self._found}
 
     def compute(self) -> dict[str, float]:
-        """COCO's twelve numbers for each IoU type, from 0 to 1; -1 where there is nothing to find.
+        """COCO's twelve numbers, or LVIS's thirteen, for each IoU type, from 0 to 1; -1 where there is nothing to find.
 
         `bbox_AP` is the mean over IoU thresholds from 0.5 to 0.95, `bbox_AP50` and `bbox_AP75` are at one,
         `bbox_APs`, `bbox_APm`, `bbox_APl` are of small, medium and large objects. `bbox_AR1`, `bbox_AR10` and
         `bbox_AR100` are the recalls with so many detections an image and class; `bbox_ARs` ... with 100.
+        LVIS's thirteen have `bbox_APr`, `bbox_APc`, `bbox_APf` of rare, common and frequent classes, and
+        `bbox_AR300`.
         """
         return {
             f"{kind}_{name}": value
             for kind in self._truths
-            for name, value in _numbers(self._curves(kind)).items()
+            for name, value in _numbers(self._curves(kind), self._truths[kind].lvis).items()
         }
 
     def per_class(self, iou_type: IoUType | None = None) -> dict[str, ClassResult]:
@@ -158,10 +161,11 @@ class CocoEvaluator:
     def _curves(self, iou_type: IoUType) -> Curves:
         if iou_type not in self._results:
             truth = self._truths[iou_type]
+            limits = MAX_DETS if truth.lvis is None else (lvis.MAX_DETS,)
             curves = fast_curves(truth, self._found) if self.backend == "hotcoco" else None
             if curves is None:
-                classes = matches_by_class(truth, self._found, MAX_DETS[-1])
-                curves = accumulate(classes, len(truth.names), MAX_DETS)
+                classes = matches_by_class(truth, self._found, limits[-1])
+                curves = accumulate(classes, len(truth.names), limits)
             self._results[iou_type] = curves
         return self._results[iou_type]
 
@@ -175,6 +179,7 @@ class ClassResult:
     AP: float
     AP50: float
     AR100: float
+    """With 100 detections an image and class; with LVIS's 300 an image, for data of LVIS."""
 
 
 class _File:
@@ -196,15 +201,19 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType =
     return CocoEvaluator.from_files(gt_path, dt_path, iou_type).compute()
 
 
-def _numbers(curves: Curves) -> dict[str, float]:
-    """COCO's twelve numbers in COCO's order."""
+def _numbers(curves: Curves, federated: lvis.Lvis | None) -> dict[str, float]:
+    """COCO's twelve numbers in COCO's order, or LVIS's thirteen."""
     precision, recall = curves.precision, curves.recall
+    limits = MAX_DETS if federated is None else (lvis.MAX_DETS,)
     names = ("AP", "APs", "APm", "APl")
     by_area = {name: _mean(precision[:, :, :, area, -1]) for area, name in enumerate(names)}
     at = {f"AP{t:.0f}": _mean(precision[i, :, :, 0, -1]) for i, t in enumerate(IOU_THRESHOLDS * 100)}
-    recalls = {f"AR{most}": _mean(recall[:, :, 0, limit]) for limit, most in enumerate(MAX_DETS)}
+    rarities = {} if federated is None else {kind: federated.labels(kind) for kind in lvis.FREQUENCIES}
+    by_rarity = {f"AP{kind}": _mean(precision[:, :, labels, 0, -1]) for kind, labels in rarities.items()}
+    recalls = {f"AR{most}": _mean(recall[:, :, 0, limit]) for limit, most in enumerate(limits)}
     sizes = {name.replace("P", "R"): _mean(recall[:, :, i, -1]) for i, name in enumerate(names) if i}
-    return {"AP": by_area.pop("AP"), "AP50": at["AP50"], "AP75": at["AP75"], **by_area, **recalls, **sizes}
+    first = {"AP": by_area.pop("AP"), "AP50": at["AP50"], "AP75": at["AP75"]}
+    return first | by_area | by_rarity | recalls | sizes
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -17,13 +17,13 @@ from detcfg.evaluation.truth import GroundTruth
 def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
     """What `accumulate` gives of all matches; None for what hotcoco cannot express.
 
-    That is objects which may be missed but are no crowds, such as VOC's difficult ones.
+    That is LVIS's rules, and objects which may be missed but are no crowds, such as VOC's difficult ones.
 
     Raises:
         DetcfgError: hotcoco is not installed.
     """
     hotcoco = _hotcoco()
-    if (truth.ignored & ~truth.crowds).any():
+    if truth.lvis is not None or (truth.ignored & ~truth.crowds).any():
         return None
     rows = np.repeat(np.arange(len(truth.image_ids)), np.diff(truth.ends))
     segm = truth.segmentations is not None

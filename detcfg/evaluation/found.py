@@ -63,6 +63,11 @@ class Found:
         """No detections."""
         return cls(labels=np.zeros(0, dtype=np.int64), scores=np.zeros(0), boxes=np.zeros((0, 4)), codes=None)
 
+    def at(self, rows: list[int]) -> Found:
+        """Some of the detections."""
+        codes = None if self.codes is None else [self.codes[i] for i in rows]
+        return Found(labels=self.labels[rows], scores=self.scores[rows], boxes=self.boxes[rows], codes=codes)
+
     def entries(self, image_id: ImageId, category_ids: Sequence[int | str]) -> list[Record]:
         """The detections as COCO's json has them."""
         entries: list[Record] = [

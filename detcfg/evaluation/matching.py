@@ -40,6 +40,8 @@ class Pair:
     """(G,): those that any number of detections may match."""
     ious: Floats
     """(D, G)."""
+    unfinished: bool = False
+    """Whether not all objects of the class are annotated, so that what matches none may be right."""
 
 
 @frozen(eq=False)
@@ -81,7 +83,7 @@ def match(pair: Pair) -> Matches:
         ignored[:, :, detection] = hit & passed_over[areas, best]
         taken[areas, levels, best] |= hit
     outside = (pair.detection_areas < low) | (pair.detection_areas > high)  # (A, D)
-    ignored |= ~matched & outside[:, None]
+    ignored |= ~matched & (outside[:, None] | pair.unfinished)
     return Matches(pair.scores, matched, ignored, (~passed_over).sum(axis=1))
 
 

@@ -22,6 +22,8 @@ def matches_by_class(truth: GroundTruth, found: State, max_dets: int) -> list[li
     nothing = Found.nothing()
     for row, image_id in enumerate(truth.image_ids):
         here = found.get(image_id, nothing)
+        if truth.lvis is not None:
+            here = truth.lvis.counted(here, row, max_dets)
         labels = truth.labels[truth.ends[row] : truth.ends[row + 1]]
         present: list[int] = np.unique(np.concatenate([labels, here.labels])).tolist()
         for label in present:
@@ -58,6 +60,7 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
         ignored=truth.ignored[objects],
         crowds=crowds,
         ious=ious,
+        unfinished=truth.lvis is not None and label in truth.lvis.unfinished[row],
     )
 
 

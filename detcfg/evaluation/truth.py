@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.masks import Segmentations
 from detcfg.data.reading import four_numbers, identifier, place_of, problem_of_size, records
+from detcfg.evaluation.lvis import Lvis
 
 ImageId: TypeAlias = int | str
 IoUType: TypeAlias = Literal["bbox", "segm"]
@@ -49,6 +50,8 @@ class GroundTruth:
     ignored: NDArray[np.bool_]
     """(O,): crowds, and VOC's difficult objects."""
     segmentations: Segmentations | None
+    lvis: Lvis | None = None
+    """What LVIS says besides; None for COCO's rules."""
 
     @classmethod
     def of(cls, data: object, source: str, iou_type: IoUType) -> GroundTruth:
@@ -114,6 +117,7 @@ class _Reader:
             crowds=crowds,
             ignored=crowds | difficult,
             segmentations=segmentations,
+            lvis=Lvis.of(list(categories.values()), [images[i] for i in ids], labels, label_of, places),
         )
 
     def _report(self, where: str, what: str, remedy: str) -> None:
