@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
-from detcfg.data.lvis_classes import LVIS_V1_CLASSES
+from detcfg.data.lvis import LVISV1DatasetConfig
+from detcfg.data.transforms import RandomChoiceResizeConfig, RandomFlipConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
 from detcfg.engine.config import TrainerConfig
 from detcfg.engine.schedules import MultiStepConfig
@@ -40,13 +40,7 @@ class Experiment(mask_rcnn.Experiment):
     trainer: TrainerConfig = TrainerConfig(epochs=24, schedule=MultiStepConfig(milestones=(16, 22)))
     data: DataConfig = evolve(
         mask_rcnn.Experiment().data,
-        train=CocoDatasetConfig(
-            classes=LVIS_V1_CLASSES, ann_file="annotations/lvis_v1_train.json", img_prefix=""
-        ),
-        val=CocoDatasetConfig(
-            classes=LVIS_V1_CLASSES,
-            ann_file="annotations/lvis_v1_val.json",
-            img_prefix="",
-            filter_empty_gt=False,
-        ),
+        train=LVISV1DatasetConfig(),
+        val=LVISV1DatasetConfig(ann_file="annotations/lvis_v1_val.json"),
+        train_transforms=(RandomChoiceResizeConfig(), RandomFlipConfig()),
     )
