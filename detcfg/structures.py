@@ -120,3 +120,10 @@ class ImageBatch:
         """The factors (x, y) that carry boxes of image `index` from network to output pixels."""
         (height, width), (out_height, out_width) = self.sizes[index], self.output_sizes[index]
         return out_width / width, out_height / height
+
+
+def rescaled_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) of the same ratio whose edges stay within `scale`, rounded as by mmcv."""
+    height, width = size
+    factor = min(max(scale) / max(size), min(scale) / min(size))
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))

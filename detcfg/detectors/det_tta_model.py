@@ -15,9 +15,8 @@ from torch import Tensor
 
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError, fill
-from detcfg.data.transforms.geometric import rescaled_size
 from detcfg.detectors.base import Detector, DetectorConfig
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import Detections, ImageBatch, Targets, rescaled_size
 
 
 @frozen(kw_only=True)

@@ -24,8 +24,8 @@ from detcfg.data.transforms import (
     ResizeConfig,
     TransformConfig,
 )
-from detcfg.data.transforms.geometric import RandomResize, rescaled_size
-from detcfg.structures import Targets
+from detcfg.data.transforms.geometric import RandomResize
+from detcfg.structures import Targets, rescaled_size
 
 PLACES: tuple[TransformConfig, ...] = (
     RandomFlipConfig(),

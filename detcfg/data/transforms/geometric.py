@@ -9,6 +9,7 @@ from attrs import frozen
 
 from detcfg.config import ConfigError
 from detcfg.data.transforms.base import Fields, Transform, TransformConfig, is_spatial
+from detcfg.structures import rescaled_size
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 
@@ -42,13 +43,6 @@ class Resize:
         else:
             size = self.config.scale[1], self.config.scale[0]
         return resize(fields, size, self.config.interpolation, antialias=self.config.antialias)
-
-
-def rescaled_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the same ratio whose edges stay within `scale`, rounded as by mmcv."""
-    height, width = size
-    factor = min(max(scale) / max(size), min(scale) / min(size))
-    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
 
 def resize(fields: Fields, size: tuple[int, int], interpolation: str, *, antialias: bool) -> Fields:
