@@ -5,7 +5,9 @@ Everything here works alone too, as the only process.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,6 +20,30 @@ T = TypeVar("T")
 def together() -> bool:
     """Whether other processes take part."""
     return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def process_group() -> Generator[None]:
+    """Within it this process is one of those that `torchrun` or `--devices` started, if they did.
+
+    Which one it is stands in the environment, under torchrun's names.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def is_restarted() -> bool:
+    """Whether torchrun started this process in the place of one that failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def rank() -> int:
@@ -100,6 +126,4 @@ def device_of(name: str) -> torch.device:
 
 def local_rank() -> int:
     """Which process of this machine this is, as torchrun says."""
-    import os
-
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -12,6 +12,7 @@ from detcfg.engine.distributed import gathered
 from detcfg.engine.seeds import seed_all
 from detcfg.evaluation.coco import CocoEvaluator
 from detcfg.evaluation.truth import IoUType
+from detcfg.losses.reduce import alone
 
 
 @torch.no_grad()
@@ -43,7 +44,9 @@ def validate(
     try:
         for number, batch in enumerate(loader):
             seed_all(mix(number))  # losses draw samples: the same ones each time
-            for name, value in _judge(model, batch, evaluator).items():
+            with alone():  # shares may differ in their number of batches
+                found = _judge(model, batch, evaluator)
+            for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value * len(batch)
             images += len(batch)
             after_batch()

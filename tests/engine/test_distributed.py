@@ -1,0 +1,242 @@
+"""Several processes train as one: the same gradients, the same figures, and the same weights again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from attrs import evolve
+from torch import Tensor, nn
+
+from detcfg.backbones.resnet import ResNetConfig
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.data.demo import DemoDatasetConfig
+from detcfg.engine import distributed
+from detcfg.engine.checkpoint import LAST, load_training
+from detcfg.engine.validation import validate
+from detcfg.heads.rpn_head import RPNHeadConfig
+from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.structures import Targets
+from tests.engine.processes import assert_same_state
+from tests.engine.tiny import Model, experiment
+
+EXPERIMENT = Path(__file__).with_name("tiny.py")
+
+
+def together(size: int, work: Callable[[], None], folder: Path) -> None:
+    """Do the work in so many processes that know each other."""
+
+    def member(rank: int) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+        work()
+        dist.barrier()
+        dist.destroy_process_group()
+
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=member, args=(rank,)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * size
+
+
+def without_chance() -> Model:
+    """A model whose samplers take all, and whose batch norms do not look at the batch."""
+    everything = RandomSamplerConfig(num=10**6, pos_fraction=0.5)
+    model = Model()
+    assert isinstance(model.rpn_head, RPNHeadConfig)
+    assert isinstance(model.roi_head, StandardRoIHeadConfig)
+    return evolve(
+        model,
+        num_classes=4,
+        backbone=ResNetConfig(depth=18, base_channels=4, norm_eval=True),
+        rpn_head=evolve(model.rpn_head, sampler=evolve(everything, add_gt_as_proposals=False)),
+        roi_head=evolve(model.roi_head, sampler=everything),
+    )
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def backward(model: nn.Module, images: list[Tensor], targets: list[Targets]) -> None:
+    losses: dict[str, Tensor] = model(images, targets)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def scenes() -> tuple[list[Tensor], list[Targets]]:
+    """Six images; the first has no objects, so that the shares are unlike each other."""
+    samples = list(DemoDatasetConfig(num_images=6, image_size=(64, 64)).dataset())
+    targets = [sample.targets for sample in samples]
+    nothing = torch.zeros(len(targets[0]), dtype=torch.bool)
+    return [sample.image.as_subclass(Tensor) for sample in samples], [targets[0][nothing], *targets[1:]]
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_a_global_batch_has_the_gradients_of_one_process(tmp_path: Path, size: int) -> None:
+    torch.manual_seed(0)
+    detector = without_chance().build().train()
+    images, targets = scenes()
+    backward(detector, images, targets)
+    expected = gradients(detector)
+    detector.zero_grad()
+
+    def work() -> None:
+        mine = slice(distributed.rank() * 6 // size, (distributed.rank() + 1) * 6 // size)
+        model = distributed.wrapped(detector)
+        backward(model, images[mine], targets[mine])
+        found = gradients(detector)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
+
+    together(size, work, tmp_path)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_validation_is_shared_out_and_merged_without_duplicates(tmp_path: Path, size: int) -> None:
+    torch.manual_seed(0)
+    given = experiment()
+    given = evolve(
+        given, data=evolve(given.data, val=DemoDatasetConfig(split="val", num_images=5, image_size=(64, 64)))
+    )
+    detector = given.resolved().model.build()
+    evaluator, losses = validate(detector, given.data.val_loader())
+    metrics = evaluator.compute()
+    found = evaluator.detections()
+
+    def work() -> None:
+        loader = given.data.val_loader(rank=distributed.rank(), world_size=size)
+        shared, shared_losses = validate(detector, loader)
+        assert shared.detections() == found
+        assert shared.compute() == metrics
+        # Losses draw samples by the number of the batch in its share, so they agree in about.
+        assert shared_losses.keys() == losses.keys()
+
+    together(size, work, tmp_path)
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """Two processes train the tiny experiment."""
+    values = ("trainer.epochs=3", "trainer.checkpoint_interval=1", "data.batch_size=1")
+    return [
+        sys.executable,
+        "-m",
+        "detcfg",
+        "train",
+        str(EXPERIMENT),
+        *values,
+        "--work-dir",
+        str(folder),
+        *more,
+    ]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENT.parents[2])}
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path) -> None:
+    began = time.monotonic()
+    subprocess.run(command(tmp_path / "a", "--devices", "2"), env=environment(), check=True)
+    duration = time.monotonic() - began
+    assert load_training(tmp_path / "a" / LAST).progress["step"] == 9
+    chance = random.Random(0)  # noqa: S311
+    kills = 0
+    while kills < 3:
+        process = subprocess.Popen(command(tmp_path / "b", "--devices", "2", "--resume"), env=environment())
+        try:
+            process.wait(timeout=chance.uniform(duration / 3, duration))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)  # its two processes notice, save and end
+            process.wait()
+            kills += 1
+            time.sleep(5)
+    subprocess.run(command(tmp_path / "b", "--devices", "2", "--resume"), env=environment(), check=True)
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come about within 200 s")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
+def test_a_killed_process_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) -> None:
+    subprocess.run(command(tmp_path / "a", "--devices", "2"), env=environment(), check=True)
+    process = subprocess.Popen(
+        command(tmp_path / "b", "--devices", "2"), env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    until((tmp_path / "b" / LAST).is_file)
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert "All begin again from the last checkpoint" in said
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+
+
+def test_sigterm_ends_all_processes_with_a_checkpoint_and_the_command_that_resumes(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "--devices", "2", "trainer.epochs=1000"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    until((tmp_path / LAST).is_file)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert len(re.findall(r"detcfg train .* --resume --devices 2", said)) == 1
+    assert load_training(tmp_path / LAST).progress["step"] > 0
+
+
+def test_torchrun_trains_too(tmp_path: Path) -> None:
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=3",
+        "-m",
+        "detcfg",
+    ]
+    subprocess.run([*torchrun, *command(tmp_path)[3:]], env=environment(), check=True)
+    progress = load_training(tmp_path / LAST).progress
+    assert progress["epoch"] == 3
+    assert progress["images_per_step"] == 3
+
+
+def test_a_mistake_is_said_once(tmp_path: Path) -> None:
+    run = subprocess.run(
+        command(tmp_path, "--devices", "2", "trainer.save_best=nothing"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("is not measured") == 1
+    assert "Traceback" not in run.stderr
