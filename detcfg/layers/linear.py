@@ -47,7 +47,7 @@ class NormedLinear(nn.Linear):
     """The cosine of input and weights, times the temperature."""
 
     def __init__(self, config: NormedLinearConfig, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
+        super().__init__(in_features, out_features)  # pyright: ignore[reportUnknownMemberType]  # torch's own
         self.temperature = config.temperature
         self.power = config.power
         self.eps = config.eps
