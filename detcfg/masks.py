@@ -94,6 +94,29 @@ def shares_within(masks: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
     return shares
 
 
+def at_points(masks: Tensor, points: Tensor, indices: Tensor) -> Tensor:
+    """Masks at points, by bilinear interpolation; beyond its image a mask is zero.
+
+    Args:
+        masks: (N, H, W) bool.
+        points: (P, Q, 2) xy in pixels, whose centres are at halves.
+        indices: (P,) int64, the mask of each row of points.
+
+    Returns:
+        (P, Q) float in [0, 1].
+    """
+    height, width = masks.shape[-2:]
+    x, y = (points - 0.5).unbind(dim=2)
+    left, top = x.floor(), y.floor()
+    sampled = torch.zeros_like(x)
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        rows, columns = row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)
+        sampled = sampled + weight * (masks[indices[:, None], rows, columns] & inside)
+    return sampled
+
+
 def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """Masks of boxes as masks of the image.
 

@@ -63,10 +63,17 @@ class FCNMaskHeadConfig(MaskHeadConfig):
         wired = super().wired()
         if is_unset(wired.roi_feat_size):
             return wired
-        scale = 1 if wired.upsample_cfg is None else wired.upsample_cfg.scale_factor
-        # An even kernel takes one cell away.
-        size = (wired.roi_feat_size - wired.num_convs * (1 - wired.conv_kernel_size % 2)) * scale
-        return fill(wired, "roi_feat_size", mask_size=size)
+        return fill(wired, "roi_feat_size", mask_size=wired.drawn_size)
+
+    @property
+    def convolved_size(self) -> int:
+        """Side of the features after the convolutions: an even kernel takes one cell away."""
+        return self.roi_feat_size - self.num_convs * (1 - self.conv_kernel_size % 2)
+
+    @property
+    def drawn_size(self) -> int:
+        """Side of the masks that come out."""
+        return self.convolved_size * (1 if self.upsample_cfg is None else self.upsample_cfg.scale_factor)
 
     def build(self) -> FCNMaskHead:
         return FCNMaskHead(self.resolved())
@@ -81,7 +88,7 @@ class FCNMaskHead(MaskHead):
         self.mask_size = config.mask_size
         self.soft_mask_target = config.soft_mask_target
         self.loss_mask = config.loss_mask.build()
-        width, outputs = config.conv_out_channels, 1 if config.class_agnostic else config.num_classes
+        width = config.conv_out_channels
         self.convs = nn.ModuleList(
             ConvModule(
                 config.in_channels if index == 0 else width,
@@ -93,7 +100,11 @@ class FCNMaskHead(MaskHead):
             )
             for index in range(config.num_convs)
         )
-        channels = width if config.num_convs else config.in_channels
+        self.add_predictor(config, width if config.num_convs else config.in_channels)
+
+    def add_predictor(self, config: FCNMaskHeadConfig, channels: int) -> None:
+        """Set the layers of `draw`, which read so many channels."""
+        width, outputs = config.conv_out_channels, 1 if config.class_agnostic else config.num_classes
         self.upsample = None
         if config.upsample_cfg is not None:
             self.upsample = config.upsample_cfg.build_for(channels, width)

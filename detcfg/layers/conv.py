@@ -86,6 +86,34 @@ class DeconvConfig(ConvConfig):
         )
 
 
+@frozen(kw_only=True)
+class Conv1dConfig(ConvConfig):
+    """A convolution of sequences: (B, in_channels, Q) to (B, out_channels, Q')."""
+
+    def build_for(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> nn.Conv1d:
+        return nn.Conv1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+
+
 def build_conv(
     conv_cfg: ConvConfig | None,
     in_channels: int,
