@@ -24,6 +24,7 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine import distributed
 from detcfg.engine.checkpoint import LAST, load_training
+from detcfg.engine.files import RunError, only_run
 from detcfg.engine.validation import validate
 from detcfg.heads.rpn_head import RPNHeadConfig
 from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
@@ -149,6 +150,23 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENT.parents[2])}
 
 
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come about within 200 s")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no run holds a folder."""
+    try:
+        with only_run(folder):
+            return True
+    except RunError:
+        return False
+
+
 @pytest.mark.timeout(900)
 def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path) -> None:
     began = time.monotonic()
@@ -166,7 +184,7 @@ def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path
             os.kill(process.pid, signal.SIGKILL)  # its two processes notice, save and end
             process.wait()
             kills += 1
-            time.sleep(5)
+            until(lambda: is_free(tmp_path / "b"))
     subprocess.run(command(tmp_path / "b", "--devices", "2", "--resume"), env=environment(), check=True)
     assert_same_state(tmp_path / "a", tmp_path / "b")
 
@@ -174,14 +192,6 @@ def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path
 def children(parent: int) -> list[int]:
     """The processes that a process started."""
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.1)
-    pytest.fail("it did not come about within 200 s")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
