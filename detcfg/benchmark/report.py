@@ -79,7 +79,7 @@ def measure(experiment: ExperimentConfig, options: BenchmarkOptions) -> list[Row
 
 def _model(experiment: ExperimentConfig, device: torch.device) -> Detector:
     seed_all(0)
-    return experiment.model.build().to(device)
+    return experiment.model.build().to(device).channels_last()
 
 
 def _row(name: str, own: Measured, peer: Measured | None, limit: float | None) -> Row:

@@ -56,6 +56,7 @@ class DetDataPreprocessor(nn.Module):
         self.channel_order = config.channel_order
         self.divisor = config.pad_size_divisor
         self.pad_value = config.pad_value
+        self.memory_format = torch.contiguous_format
         self.batch_augments = nn.ModuleList(augment.build() for augment in config.batch_augments)
         # Not in the state dict: MMDetection's checkpoints do not hold them either.
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
@@ -68,6 +69,7 @@ class DetDataPreprocessor(nn.Module):
         padded = tuple((self._ceil(height), self._ceil(width)) for height, width in sizes)
         height, width = max(h for h, _ in padded), max(w for _, w in padded)
         tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
+        tensor = tensor.contiguous(memory_format=self.memory_format)
         for slot, image in zip(tensor, images, strict=True):
             pixels = image.to(self.mean.device, non_blocking=True)
             pixels = pixels.flip(0) if self.channel_order == "bgr" else pixels
@@ -123,6 +125,18 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.data_preprocessor = config.data_preprocessor.build()
+
+    def channels_last(self) -> Self:
+        """Lay weights and images out so that the channels of a pixel lie side by side.
+
+        It changes no value, and convolutions are quicker so. For a model that is built; see `detcfg
+        benchmark`.
+        """
+        self.data_preprocessor.memory_format = torch.channels_last
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Targets] | None = None

@@ -85,6 +85,8 @@ class Trainer:
         self.detector = experiment.model.build()
         self._first_weights()
         self.detector.to(self.device).train()
+        if config.channels_last:
+            self.detector.channels_last()
         self.model = distributed.wrapped(self.detector)
         scale = self.images_per_step / config.base_batch_size if config.auto_scale_lr else 1.0
         self.optimizer = config.optimizer.optimizer(self.detector, scale)
