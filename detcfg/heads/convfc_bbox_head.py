@@ -9,15 +9,20 @@ Shapes: R rois, C channels, S the side of pooled features.
 
 from __future__ import annotations
 
+from typing import Self
+
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig
+from detcfg.boxes.coders.base import clip_boxes
+from detcfg.config import ConfigError
+from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig, BBoxTargets
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
+from detcfg.losses.base import Reduction
 
 
 @frozen(kw_only=True)
@@ -40,12 +45,23 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
     """Channels of the convolutions."""
     fc_out_channels: int = 1024
     """Channels of the linear layers."""
+    with_reg: bool = True
+    """Whether boxes are refined; without it rois stay as they are, for another head to refine."""
     with_avg_pool: bool = False
     """Average over each roi before the linear layers, which otherwise see every place."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        if not wired.with_reg and (wired.num_reg_convs or wired.num_reg_fcs):
+            raise ConfigError(
+                f"with_reg is False, but num_reg_convs is {wired.num_reg_convs} and num_reg_fcs "
+                f"{wired.num_reg_fcs}. Leave the box branch out, or with_reg."
+            )
+        return wired
 
     def build(self) -> ConvFCBBoxHead:
         return ConvFCBBoxHead(self.resolved())
@@ -56,6 +72,7 @@ class ConvFCBBoxHead(BBoxHead):
 
     def __init__(self, config: ConvFCBBoxHeadConfig) -> None:
         super().__init__(config)
+        self.with_reg = config.with_reg
         self.with_avg_pool = config.with_avg_pool
         area = 1 if config.with_avg_pool else config.roi_feat_size**2
         width = config.in_channels
@@ -66,12 +83,33 @@ class ConvFCBBoxHead(BBoxHead):
         self.reg_convs, reg_width = _convs(config, config.num_reg_convs, width)
         self.reg_fcs, reg_width, reg_area = _fcs(config, config.num_reg_fcs, reg_width, area)
         self.add_predictors(config, cls_width * cls_area, reg_width * reg_area)
+        if not config.with_reg:
+            del self.fc_reg
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         shared = self._through(self.shared_convs, self.shared_fcs, features)
         cls_score: Tensor = self.fc_cls(self._flat(self._through(self.cls_convs, self.cls_fcs, shared)))
+        if not self.with_reg:
+            return cls_score, cls_score.new_zeros((len(cls_score), self.bbox_coder.encode_size))
         bbox_pred: Tensor = self.fc_reg(self._flat(self._through(self.reg_convs, self.reg_fcs, shared)))
         return cls_score, bbox_pred
+
+    def loss(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        targets: BBoxTargets,
+        reduction_override: Reduction | None = None,
+    ) -> dict[str, Tensor]:
+        if not self.with_reg:
+            return self.cls_loss(cls_score, targets, reduction_override)
+        return super().loss(cls_score, bbox_pred, rois, targets, reduction_override)
+
+    def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
+        if not self.with_reg:
+            return clip_boxes(rois[:, 1:], size)
+        return super().decode(rois, bbox_pred, size)
 
     def _through(self, convs: nn.ModuleList, fcs: nn.ModuleList, x: Tensor) -> Tensor:
         for conv in convs:
