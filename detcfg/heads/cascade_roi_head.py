@@ -62,14 +62,17 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
     """
 
     num_stages: int = field(default=3, validator=validators.ge(1))
+    """How often boxes are refined."""
     stage_loss_weights: tuple[float, ...] = (1.0, 0.5, 0.25)
     """The losses of each stage are multiplied by it."""
     bbox_roi_extractor: RoIExtractorConfig | tuple[RoIExtractorConfig, ...] = SingleRoIExtractorConfig()
+    """How the features of each stage's rois are pooled."""
     bbox_head: BBoxHeadConfig | tuple[BBoxHeadConfig, ...] = (
         _bbox_head(0.1, 0.2),
         _bbox_head(0.05, 0.1),
         _bbox_head(0.033, 0.067),
     )
+    """What classifies and refines the rois of each stage."""
     mask_roi_extractor: RoIExtractorConfig | tuple[RoIExtractorConfig, ...] | None = None
     """None: masks are pooled as boxes are."""
     mask_head: FCNMaskHeadConfig | tuple[FCNMaskHeadConfig, ...] | None = None
@@ -79,10 +82,13 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
         _assigner(0.6),
         _assigner(0.7),
     )
+    """What each proposal of a stage is to learn."""
     sampler: SamplerConfig | tuple[SamplerConfig, ...] = RandomSamplerConfig(num=512, pos_fraction=0.25)
+    """Which proposals of a stage count."""
     pos_weight: float | tuple[float, ...] = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: RoITestConfig = RoITestConfig()
+    """How detections are chosen."""
 
     def wired(self) -> Self:
         wired = super().wired()

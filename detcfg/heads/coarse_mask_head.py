@@ -24,10 +24,13 @@ class CoarseMaskHeadConfig(FCNMaskHeadConfig):
     """
 
     num_convs: int = field(default=0, validator=validators.ge(0))
+    """Convolutions before the features are made smaller."""
     upsample_cfg: UpsampleConfig | None = field(default=None, validator=validators.instance_of(type(None)))
     """Not used: this head makes features smaller."""
     num_fcs: int = field(default=2, validator=validators.ge(1))
+    """Linear layers before the logits."""
     fc_out_channels: int = 1024
+    """Channels of the linear layers."""
     downsample_factor: int = field(default=2, validator=validators.ge(1))
     """The features are made smaller by it."""
 

@@ -46,7 +46,9 @@ class DynamicRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(loss_bbox=SmoothL1LossConfig(beta=1.0))
+    """What classifies and refines rois; its `loss_bbox` has a beta."""
     dynamic_rcnn: DynamicTrainConfig = DynamicTrainConfig()
+    """How the threshold and beta follow the proposals."""
 
     def wired(self) -> Self:
         wired = super().wired()

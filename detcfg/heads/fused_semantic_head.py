@@ -42,12 +42,17 @@ class FusedSemanticHeadConfig(ModuleConfig):
     seg_scale_factor: float = 1 / 8
     """Size of that map by the image's."""
     num_convs: int = field(default=4, validator=validators.ge(0))
+    """Convolutions after the sum of the feature maps."""
     conv_out_channels: int = 256
+    """Channels of these convolutions, and of the features for boxes and masks."""
     num_classes: int = 183
     """Classes of pixels, stuff included; not the classes of objects."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     loss_seg: ClassLossConfig = CrossEntropyLossConfig(ignore_index=UNKNOWN, loss_weight=0.2)
+    """The loss of the pixels' classes."""
 
     def build(self) -> FusedSemanticHead:
         return FusedSemanticHead(self.resolved())

@@ -39,6 +39,7 @@ class GridRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(with_reg=False)
+    """What says which class a roi has; boxes are the grid head's."""
     grid_roi_extractor: RoIExtractorConfig | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
@@ -46,6 +47,7 @@ class GridRoIHeadConfig(StandardRoIHeadConfig):
     grid_head: GridHeadConfig = GridHeadConfig()
     """What refines the boxes that are left after non-maximum suppression."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    """What each proposal is to learn."""
     pos_radius: int = field(default=1, validator=validators.ge(0))
     """Cells about a point that learn it."""
     max_num_grid: int = field(default=192, validator=validators.ge(1))

@@ -35,11 +35,13 @@ class HybridTaskCascadeRoIHeadConfig(CascadeRoIHeadConfig):
     mask_roi_extractor: RoIExtractorConfig | tuple[RoIExtractorConfig, ...] | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
+    """How the features of masks are pooled; None: like those of boxes."""
     mask_head: HTCMaskHeadConfig | tuple[HTCMaskHeadConfig, ...] | None = (
         HTCMaskHeadConfig(with_conv_res=False),
         HTCMaskHeadConfig(),
         HTCMaskHeadConfig(),
     )
+    """What draws the masks of each stage; None: no masks."""
     semantic_head: FusedSemanticHeadConfig | None = None
     """What tells the class of each pixel, stuff included; its features help boxes and masks."""
     semantic_roi_extractor: RoIExtractorConfig | None = None

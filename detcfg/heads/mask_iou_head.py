@@ -37,12 +37,17 @@ class MaskIoUHeadConfig(ModuleConfig):
     roi_feat_size: int = derived()
     """S: side of those features."""
     num_classes: int = derived()
+    """K, without background."""
     num_convs: int = field(default=4, validator=validators.ge(1))
     """The last of them halves the size."""
     num_fcs: int = field(default=2, validator=validators.ge(1))
+    """Linear layers before the IoUs."""
     conv_out_channels: int = 256
+    """Channels of the convolutions."""
     fc_out_channels: int = 1024
+    """Channels of the linear layers."""
     loss_iou: LossConfig = MSELossConfig(loss_weight=0.5)
+    """The loss of the IoUs."""
     mask_thr_binary: float = 0.5
     """The logit above which a cell of a mask counts, where the IoU to learn is measured."""
 

@@ -36,16 +36,23 @@ class MaskPointHeadConfig(ModuleConfig):
     in_channels: int = derived()
     """C: channels of all the feature maps that are sampled."""
     num_classes: int = derived()
+    """K, without background."""
     num_fcs: int = field(default=3, validator=validators.ge(1))
+    """Layers before the logits."""
     fc_channels: int = 256
+    """Channels of these layers."""
     class_agnostic: bool = False
     """Whether all classes share one logit."""
     coarse_pred_each_layer: bool = True
     """Whether each layer reads the coarse masks, rather than the first alone."""
     conv_cfg: ConvConfig = Conv1dConfig()
+    """The kind of these layers."""
     norm_cfg: NormConfig | None = None
+    """The norm after each; None: a bias instead."""
     act_cfg: ActivationConfig = ReLUConfig()
+    """The activation after each."""
     loss_point: LossConfig = CrossEntropyLossConfig(use_mask=True)
+    """The loss of the points."""
 
     def build(self) -> MaskPointHead:
         return MaskPointHead(self.resolved())

@@ -31,9 +31,13 @@ class MaskScoringRoIHeadConfig(StandardRoIHeadConfig):
     mask_roi_extractor: RoIExtractorConfig | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
+    """How the features of masks are pooled; None: like those of boxes."""
     mask_head: FCNMaskHeadConfig = FCNMaskHeadConfig()
+    """What draws the masks."""
     mask_iou_head: MaskIoUHeadConfig = MaskIoUHeadConfig()
+    """What says how good a mask is."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    """What each proposal is to learn."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -63,8 +63,11 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
     )
     """Its feature maps are sampled for the point head, too."""
     mask_head: FCNMaskHeadConfig = CoarseMaskHeadConfig()
+    """What draws the coarse masks."""
     point_head: MaskPointHeadConfig = MaskPointHeadConfig()
+    """What tells at points whether they belong to the object."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    """What each proposal is to learn."""
     num_points: int = field(default=14 * 14, validator=validators.ge(1))
     """Points that each positive learns."""
     oversample_ratio: float = field(default=3.0, validator=validators.ge(1))
@@ -72,6 +75,7 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
     importance_sample_ratio: float = field(default=0.75, validator=[validators.ge(0), validators.le(1)])
     """The share of points that are chosen so; the others are drawn anywhere."""
     test_cfg: PointRendTestConfig = PointRendTestConfig()
+    """How detections are chosen and their masks made fine."""
 
     def wired(self) -> Self:
         wired = super().wired()

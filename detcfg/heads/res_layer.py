@@ -27,13 +27,17 @@ class ResLayerConfig(SharedHeadConfig):
     """
 
     depth: Depth = 50
+    """Depth of the ResNet that this is a stage of."""
     stage: int = field(default=3, validator=[validators.ge(1), validators.le(3)])
     """Which stage of the ResNet this is, from 0; the backbone has those before it."""
     stride: int = field(default=2, validator=validators.ge(1))
+    """Stride of the stage's first block."""
     dilation: int = field(default=1, validator=validators.ge(1))
+    """Dilation of the 3x3 convolutions."""
     style: Literal["pytorch", "caffe"] = "pytorch"
     """Whether the 3x3 ("pytorch") or the first 1x1 ("caffe") convolution of a block has the stride."""
     norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False
