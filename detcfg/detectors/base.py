@@ -129,7 +129,7 @@ class Detector(nn.Module):
     def channels_last(self) -> Self:
         """Lay weights and images out so that the channels of a pixel lie side by side.
 
-        It changes no value, and convolutions are quicker so. For a model that is built; see `detcfg
+        It changes no value beyond rounding, and convolutions are quicker so. For a model that is built; see `detcfg
         benchmark`.
         """
         self.data_preprocessor.memory_format = torch.channels_last

@@ -39,7 +39,8 @@ class TrainerConfig(Config):
     amp: Literal["none", "bf16", "fp16"] = "none"
     """Compute in half precision where that is safe; fp16 scales the loss so that no gradient vanishes."""
     channels_last: bool = True
-    """Lay out the channels of a pixel side by side in memory: quicker convolutions, the same values."""
+    """Lay out the channels of a pixel side by side in memory: quicker convolutions, the same
+    values but for rounding."""
     ema: EMAConfig | None = None
     """Evaluate and keep a moving average of the weights, too."""
 
