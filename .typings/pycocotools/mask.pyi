@@ -1,10 +1,10 @@
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-Code = dict[str, Any]
+Code: TypeAlias = dict[str, Any]
 
 def encode(bimask: NDArray[np.uint8]) -> list[Code]: ...
 def decode(rleObjs: Sequence[Code]) -> NDArray[np.uint8]: ...

@@ -16,8 +16,6 @@ class BoundingBoxFormat(Enum):
 class BoundingBoxes(TVTensor):
     format: BoundingBoxFormat
     canvas_size: tuple[int, int]
-    def __init__(
-        self, data: Tensor, *, format: BoundingBoxFormat, canvas_size: tuple[int, int]
-    ) -> None: ...
+    def __init__(self, data: Tensor, *, format: BoundingBoxFormat, canvas_size: tuple[int, int]) -> None: ...
 
 def wrap(wrappee: Tensor, *, like: TVTensor) -> TVTensor: ...

@@ -16,8 +16,8 @@ from detcfg.config import ConfigError
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
 from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
 from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi_parts import RoITestConfig
+from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.l1 import L1LossConfig

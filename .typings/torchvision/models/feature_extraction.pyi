@@ -1,5 +1,4 @@
 from collections import OrderedDict
-
 from typing import Any
 
 from torch import fx, nn
