@@ -13,7 +13,8 @@ from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
-from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.backbone_neck import BackboneNeckDetector
+from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import one_width, wired_neck
 from detcfg.heads.condinst_bbox_head import CondInstBboxHeadConfig
 from detcfg.heads.condinst_mask_head import CondInstMaskHeadConfig
@@ -49,19 +50,13 @@ class CondInstConfig(DetectorConfig):
         return CondInst(self.resolved())
 
 
-class CondInst(Detector):
+class CondInst(BackboneNeckDetector):
     """`bbox_head` finds instances, `mask_head` makes their masks."""
 
     def __init__(self, config: CondInstConfig) -> None:
-        super().__init__(config)
-        self.backbone = config.backbone.build()
-        self.neck = None if config.neck is None else config.neck.build()
+        super().__init__(config, config.backbone, config.neck)
         self.bbox_head = config.bbox_head.build()
         self.mask_head = config.mask_head.build()
-
-    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.backbone(images)
-        return features if self.neck is None else self.neck(features)
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]

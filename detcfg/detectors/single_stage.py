@@ -13,7 +13,8 @@ from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
-from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.backbone_neck import BackboneNeckDetector
+from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import one_width, wired_neck
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -44,18 +45,12 @@ class SingleStageDetectorConfig(DetectorConfig):
         return SingleStageDetector(self.resolved())
 
 
-class SingleStageDetector(Detector):
+class SingleStageDetector(BackboneNeckDetector):
     """`bbox_head(neck(backbone(images)))`."""
 
     def __init__(self, config: SingleStageDetectorConfig) -> None:
-        super().__init__(config)
-        self.backbone = config.backbone.build()
-        self.neck = None if config.neck is None else config.neck.build()
+        super().__init__(config, config.backbone, config.neck)
         self.bbox_head = config.bbox_head.build()
-
-    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.backbone(images)
-        return features if self.neck is None else self.neck(features)
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import ConfigError, fill
-from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.backbone_neck import BackboneNeckDetector
+from detcfg.detectors.base import DetectorConfig
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -49,18 +50,12 @@ class SingleStageInstanceSegmentorConfig(DetectorConfig):
         return SingleStageInstanceSegmentor(self.resolved())
 
 
-class SingleStageInstanceSegmentor(Detector):
+class SingleStageInstanceSegmentor(BackboneNeckDetector):
     """`mask_head(neck(backbone(images)))`."""
 
     def __init__(self, config: SingleStageInstanceSegmentorConfig) -> None:
-        super().__init__(config)
-        self.backbone = config.backbone.build()
-        self.neck = config.neck.build()
+        super().__init__(config, config.backbone, config.neck)
         self.mask_head = config.mask_head.build()
-
-    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.neck(self.backbone(images))
-        return features
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]

@@ -87,10 +87,7 @@ class GridRoIHead(StandardRoIHead):
 
     def pool_grids(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """The features of each roi for its grid."""
-        if self.grid_roi_extractor is None:
-            return self.pool(features, rois)
-        pooled: Tensor = self.grid_roi_extractor(features, rois)
-        return pooled if self.shared_head is None else self.shared_head(pooled)
+        return self.pool(features, rois, extractor=self.grid_roi_extractor)
 
     def loss(
         self,

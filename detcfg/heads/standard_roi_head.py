@@ -34,7 +34,7 @@ from detcfg.heads.roi_parts import (
 )
 from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.shared_head_base import SharedHeadConfig
-from detcfg.roi_extractors.base import RoIExtractorConfig, bbox2roi
+from detcfg.roi_extractors.base import RoIExtractor, RoIExtractorConfig, bbox2roi
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
@@ -148,10 +148,14 @@ class StandardRoIHead(RoIHead):
         return cls_score, bbox_pred, pooled
 
     def pool(
-        self, features: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
+        self,
+        features: tuple[Tensor, ...],
+        rois: Tensor,
+        roi_scale_factor: float | None = None,
+        extractor: RoIExtractor | None = None,
     ) -> Tensor:
-        """The features of each roi, through the shared head if there is one."""
-        pooled: Tensor = self.bbox_roi_extractor(features, rois, roi_scale_factor)
+        """The features of each roi, through the shared head if there is one; by default for its box."""
+        pooled: Tensor = (extractor or self.bbox_roi_extractor)(features, rois, roi_scale_factor)
         return pooled if self.shared_head is None else self.shared_head(pooled)
 
     def mask_loss(
@@ -177,10 +181,7 @@ class StandardRoIHead(RoIHead):
 
     def pool_masks(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """The features of each roi for its mask."""
-        if self.mask_roi_extractor is None:
-            return self.pool(features, rois)
-        pooled: Tensor = self.mask_roi_extractor(features, rois)
-        return pooled if self.shared_head is None else self.shared_head(pooled)
+        return self.pool(features, rois, extractor=self.mask_roi_extractor)
 
     def predict(
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
