@@ -15,6 +15,7 @@ from attrs import evolve
 
 from detcfg import load_experiment
 from detcfg.config import Config, ConfigError, is_unset
+from detcfg.config.provenance import trace
 from detcfg.config.serialize import from_data, to_data
 from detcfg.experiment import ExperimentConfig
 
@@ -137,3 +138,11 @@ def test_a_breach_of_channels_levels_or_classes_is_found(name: str) -> None:
     for breach in breaches:
         with pytest.raises(ConfigError, match="classes"):
             breach.resolved()
+
+
+@every_experiment
+def test_each_value_of_an_experiment_has_a_place(name: str) -> None:
+    entries = list(trace(experiment(name)))
+
+    assert all(entry.source for entry in entries)
+    assert len({entry.path for entry in entries}) == len(entries)

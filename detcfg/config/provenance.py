@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config
 from detcfg.config.serialize import lowered
@@ -78,7 +78,11 @@ class _Tracer:
         else:
             source = self.blame(path, field.name, owner)
         yield Entry(path=path, value=final, source=source, given=value is not UNSET)
-        if isinstance(value, Config):
+        if isinstance(value, Config) and isinstance(final, tuple):  # one for all, which became one for each
+            for index, each in enumerate(cast("tuple[Config, ...]", final)):
+                for entry in self.walk(value, each, f"{path}.", _wiring(owner)):
+                    yield evolve(entry, path=f"{path}.{index}{entry.path.removeprefix(path)}")
+        elif isinstance(value, Config):
             yield from self.walk(value, final, f"{path}.", _wiring(owner))
         elif isinstance(value, tuple):
             for index, item in enumerate(cast("tuple[object, ...]", value)):
@@ -252,16 +256,39 @@ def _field_statement(cls: type[Config], name: str) -> ast.AnnAssign | None:
 
 @cache
 def _class_body(file: str, qualname: str) -> list[ast.stmt]:
-    return _parse(file).get(qualname.rpartition(".")[2], [])
+    name = qualname.rpartition(".")[2]
+    statements = _parsed(_class_alone(file, name)) or _parsed(_text(file))
+    found: list[ast.stmt] = []
+    return next((node.body for node in _classes(statements) if node.name == name), found)
 
 
 @cache
-def _parse(file: str) -> dict[str, list[ast.stmt]]:
+def _text(file: str) -> str:
     try:
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):  # defined interactively
-        return {}
-    return {node.name: node.body for node in _classes(tree.body)}
+        return Path(file).read_text(encoding="utf-8")
+    except OSError:  # defined interactively
+        return ""
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except SyntaxError:
+        return []
+
+
+def _class_alone(file: str, name: str) -> str:
+    """The text of a class at a file's outermost level, on its own lines; empty if there is none.
+
+    A config is a small part of its file, and parsing whole files takes longer than all the rest.
+    """
+    lines = _text(file).split("\n")
+    heads = (f"class {name}(", f"class {name}:")
+    start = next((number for number, line in enumerate(lines) if line.startswith(heads)), None)
+    if start is None:
+        return ""
+    inside = takewhile(lambda line: not line or line[0] in " \t)#", lines[start + 1 :])
+    return "\n" * start + "\n".join((lines[start], *inside))
 
 
 def _classes(statements: Iterable[ast.stmt]) -> Iterator[ast.ClassDef]:
