@@ -6,11 +6,14 @@ whatever slows one down slows its neighbours down as well.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -70,11 +73,19 @@ def peak_memory(task: Callable[[], object], device: torch.device) -> int | None:
 
 def _reset_peak() -> int | None:
     """Let Linux forget the most memory that the process had in use; what is in use now, or None elsewhere."""
+    _trim()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
     return _memory("VmRSS")
+
+
+def _trim() -> None:
+    """Give back what the allocator keeps for later, which new memory would be taken from unseen."""
+    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _memory(field: str) -> int:

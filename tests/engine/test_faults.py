@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from detcfg.data.demo import DemoDataset, DemoDatasetConfig
+from detcfg.data.demo import DemoDataset
 from detcfg.data.errors import DataError
 from detcfg.detectors.faster_rcnn import FasterRCNN
 from detcfg.engine.checkpoint import LAST, load_training
@@ -104,22 +105,39 @@ def test_two_runs_never_share_a_folder_and_a_dead_one_frees_it(tmp_path: Path) -
         pass
 
 
+TOO_LITTLE = """
+import resource, sys
+from pathlib import Path
+from attrs import evolve
+from detcfg.data.demo import DemoDatasetConfig
+from detcfg.engine.files import RunError
+from detcfg.engine.run import run_training
+from tests.engine.tiny import experiment
+
+given = experiment()
+huge = DemoDatasetConfig(num_images=2, max_objects=1, image_size=(2048, 2048))
+given = evolve(given, data=evolve(given.data, train=huge, batch_size=2))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+try:
+    run_training(given, Path(sys.argv[1]))
+except RunError as error:
+    print(error)
+"""
+
+
 def test_memory_that_does_not_suffice_is_said_with_what_to_lower(tmp_path: Path) -> None:
-    given = experiment()
-    huge = DemoDatasetConfig(num_images=2, max_objects=1, image_size=(2048, 2048))
-    given = evolve(given, data=evolve(given.data, train=huge, batch_size=2))
-    child = os.fork()
-    if child == 0:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
-        try:
-            run_training(given, tmp_path)
-        except RunError as error:
-            print(error, file=sys.stderr)  # noqa: T201
-            said = str(error)
-            os._exit(0 if "data.batch_size=1 trainer.accumulate=2" in said and "amp=bf16" in said else 4)
-        os._exit(5)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    # A process of its own: one that has run other tests has memory to spare, or threads that it lacks.
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LITTLE, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert "data.batch_size=1 trainer.accumulate=2" in done.stdout
+    assert "amp=bf16" in done.stdout
 
 
 def test_a_dead_worker_stops_the_run_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
