@@ -55,16 +55,16 @@ class Experiment(double_head.Experiment):
         val=DemoDatasetConfig(split="val", num_images=100),
         train_transforms=(RandomFlipConfig(),),
         val_transforms=(),
-        batch_size=8,
+        batch_size=4,
         val_batch_size=8,
         num_workers=1,
     )
     trainer: TrainerConfig = TrainerConfig(
         epochs=7,
-        optimizer=AdamWConfig(lr=1e-3),
-        schedule=CosineConfig(warmup_iters=50),
+        optimizer=AdamWConfig(lr=7e-4),
+        schedule=CosineConfig(warmup_iters=100),
         clip_grad=ClipGradConfig(max_norm=10.0),
-        base_batch_size=8,
+        base_batch_size=4,
         log_interval=20,
         device="cpu",
     )
