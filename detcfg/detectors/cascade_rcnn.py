@@ -21,7 +21,9 @@ class CascadeRCNNConfig(FasterRCNNConfig):
         allowed_border=0,
         rpn_proposal=RPNTestConfig(nms_pre=2000, max_per_img=2000),
     )
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = CascadeRoIHeadConfig()
+    """Feature maps and proposals to detections."""
 
     def build(self) -> CascadeRCNN:
         return CascadeRCNN(self.resolved())

@@ -30,9 +30,13 @@ class CondInstConfig(DetectorConfig):
     """
 
     backbone: BackboneConfig
+    """Image to feature maps."""
     neck: NeckConfig | None = None
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: CondInstBboxHeadConfig = CondInstBboxHeadConfig()
+    """The head that classifies and refines boxes."""
     mask_head: CondInstMaskHeadConfig = CondInstMaskHeadConfig()
+    """The head that draws the masks."""
 
     def wired(self) -> Self:
         wired = super().wired()

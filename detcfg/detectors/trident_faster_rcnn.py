@@ -24,8 +24,11 @@ class TridentFasterRCNNConfig(FasterRCNNConfig):
     """
 
     backbone: TridentResNetConfig = TridentResNetConfig(frozen_stages=1)
+    """Image to feature maps."""
     neck: NeckConfig | None = None
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     roi_head: TridentRoIHeadConfig = TridentRoIHeadConfig()
+    """Feature maps and proposals to detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

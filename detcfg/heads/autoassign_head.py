@@ -44,8 +44,11 @@ class AutoAssignHeadConfig(AnchorFreeHeadConfig):
 
     conv_bias: bool = True
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
+    """The points of each level; its strides must be those of the feature maps."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=5.0)
+    """The loss of the boxes."""
     force_topk: bool = False
     """Whether objects around no point are learnt by the points near them."""
     topk: int = field(default=9, validator=validators.ge(1))
@@ -54,6 +57,7 @@ class AutoAssignHeadConfig(AnchorFreeHeadConfig):
     neg_loss_weight: float = 0.75
     center_loss_weight: float = 0.75
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def build(self) -> AutoAssignHead:
         return AutoAssignHead(self.resolved())

@@ -26,7 +26,9 @@ class CascadeRPNHeadConfig(ProposalHeadConfig):
     """Cascade RPN (Vu et al., 2019, https://arxiv.org/abs/1909.06720)."""
 
     num_classes: int = 1
+    """K, without background."""
     num_stages: int = 2
+    """Heads in a row."""
     stages: tuple[StageCascadeRPNHeadConfig, ...] = (
         StageCascadeRPNHeadConfig(bridged_feature=True, with_cls=False, reg_decoded_bbox=True),
         StageCascadeRPNHeadConfig(adapt_cfg=AdaptConfig(adapt_type="offset"), reg_decoded_bbox=True),

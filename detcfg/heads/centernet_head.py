@@ -54,6 +54,7 @@ class CenterNetHeadConfig(DenseHeadConfig):
     loss_wh: LossConfig = L1LossConfig(loss_weight=0.1)
     loss_offset: LossConfig = L1LossConfig()
     test_cfg: CenterNetTestConfig = CenterNetTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         if not is_unset(self.in_strides) and len(self.in_strides) != 1:

@@ -57,9 +57,13 @@ class CenterNetUpdateHeadConfig(AnchorFreeHeadConfig):
     soft_weight_on_reg: bool = False
     """Whether heat weighs the box loss."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     loss_cls: GaussianFocalLossConfig = GaussianFocalLossConfig(pos_weight=0.25, neg_weight=0.75)
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the boxes."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -36,7 +36,9 @@ class CondInstBboxHeadConfig(FCOSHeadConfig):
     center_sampling: bool = True
     """Whether only points near the centre of mass of an object's mask learn it."""
     loss_bbox: LossConfig = GIoULossConfig()
+    """The loss of the boxes."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def build(self) -> CondInstBboxHead:
         return CondInstBboxHead(self.resolved())

@@ -42,7 +42,9 @@ class CondInstMaskFeatModuleConfig(ModuleConfig):
     num_stacked_convs: int = field(default=4, validator=validators.ge(0))
     """Layers after the sum."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
 
     def wired(self) -> Self:
         if self.end_level < self.start_level:

@@ -59,7 +59,9 @@ class CondInstMaskHeadConfig(ModuleConfig):
     topk_masks_per_img: int = -1
     """About so many instances of an image learn, the best of each object; -1 for all."""
     loss_mask: LossConfig = DiceLossConfig(eps=5e-6)
+    """The loss of the masks."""
     test_cfg: CondInstMaskTestConfig = CondInstMaskTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         if is_unset(self.in_strides):

@@ -52,19 +52,26 @@ class DDODHeadConfig(AnchorHeadConfig):
     use_dcn: bool = True
     """Whether the first layer of each is a deformable convolution."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
+    """How a box is written relative to its prior."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the boxes."""
     loss_iou: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
     assigner: AssignerConfig = ATSSAssignerConfig(topk=9, alpha=0.8)
     """For classes."""
     reg_assigner: AssignerConfig = ATSSAssignerConfig(topk=9, alpha=0.5)
     """For boxes and their predicted IoUs."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

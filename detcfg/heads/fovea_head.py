@@ -48,6 +48,7 @@ class FoveaHeadConfig(AnchorFreeHeadConfig):
     deform_groups: int = field(default=4, validator=validators.ge(1))
     """Groups of channels with offsets of their own."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=0.11)
+    """The loss of the boxes."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -41,7 +41,9 @@ class FreeAnchorRetinaHeadConfig(RetinaHeadConfig):
     alpha: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
     """Weight of the positives; negatives weigh 1 - alpha."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
+    """How a box is written relative to its prior."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=0.11, loss_weight=0.75)
+    """The loss of the boxes."""
 
     def build(self) -> FreeAnchorRetinaHead:
         return FreeAnchorRetinaHead(self.resolved())

@@ -43,11 +43,17 @@ class FSAFHeadConfig(RetinaHeadConfig):
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         octave_base_scale=1, scales_per_octave=1, ratios=(1.0,)
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = TBLRBBoxCoderConfig(normalizer=4.0)
+    """How a box is written relative to its prior."""
     reg_decoded_bbox: bool = True
+    """Whether the loss compares boxes rather than their codes."""
     loss_cls: ClassLossConfig = FocalLossConfig(reduction="none")
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = IoULossConfig(reduction="none")
+    """The loss of the boxes."""
     assigner: AssignerConfig = CenterRegionAssignerConfig(pos_scale=0.2, neg_scale=0.2, min_pos_iof=0.01)
+    """Which priors learn which object."""
 
     def wired(self) -> Self:
         wired = super().wired()

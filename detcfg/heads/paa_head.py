@@ -44,8 +44,11 @@ class PAAHeadConfig(ATSSHeadConfig):
     covariance_type: Covariance = "diag"
     """Whether the two components that good and bad candidates are told apart by have one variance ("tied")."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=1.3)
+    """The loss of the boxes."""
     loss_centerness: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, loss_weight=0.5)
+    """The loss of the centerness."""
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.1, neg_iou_thr=0.1)
+    """Which priors learn which object."""
 
     def build(self) -> PAAHead:
         return PAAHead(self.resolved())

@@ -26,6 +26,7 @@ class PISARoIHeadConfig(StandardRoIHeadConfig):
     """
 
     sampler: SamplerConfig = ScoreHLRSamplerConfig(num=512, pos_fraction=0.25)
+    """Which of the assigned priors are learnt from."""
     isr: ISRConfig | None = ISRConfig()
     """How positives are weighted in classification; None: as they are."""
     carl: CARLConfig | None = CARLConfig()

@@ -67,8 +67,11 @@ class RepPointsHeadConfig(DenseHeadConfig):
     moment_mul: float = 0.01
     """The share of its gradients that reaches the learnt factor of "moment"."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     loss_cls: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox_init: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0, loss_weight=0.5)
     loss_bbox_refine: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0, loss_weight=1.0)
     init_assigner: AssignerConfig = PointAssignerConfig(scale=4, pos_num=1)
@@ -76,9 +79,11 @@ class RepPointsHeadConfig(DenseHeadConfig):
     refine_assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.4)
     """What classes and refined points learn, by the boxes of the first points."""
     sampler: SamplerConfig = PseudoSamplerConfig()
+    """Which of the assigned priors are learnt from."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         side = isqrt(self.num_points)

@@ -26,6 +26,7 @@ class RetinaSepBNHeadConfig(RetinaHeadConfig):
     num_ins: int = derived()
     """Levels that come in."""
     norm_cfg: NormConfig | None = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -52,16 +52,23 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
     use_depthwise: bool = False
     """Whether the layers of the stacks are depthwise separable."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig = ReLUConfig()
+    """The activation after each convolution; None: none."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
+    """The points of each level; its strides must be those of the feature maps."""
     loss_cls: QualityFocalLossConfig = QualityFocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the boxes."""
     assigner: DynamicSoftLabelAssignerConfig = DynamicSoftLabelAssignerConfig()
+    """Which priors learn which object."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(
         nms_pre=30000, score_thr=0.001, nms=NMSConfig(iou_threshold=0.65), max_per_img=300
     )
+    """How predictions become detections."""
 
     def tower(self) -> nn.Module:
         block = DepthwiseSeparableConvModule if self.use_depthwise else ConvModule
@@ -183,7 +190,9 @@ class RTMDetSepBNHeadConfig(RTMDetHeadConfig):
     exp_on_reg: bool = False
     """Whether the predictors give logarithms of distances."""
     norm_cfg: NormConfig | None = YOLO_NORM
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig = SiLUConfig()
+    """The activation after each convolution; None: none."""
 
     def wired(self) -> Self:
         if self.share_conv and self.use_depthwise:

@@ -34,6 +34,7 @@ class SABLHeadConfig(BBoxHeadConfig):
     """
 
     bbox_coder: BucketingBBoxCoderConfig = BucketingBBoxCoderConfig(num_buckets=14, scale_factor=1.7)
+    """How a box is written relative to its prior."""
     reg_class_agnostic: bool = True
     reg_feat_up_ratio: int = field(default=2, validator=validators.ge(2))
     """How many buckets a column or row of pooled features has."""
@@ -50,8 +51,11 @@ class SABLHeadConfig(BBoxHeadConfig):
     reg_cls_out_channels: int = 256
     """Width of those of the branch for buckets."""
     num_cls_fcs: int = field(default=1, validator=validators.ge(0))
+    """Linear layers of the class branch."""
     num_reg_fcs: int = field(default=0, validator=validators.ge(0))
+    """Linear layers of the box branch."""
     norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
     loss_bbox_cls: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
     """Of the buckets."""
     loss_bbox_reg: LossConfig = SmoothL1LossConfig(beta=0.1)

@@ -39,6 +39,7 @@ class AdaptConfig(Config):
     adapt_type: Literal["dilation", "offset"] = "dilation"
     """MMDetection's `type`: a dilated convolution, or a deformable one that samples each place's anchor."""
     dilation: int = field(default=3, validator=validators.ge(1))
+    """Distance of the kernel's taps."""
 
 
 @frozen(kw_only=True)
@@ -46,13 +47,16 @@ class StageCascadeRPNHeadConfig(RPNHeadConfig):
     """One stage (mmdet/models/dense_heads/cascade_rpn_head.py)."""
 
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,), ratios=(1.0,))
+    """The anchors of each level; its strides must be those of the feature maps."""
     adapt_cfg: AdaptConfig = AdaptConfig()
     bridged_feature: bool = False
     """Whether the next stage reads this one's hidden features."""
     with_cls: bool = True
     """Whether it scores the anchors, as the last stage must."""
     assigner: AssignerConfig = RegionAssignerConfig()
+    """Which priors learn which object."""
     sampler: SamplerConfig = PseudoSamplerConfig()
+    """Which of the assigned priors are learnt from."""
 
     def wired(self) -> Self:
         if self.num_convs != 1:

@@ -47,9 +47,11 @@ class StandardRoIHeadConfig(RoIHeadConfig):
     """
 
     bbox_roi_extractor: RoIExtractorConfig = SingleRoIExtractorConfig()
+    """Pools features for the bbox head."""
     shared_head: SharedHeadConfig | None = None
     """Layers on the pooled features, before bbox head and mask head."""
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig()
+    """The head that classifies and refines boxes."""
     mask_roi_extractor: RoIExtractorConfig | None = None
     """None: masks come from the features that are pooled for boxes."""
     mask_head: MaskHeadConfig | None = None
@@ -57,10 +59,13 @@ class StandardRoIHeadConfig(RoIHeadConfig):
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(
         pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
     )
+    """Which priors learn which object."""
     sampler: SamplerConfig = RandomSamplerConfig(num=512, pos_fraction=0.25)
+    """Which of the assigned priors are learnt from."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: RoITestConfig = RoITestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -59,23 +59,32 @@ class TOODHeadConfig(AnchorHeadConfig):
     num_dcn: int = field(default=0, validator=validators.ge(0))
     """The first so many of them are modulated deformable convolutions."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     anchor_type: Literal["anchor_free", "anchor_based"] = "anchor_free"
     """Whether boxes are distances from an anchor's centre in strides, or codes of `bbox_coder`."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
+    """How a box is written relative to its prior."""
     reg_decoded_bbox: Literal[True] = True
+    """Whether the loss compares boxes rather than their codes."""
     loss_cls: QualityFocalLossConfig = QualityFocalLossConfig(activated=True)
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the boxes."""
     initial_epoch: int = field(default=4, validator=validators.ge(0))
     """Epochs in which `initial_assigner` and `initial_loss_cls` take the places of the other two."""
     initial_assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
     initial_loss_cls: ClassLossConfig = FocalLossConfig(activated=True)
     """It gets probabilities rather than logits."""
     assigner: TaskAlignedAssignerConfig = TaskAlignedAssignerConfig(topk=13)
+    """Which priors learn which object."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

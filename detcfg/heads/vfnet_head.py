@@ -47,6 +47,7 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     stacked_convs: int = field(default=3, validator=validators.ge(0))
     """Layers of each stack; boxes have one more."""
     norm_cfg: NormConfig | None = GNConfig()
+    """The norm after each convolution; None: a bias instead."""
     regress_ranges: tuple[tuple[float, float], ...] = FCOS_RANGES
     """For each level, how far the farthest side of its objects may be, in pixels. The upper ends are also
     the units of distances with `bbox_norm_type="reg_denom"`, the last being twice the one before it."""
@@ -63,21 +64,27 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     use_vfl: bool = True
     """Whether scores learn, by `loss_cls`, how well boxes fit, or classes by `loss_cls_fl`."""
     loss_cls: ClassLossConfig = VarifocalLossConfig()
+    """The loss of the class scores; also says how scores become probabilities."""
     loss_cls_fl: ClassLossConfig = FocalLossConfig()
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=1.5)
+    """The loss of the boxes."""
     loss_bbox_refine: LossConfig = GIoULossConfig(loss_weight=2.0)
     use_atss: bool = True
     """Whether `assigner` says by anchors what points learn, rather than FCOS's rules."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
+    """Which priors learn which object."""
     sampler: SamplerConfig = PseudoSamplerConfig()
+    """Which of the assigned priors are learnt from."""
     allowed_border: int = -1
     """Anchors that reach further than so many pixels out of the image learn nothing; -1 lets all learn."""
     pos_weight: float = -1.0
     """Weight of positives in `loss_cls_fl`; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

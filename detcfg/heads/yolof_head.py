@@ -48,16 +48,23 @@ class YOLOFHeadConfig(AnchorHeadConfig):
     num_reg_convs: int = field(default=4, validator=validators.ge(0))
     """Layers of the stack for boxes."""
     norm_cfg: NormConfig | None = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), scales=(1.0, 2.0, 4.0, 8.0, 16.0)
     )
+    """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(add_ctr_clamp=True, ctr_clamp=32)
+    """How a box is written relative to its prior."""
     reg_decoded_bbox: Literal[True] = True
+    """Whether the loss compares boxes rather than their codes."""
     loss_cls: ClassLossConfig = FocalLossConfig()
     """A loss without a background class: objectness stands in for it."""
     loss_bbox: LossConfig = GIoULossConfig()
+    """The loss of the boxes."""
     assigner: UniformAssignerConfig = UniformAssignerConfig(pos_ignore_thr=0.15, neg_ignore_thr=0.7)
+    """Which priors learn which object."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()

@@ -66,19 +66,26 @@ class YOLOXHeadConfig(DenseHeadConfig):
     conv_bias: bool | Literal["auto"] = "auto"
     """Whether the layers of the stacks have a bias; "auto" for exactly where no norm follows."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = YOLO_NORM
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig = SiLUConfig()
+    """The activation after each convolution; None: none."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
+    """The points of each level; its strides must be those of the feature maps."""
     loss_cls: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, reduction="sum")
     """Of the positives' logits, towards the IoU at their class. Losses are sums, divided by the positives."""
     loss_bbox: LossConfig = IoULossConfig(mode="square", eps=1e-16, reduction="sum", loss_weight=5.0)
+    """The loss of the boxes."""
     loss_obj: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, reduction="sum")
     loss_l1: LossConfig = L1LossConfig(reduction="sum")
     l1_from_epoch: int | None = None
     """From this epoch on, counted from 0, `loss_l1` of the codes counts too (what MMDetection's
     YOLOXModeSwitchHook turns on); None: never."""
     assigner: SimOTAAssignerConfig = SimOTAAssignerConfig()
+    """Which priors learn which object."""
     test_cfg: YOLOXTestConfig = YOLOXTestConfig()
+    """How predictions become detections."""
 
     def wired(self) -> Self:
         if is_unset(self.in_strides):

@@ -29,6 +29,7 @@ class SeesawLossConfig(ClassLossConfig):
     q: float = field(default=2.0, validator=validators.ge(0))
     """How much more a class is pushed down that is taken for the right one; 0: not at all more."""
     num_classes: int = derived()
+    """K, without background."""
     eps: float = 1e-2
     """Least probability of the right class to divide by."""
     return_dict: bool = True

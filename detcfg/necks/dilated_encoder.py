@@ -22,6 +22,7 @@ class DilatedEncoderConfig(NeckConfig):
     """Residual blocks that look ever further around (Chen et al., 2021, https://arxiv.org/abs/2103.09460)."""
 
     out_channels: int = 512
+    """Channels of each feature map that comes out."""
     block_mid_channels: int = 128
     """Channels inside the blocks."""
     num_residual_blocks: int = field(default=4, validator=validators.ge(0))

@@ -25,6 +25,7 @@ class YOLOXPAFPNConfig(NeckConfig):
     """Path aggregation with cross-stage partial layers (Ge et al., 2021, https://arxiv.org/abs/2107.08430)."""
 
     out_channels: int = 256
+    """Channels of each feature map that comes out."""
     num_csp_blocks: int = field(default=3, validator=validators.ge(0))
     """Blocks of each cross-stage partial layer."""
     use_depthwise: bool = False
@@ -32,8 +33,11 @@ class YOLOXPAFPNConfig(NeckConfig):
     upsample_mode: Literal["nearest", "bilinear"] = "nearest"
     """MMDetection's `upsample_cfg`."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = YOLO_NORM
+    """The norm after each convolution; None: a bias instead."""
     act_cfg: ActivationConfig = SiLUConfig()
+    """The activation after each convolution; None: none."""
 
     @property
     def feature_channels(self) -> tuple[int, ...]:

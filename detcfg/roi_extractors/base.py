@@ -34,6 +34,7 @@ class RoIAlignConfig(RoILayerConfig):
     """RoIAlign (He et al., 2017, https://arxiv.org/abs/1703.06870)."""
 
     output_size: int = 7
+    """Side of the pooled features."""
     sampling_ratio: int = 0
     """Samples along each side of a cell; 0 for as many as it has pixels."""
     aligned: bool = True
@@ -74,6 +75,7 @@ class RoIExtractorConfig(ModuleConfig):
     """A config that builds a `RoIExtractor`."""
 
     roi_layer: RoILayerConfig = RoIAlignConfig()
+    """How a box is pooled."""
     out_channels: int = derived()
     """Channels of what comes out: by default those of the feature maps."""
     featmap_strides: tuple[int, ...] = derived()

@@ -20,6 +20,7 @@ class SimpleRoIAlignConfig(RoILayerConfig):
     """
 
     output_size: int = 14
+    """Side of the pooled features."""
     aligned: bool = True
     """Whether a pixel's value is that of its centre."""
 

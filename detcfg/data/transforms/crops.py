@@ -50,6 +50,7 @@ class ExpandConfig(TransformConfig):
     ratio_range: tuple[float, float] = (1.0, 4.0)
     """The sides are multiplied by a factor between."""
     prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    """How often it is done, from 0 to 1."""
 
     def wired(self) -> ExpandConfig:
         if not 1 <= self.ratio_range[0] <= self.ratio_range[1]:

@@ -68,6 +68,7 @@ class RandomResizeConfig(TransformConfig):
     ratio_range: tuple[float, float] | None = None
     """What the factor of a single scale is drawn from; (0.1, 2.0) is large-scale jitter."""
     keep_ratio: bool = True
+    """Whether the image keeps its proportions."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = False
 
@@ -107,6 +108,7 @@ class RandomChoiceResizeConfig(TransformConfig):
     scales: tuple[tuple[int, int], ...] = tuple((1333, edge) for edge in (640, 672, 704, 736, 768, 800))
     """As of `ResizeConfig`."""
     keep_ratio: bool = True
+    """Whether the image keeps its proportions."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = False
 

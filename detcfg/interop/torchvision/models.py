@@ -56,13 +56,17 @@ class RetinaNetConfig(SingleStageDetectorConfig):
     """`retinanet_resnet50_fpn`."""
 
     data_preprocessor: DetDataPreprocessorConfig = ResizingPreprocessorConfig()
+    """Normalises and pads the images on the device."""
     backbone: BackboneConfig = BACKBONE
+    """Image to feature maps."""
     neck: NeckConfig | None = FROM_OUTPUT
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: DenseHeadConfig = RetinaHeadConfig(
         anchor_generator=StretchedAnchorGeneratorConfig(sizes=THIRDS),
         bbox_coder=CODER,
         test_cfg=DenseTestConfig(min_bbox_size=-1, max_per_img=300),
     )
+    """The head that classifies and refines boxes."""
 
 
 @frozen(kw_only=True)
@@ -72,6 +76,7 @@ class RetinaNetV2Config(RetinaNetConfig):
     neck: NeckConfig | None = FPNConfig(
         start_level=1, add_extra_convs="on_input", relu_before_extra_convs=True
     )
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: DenseHeadConfig = RetinaHeadConfig(
         norm_cfg=GNConfig(),
         anchor_generator=StretchedAnchorGeneratorConfig(sizes=THIRDS),
@@ -80,6 +85,7 @@ class RetinaNetV2Config(RetinaNetConfig):
         loss_bbox=GIoULossConfig(),
         test_cfg=DenseTestConfig(min_bbox_size=-1, max_per_img=300),
     )
+    """The head that classifies and refines boxes."""
 
 
 @frozen(kw_only=True)
@@ -87,8 +93,11 @@ class FCOSConfig(SingleStageDetectorConfig):
     """`fcos_resnet50_fpn`."""
 
     data_preprocessor: DetDataPreprocessorConfig = ResizingPreprocessorConfig()
+    """Normalises and pads the images on the device."""
     backbone: BackboneConfig = BACKBONE
+    """Image to feature maps."""
     neck: NeckConfig | None = FROM_OUTPUT
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: DenseHeadConfig = FCOSHeadConfig(
         prior_generator=StretchedPointGeneratorConfig(),
         center_sampling=True,
@@ -100,6 +109,7 @@ class FCOSConfig(SingleStageDetectorConfig):
             min_bbox_size=-1, score_thr=0.2, geometric_scores=True, nms=NMSConfig(iou_threshold=0.6)
         ),
     )
+    """The head that classifies and refines boxes."""
 
 
 RPN: Final = RPNHeadConfig(
@@ -144,9 +154,13 @@ class FasterRCNNResNet50Config(FasterRCNNConfig):
     """`fasterrcnn_resnet50_fpn`."""
 
     data_preprocessor: DetDataPreprocessorConfig = ResizingPreprocessorConfig()
+    """Normalises and pads the images on the device."""
     backbone: BackboneConfig = BACKBONE
+    """Image to feature maps."""
     rpn_head: ProposalHeadConfig = RPN
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = _roi_head(TWO_LAYERS)
+    """Feature maps and proposals to detections."""
 
 
 @frozen(kw_only=True)
@@ -154,8 +168,11 @@ class FasterRCNNResNet50V2Config(FasterRCNNResNet50Config):
     """`fasterrcnn_resnet50_fpn_v2`."""
 
     neck: NeckConfig | None = FPNConfig(norm_cfg=BNConfig())
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     rpn_head: ProposalHeadConfig = evolve(RPN, num_convs=2)
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = _roi_head(CONVOLUTIONS)
+    """Feature maps and proposals to detections."""
 
 
 @frozen(kw_only=True)
@@ -163,9 +180,13 @@ class MaskRCNNResNet50Config(MaskRCNNConfig):
     """`maskrcnn_resnet50_fpn`."""
 
     data_preprocessor: DetDataPreprocessorConfig = ResizingPreprocessorConfig()
+    """Normalises and pads the images on the device."""
     backbone: BackboneConfig = BACKBONE
+    """Image to feature maps."""
     rpn_head: ProposalHeadConfig = RPN
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = _masked(_roi_head(TWO_LAYERS), WholePixelMaskHeadConfig())
+    """Feature maps and proposals to detections."""
 
 
 @frozen(kw_only=True)
@@ -173,8 +194,11 @@ class MaskRCNNResNet50V2Config(MaskRCNNResNet50Config):
     """`maskrcnn_resnet50_fpn_v2`."""
 
     neck: NeckConfig | None = FPNConfig(norm_cfg=BNConfig())
+    """Feature maps to feature maps; None: the heads read the backbone's."""
     rpn_head: ProposalHeadConfig = evolve(RPN, num_convs=2)
+    """Feature maps to proposals."""
     roi_head: RoIHeadConfig = _masked(_roi_head(CONVOLUTIONS), WholePixelMaskHeadConfig(norm_cfg=BNConfig()))
+    """Feature maps and proposals to detections."""
 
 
 DETECTORS: Final[dict[str, DetectorConfig]] = {
