@@ -44,13 +44,17 @@ class MaxIoUAssignerConfig(AssignerConfig):
 
     def assign(self, priors: Tensor, targets: Targets) -> Assignment:
         """Assign priors (A, 4) of one image; indices refer to the learnt targets."""
+        return self._assign(priors, priors[:, None], targets)
+
+    def _assign(self, priors: Tensor, shapes: Tensor, targets: Targets) -> Assignment:
+        """Assign priors (A, 4), of whose shapes (A, n, 4) the one counts that overlaps an object most."""
         boxes = targets.learnt.boxes
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         if len(boxes) == 0 or len(priors) == 0:
             # As in MMDetection, without objects the ignored ones are background too.
             return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
 
-        max_overlaps, nearest, taken_by = self._match(priors, boxes, self._ignored(priors, targets))
+        max_overlaps, nearest, taken_by = self._match(shapes, boxes, self._ignored(priors, targets))
         low, high = self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0.0, self.neg_iou_thr)
         negative = (max_overlaps >= low) & (max_overlaps < high)
         gt_indices = gt_indices.where(negative, IGNORED)
@@ -78,17 +82,21 @@ class MaxIoUAssignerConfig(AssignerConfig):
             covered |= shares > self.ignore_iof_thr
         return covered
 
-    def _match(self, priors: Tensor, boxes: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _match(self, shapes: Tensor, boxes: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """For each prior (A,): its highest overlap, with which box, and the box that takes it or -1.
 
         Boxes come some at a time; what is kept from one part to the next is linear in A.
         """
-        max_overlaps = priors.new_full((len(priors),), -torch.inf)
-        nearest = torch.zeros(len(priors), dtype=torch.long, device=priors.device)
+        count, choice = shapes.shape[:2]
+        flat = shapes.flatten(0, 1)
+        max_overlaps = flat.new_full((count,), -torch.inf)
+        nearest = torch.zeros(count, dtype=torch.long, device=flat.device)
         taken_by = torch.full_like(nearest, -1)
         first = 0
-        for part in torch.split(boxes, max(1, MAX_PAIRS // len(priors))):
-            overlaps = bbox_overlaps(part, priors)
+        for part in torch.split(boxes, max(1, MAX_PAIRS // len(flat))):
+            overlaps = bbox_overlaps(part, flat)
+            if choice > 1:
+                overlaps = torch.unflatten(overlaps, 1, (count, choice)).amax(dim=2)
             if ignored is not None:
                 overlaps = overlaps.masked_fill(ignored, -1)
             best, index = overlaps.max(dim=0)

@@ -45,13 +45,20 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         deltas = torch.cat([shift, growth], dim=-1)
         return (deltas - constant(self.target_means, deltas)) / constant(self.target_stds, deltas)
 
-    def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, int] | None = None) -> Tensor:
+    def decode(
+        self,
+        priors: Tensor,
+        pred: Tensor,
+        max_shape: tuple[int, int] | None = None,
+        max_log_ratio: float = MAX_LOG_RATIO,
+    ) -> Tensor:
         """The boxes that deltas lead to.
 
         Args:
             priors: (N, 4).
             pred: (N, 4), or (N, K * 4) for K boxes from each prior.
             max_shape: (height, width) of the image, to which boxes are clipped if `clip_border`.
+            max_log_ratio: The most by which log width and log height may change.
 
         Returns:
             Boxes of the shape of `pred`.
@@ -63,9 +70,9 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         shift, growth = size * deltas[..., :2], deltas[..., 2:]
         if self.add_ctr_clamp:
             shift = shift.clamp(-self.ctr_clamp, self.ctr_clamp)
-            growth = growth.clamp(max=MAX_LOG_RATIO)
+            growth = growth.clamp(max=max_log_ratio)
         else:
-            growth = growth.clamp(-MAX_LOG_RATIO if self.bound_shrinking else None, MAX_LOG_RATIO)
+            growth = growth.clamp(-max_log_ratio if self.bound_shrinking else None, max_log_ratio)
         center = (priors[..., :2] + priors[..., 2:]) * 0.5 + shift
         half = size * growth.exp() * 0.5
         boxes = torch.cat([center - half, center + half], dim=-1)

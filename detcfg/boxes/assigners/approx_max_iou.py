@@ -1,0 +1,32 @@
+"""Assignment by the overlap of several boxes that stand for one prior.
+
+Shapes: A priors, n boxes that stand for each; N objects of one image.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.structures import Targets
+
+
+@frozen(kw_only=True)
+class ApproxMaxIoUAssignerConfig(MaxIoUAssignerConfig):
+    """A prior whose shape is yet to be found overlaps an object as much as the best of sampled shapes does.
+
+    From Region Proposal by Guided Anchoring (Wang et al., 2019, https://arxiv.org/abs/1901.03278). Follows
+    mmdet/models/task_modules/assigners/approx_max_iou_assigner.py.
+    """
+
+    def assign_approxes(self, squares: Tensor, approxes: Tensor, targets: Targets) -> Assignment:
+        """Assign the priors of one image; indices refer to the learnt targets.
+
+        Args:
+            squares: (A, 4), the priors; which of them an ignored box covers goes by these.
+            approxes: (A, n, 4), the shapes that stand for each.
+            targets: The objects.
+        """
+        return self._assign(squares, approxes, targets)
