@@ -22,7 +22,7 @@ from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import fill, is_unset
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
-from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.base import DenseHead, DenseHeadConfig, check_dense_sampler
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
 from detcfg.losses.base import ClassLossConfig, Loss, LossConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
@@ -58,6 +58,7 @@ class AnchorHeadConfig(DenseHeadConfig):
     """How predictions become detections."""
 
     def wired(self) -> Self:
+        check_dense_sampler("sampler", self.sampler)
         if is_unset(self.in_strides):
             return self
         generator = fill(self.anchor_generator, "in_strides", strides=self.in_strides)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg.config import ModuleConfig, derived
+from detcfg.boxes.samplers.base import SamplerConfig
+from detcfg.config import ConfigError, ModuleConfig, derived
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -28,6 +29,19 @@ class DenseHeadConfig(ModuleConfig):
 
     @abstractmethod
     def build(self) -> DenseHead: ...
+
+
+def check_dense_sampler(name: str, sampler: SamplerConfig) -> None:
+    """Refuse a sampler that a dense head has no use for; `name` is the head's field.
+
+    Raises:
+        ConfigError: It adds objects to the priors.
+    """
+    if sampler.adds_objects:
+        raise ConfigError(
+            f"{name}.add_gt_as_proposals is True, but a dense head predicts at its own priors alone, so that "
+            "objects cannot join them. Set it to False."
+        )
 
 
 class DenseHead(nn.Module):

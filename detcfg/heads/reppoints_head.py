@@ -26,7 +26,7 @@ from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_head import level_losses, sizes_of
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
-from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.base import DenseHead, DenseHeadConfig, check_dense_sampler
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level, flatten_levels
 from detcfg.heads.rep_points import TransformMethod, grids_on_boxes, kernel_offsets, points_to_boxes
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
@@ -86,6 +86,7 @@ class RepPointsHeadConfig(DenseHeadConfig):
     """How predictions become detections."""
 
     def wired(self) -> Self:
+        check_dense_sampler("sampler", self.sampler)
         side = isqrt(self.num_points)
         if side**2 != self.num_points or side % 2 == 0 or side == 1:
             raise ConfigError(

@@ -22,6 +22,7 @@ from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import ConfigError, fill, is_unset
 from detcfg.heads.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.anchor_targets import AnchorTargetMaker, Candidates
+from detcfg.heads.base import check_dense_sampler
 from detcfg.heads.dense_test import DenseTestConfig, flatten_levels
 from detcfg.heads.point_targets import FCOS_RANGES, PointTargetMaker
 from detcfg.heads.towers import init_classifier, init_convs
@@ -87,6 +88,7 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     """How predictions become detections."""
 
     def wired(self) -> Self:
+        check_dense_sampler("sampler", self.sampler)
         wired = super().wired()
         if is_unset(self.in_strides):
             return wired

@@ -71,6 +71,11 @@ class SamplingResult:
 class SamplerConfig(Config, ABC):
     """The base of samplers. They hold no weights: the config itself samples."""
 
+    @property
+    def adds_objects(self) -> bool:
+        """Whether the objects themselves join the priors."""
+        return False
+
     @abstractmethod
     def sample(
         self,

@@ -62,6 +62,10 @@ class RandomSamplerConfig(SamplerConfig):
     add_gt_as_proposals: bool = True
     """Whether the objects themselves join the priors, so that early training has positives."""
 
+    @property
+    def adds_objects(self) -> bool:
+        return self.add_gt_as_proposals
+
     def sample(
         self,
         assignment: Assignment,
