@@ -6,7 +6,7 @@ from abc import abstractmethod
 from math import prod
 from typing import Literal, Self
 
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig
@@ -28,8 +28,8 @@ class ResidualConfig(BackboneConfig):
     """Channels of the stem; None: `base_channels`."""
     base_channels: int = 64
     """Width of the first stage's blocks; each stage doubles it."""
-    num_stages: int = 4
-    """Heads in a row."""
+    num_stages: int = field(default=4, validator=validators.le(4))
+    """Stages of residual blocks."""
     strides: tuple[int, ...] = (1, 2, 2, 2)
     """Stride of each stage's first block."""
     dilations: tuple[int, ...] = (1, 1, 1, 1)

@@ -63,8 +63,19 @@ class AnchorTargets:
 
     def positives(self, image: int) -> Tensor:
         """(P,) int64: which of all anchors the positives of an image are, as in its sampling."""
-        positive, places = self.samplings[image].pos_inds, self.places[image]
-        return places[positive] if isinstance(places, Tensor) else positive
+        return self._of_all(image, self.samplings[image].pos_inds)
+
+    def sampled(self) -> tuple[Tensor, Tensor]:
+        """(n,) int64 each: image and anchor of every sample of the batch, by ascending anchor."""
+        inds = [torch.cat([sampling.pos_inds, sampling.neg_inds]) for sampling in self.samplings]
+        anchors, order = torch.cat([self._of_all(image, own) for image, own in enumerate(inds)]).sort()
+        images = torch.cat([torch.full_like(own, image) for image, own in enumerate(inds)])
+        return images[order], anchors
+
+    def _of_all(self, image: int, inds: Tensor) -> Tensor:
+        """Which of all anchors those are that an image's sampling speaks of."""
+        places = self.places[image]
+        return places[inds] if isinstance(places, Tensor) else inds
 
     @property
     def objects(self) -> Tensor:
@@ -115,6 +126,7 @@ class AnchorTargetMaker:
         targets: Sequence[Targets],
         *,
         assign: Assign,
+        inside: Sequence[Tensor | None] | None = None,
     ) -> AnchorTargets:
         """The targets of a batch.
 
@@ -124,14 +136,16 @@ class AnchorTargetMaker:
             batch: The images.
             targets: The objects of each image.
             assign: Says what the anchors of one image learn.
+            inside: Of each image, (A,) bool, the anchors that may learn, or None for all; without it,
+                those that lie in the image as far as `allowed_border` asks.
         """
         num_level_anchors = tuple(level.shape[-2] for level in anchors)
         of_images = torch.cat(list(anchors), dim=-2).expand(len(targets), -1, -1)
         images: list[_ImageTargets] = []
         for index, (flat, objects) in enumerate(zip(of_images, targets, strict=True)):
-            inside = self._inside(flat, featmap_sizes, batch, index)
-            places = slice(None) if inside is None else inside.nonzero().squeeze(1)
-            counts = num_level_anchors if inside is None else _counts(inside, num_level_anchors)
+            flags = inside[index] if inside else self._inside(flat, featmap_sizes, batch, index)
+            places = slice(None) if flags is None else flags.nonzero().squeeze(1)
+            counts = num_level_anchors if flags is None else _counts(flags, num_level_anchors)
             candidates = Candidates(flat[places], counts, index, places)
             images.append(self._image_targets(flat, candidates, assign(candidates, objects), objects))
         samplings = tuple(image.sampling for image in images)

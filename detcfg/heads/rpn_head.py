@@ -23,6 +23,7 @@ from detcfg.heads.dense_test import DenseTestConfig, flatten_level, scale_boxes
 from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import normal_init
+from detcfg.layers.neighbourhoods import conv_at
 from detcfg.losses.base import LossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -74,6 +75,7 @@ class RPNHead(AnchorHead, ProposalHead):
     def __init__(self, config: RPNHeadConfig) -> None:
         super().__init__(config)
         self.rpn_test_cfg = config.test_cfg
+        self.most_sampled = config.sampler.num if isinstance(config.sampler, RandomSamplerConfig) else None
         self.rpn_proposal = config.rpn_proposal
         self.rpn_conv = self._convs(config)
         self.rpn_cls = nn.Conv2d(config.feat_channels, self.num_base_priors * self.cls_out_channels, 1)
@@ -97,16 +99,74 @@ class RPNHead(AnchorHead, ProposalHead):
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        objects = [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
-        losses = super().losses(predictions, batch, objects)
+        losses = super().losses(predictions, batch, _as_one_class(targets))
         return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
 
     def loss_and_proposals(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> tuple[dict[str, Tensor], list[Detections]]:
-        predictions = self(features)
-        losses = self.losses(predictions, batch, targets)
+        few = self.learns_at_few(features)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
+            predictions = self(features)
+        losses = (
+            self.losses_at_few(features, predictions, batch, targets)
+            if few
+            else self.losses(predictions, batch, targets)
+        )
         return losses, self.choose_proposals(predictions, batch, self.rpn_proposal)
+
+    def learns_at_few(self, features: Sequence[Tensor]) -> bool:
+        """Whether so few places are learnt from that it saves work to go back from those alone."""
+        if type(self) is not RPNHead or self.most_sampled is None:  # a subclass may compute something else
+            return False
+        plain = type(self.rpn_conv) is nn.Conv2d
+        places = sum(feature[0, 0].numel() for feature in features)
+        by_level = self.loss_cls.by_level or self.loss_bbox.by_level
+        return plain and not by_level and 9 * self.most_sampled <= places
+
+    def losses_at_few(
+        self,
+        features: tuple[Tensor, ...],
+        predictions: tuple[tuple[Tensor, ...], ...],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+    ) -> dict[str, Tensor]:
+        """`losses`, with the predictions of the sampled anchors made again for their gradient.
+
+        The others weigh nothing, so every gradient is the same. It saves the backward pass of the
+        convolutions over whole maps, and the memory of what they would keep for it.
+        """
+        anchors = self.anchors(predictions[0])
+        learnt = self.targets(anchors, predictions[0], batch, _as_one_class(targets))
+        images, chosen = learnt.sampled()
+        hidden = self._hidden_at(features, images, chosen // self.num_base_priors)
+        a = self.num_base_priors
+        one = torch.arange(len(chosen), device=chosen.device), chosen % a
+        scores, codes = (
+            F.linear(hidden, layer.weight.flatten(1), layer.bias).view(
+                len(chosen), a, layer.out_channels // a
+            )[one]
+            for layer in (self.rpn_cls, self.rpn_reg)
+        )
+        if self.reg_decoded_bbox:
+            codes = self.bbox_coder.decode(torch.cat(list(anchors))[chosen], codes)
+        at = images, chosen
+        factor = learnt.avg_factor
+        loss_cls = self.loss_cls(scores, learnt.labels[at], learnt.label_weights[at], avg_factor=factor)
+        loss_bbox = self.loss_bbox(codes, learnt.bbox_targets[at], learnt.bbox_weights[at], avg_factor=factor)
+        return {"loss_rpn_cls": loss_cls, "loss_rpn_bbox": loss_bbox}
+
+    def _hidden_at(self, features: tuple[Tensor, ...], images: Tensor, places: Tensor) -> Tensor:
+        """The hidden layer (n, C) at places (n,) that ascend over all levels."""
+        assert isinstance(self.rpn_conv, nn.Conv2d)
+        sizes = [feature[0, 0].numel() for feature in features]
+        starts = [sum(sizes[:level]) for level in range(len(sizes))]
+        levels = torch.bucketize(places, torch.tensor(starts[1:], device=places.device), right=True)
+        counts = [int(count) for count in torch.bincount(levels, minlength=len(sizes)).cpu()]
+        parts = zip(features, torch.split(images, counts), torch.split(places, counts), starts, strict=True)
+        return F.relu(
+            torch.cat([conv_at(self.rpn_conv, x, image, at - start) for x, image, at, start in parts])
+        )
 
     def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
@@ -161,6 +221,11 @@ class RPNHead(AnchorHead, ProposalHead):
             )
             for image, size in enumerate(batch.sizes)
         ]
+
+
+def _as_one_class(targets: Sequence[Targets]) -> list[Targets]:
+    """Objects of whatever class."""
+    return [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
 
 
 def _thin_out(boxes: Tensor, scores: Tensor, levels: Tensor, test_cfg: RPNTestConfig) -> Detections:

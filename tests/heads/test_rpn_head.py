@@ -1,0 +1,75 @@
+"""The region proposal network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attrs import evolve
+from torch import Tensor
+from torch.testing import assert_close
+
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig
+from detcfg.losses.giou import GIoULossConfig
+from detcfg.structures import ImageBatch, Targets
+from tests.heads.dense import SIZE, STRIDES, batch, features, objects
+
+FEW = RandomSamplerConfig(num=32, pos_fraction=0.5, add_gt_as_proposals=False)
+PLAIN = RPNHeadConfig(sampler=FEW, anchor_generator=AnchorGeneratorConfig(scales=(4.0,)))
+TWO = [objects((20, 30, 100, 90), (120, 40, 180, 120)), objects((0, 0, 40, 60))]
+
+
+def rpn(config: RPNHeadConfig) -> RPNHead:
+    torch.manual_seed(0)
+    return placed(config).build()
+
+
+def placed(config: RPNHeadConfig) -> RPNHeadConfig:
+    return evolve(config, in_channels=32, feat_channels=32, in_strides=STRIDES).resolved()
+
+
+def losses_and_gradients(
+    head: RPNHead, images: ImageBatch, targets: list[Targets]
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    maps = tuple(level.requires_grad_() for level in features())
+    torch.manual_seed(0)  # of the sampler
+    losses, _ = head.loss_and_proposals(maps, images, targets)
+    total = torch.stack(list(losses.values())).sum()
+    return losses, torch.autograd.grad(total, [*maps, *head.parameters()])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PLAIN,
+        evolve(PLAIN, reg_decoded_bbox=True, loss_bbox=GIoULossConfig()),
+        evolve(PLAIN, allowed_border=0, pos_weight=2.0),
+    ],
+    ids=["codes", "decoded boxes", "anchors inside"],
+)
+@pytest.mark.parametrize("targets", [TWO, [objects(), objects()]], ids=["objects", "no objects"])
+@pytest.mark.parametrize("second", [SIZE, (64, 96)], ids=["one size", "two sizes"])
+def test_going_back_from_the_sampled_places_alone_changes_no_loss_and_no_gradient(
+    config: RPNHeadConfig, targets: list[Targets], second: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, images = rpn(config), evolve(batch(), sizes=(SIZE, second), padded_sizes=(SIZE, second))
+    assert head.learns_at_few(features())
+
+    few = losses_and_gradients(head, images, targets)
+    monkeypatch.setattr(head, "learns_at_few", lambda _: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    whole = losses_and_gradients(head, images, targets)
+
+    assert_close(few, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_it_goes_back_from_whole_maps_where_most_places_are_sampled_or_the_layers_are_others() -> None:
+    class Twice(RPNHead):
+        def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
+            return super().forward_single(2 * feature, level)
+
+    assert not rpn(evolve(PLAIN, sampler=evolve(FEW, num=512))).learns_at_few(features())
+    assert not rpn(evolve(PLAIN, sampler=PseudoSamplerConfig())).learns_at_few(features())
+    assert not rpn(evolve(PLAIN, num_convs=2)).learns_at_few(features())
+    assert not Twice(placed(PLAIN)).learns_at_few(features())
