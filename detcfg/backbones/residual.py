@@ -28,7 +28,7 @@ class ResidualConfig(BackboneConfig):
     """Channels of the stem; None: `base_channels`."""
     base_channels: int = 64
     """Width of the first stage's blocks; each stage doubles it."""
-    num_stages: int = field(default=4, validator=validators.le(4))
+    num_stages: int = field(default=4, validator=[validators.ge(1), validators.le(4)])
     """Stages of residual blocks."""
     strides: tuple[int, ...] = (1, 2, 2, 2)
     """Stride of each stage's first block."""
@@ -211,7 +211,8 @@ class ResidualBlock(nn.Module):
 
     def _sum(self, x: Tensor) -> Tensor:
         residual = self.residual(x)
-        return residual + (x if self.downsample is None else self.downsample(x))
+        residual += x if self.downsample is None else self.downsample(x)  # in place: nothing keeps it
+        return residual
 
 
 def _shortcut(config: ResidualConfig, plan: BlockPlan) -> ConvSequential | None:
