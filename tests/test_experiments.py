@@ -64,6 +64,9 @@ def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
 
 def wrong(value: object) -> list[object]:
     """Values of the same type that are not this one: another number, one level more."""
+    if isinstance(value, Config):
+        first = next(iter(attrs.fields_dict(type(value))))
+        return [evolve(value, **{first: wrong(getattr(value, first))[0]})]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

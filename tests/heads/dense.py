@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import torch
 from attrs import evolve
-from torch import Tensor
+from torch import Tensor, nn
 
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig
@@ -29,6 +30,14 @@ def built(config: DenseHeadConfig, *, strides: tuple[int, ...] = STRIDES, in_cha
     ):  # a fresh head is sure of nothing, and finds things all the same
         changes["test_cfg"] = evolve(test_cfg, score_thr=0.0, nms_pre=50)
     return evolve(config, num_classes=CLASSES, in_channels=in_channels, in_strides=strides, **changes).build()
+
+
+def fill_weights(module: nn.Module, spread: float = 1.0) -> None:
+    """Weights that follow from their names and shapes, so that another program can have the same."""
+    for name, tensor in module.state_dict().items():
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        scale = tensor[0].numel() ** -0.5 if tensor.dim() > 1 else 0.3
+        tensor.copy_(spread * scale * torch.randn(tensor.shape, generator=generator))
 
 
 def batch(count: int = 2, output_size: tuple[int, int] = SIZE) -> ImageBatch:

@@ -63,23 +63,51 @@ class RegionAssignerConfig(AssignerConfig):
     def _level(self, priors: Tensor, boxes: Tensor, distance: Tensor, size: tuple[int, int]) -> Tensor:
         """What the priors (n, 4) of a level learn, (n,); all in cells. `distance` (N,) is in levels."""
         centres = (priors[:, :2] + priors[:, 2:]) * 0.5
-        numbers = torch.arange(len(boxes), device=boxes.device)
-        # Objects come one after another, and each overwrites those before it where it says anything: an
-        # even number 2 i says "nothing is learnt", an odd one 2 i + 1 "object i is learnt".
-        said = torch.full((len(priors),), -1, device=priors.device)
-        beside = torch.zeros_like(said, dtype=torch.bool)
-        step = max(1, MAX_PAIRS // max(1, len(priors)))
-        for first in range(0, len(boxes), step):
-            part = slice(first, first + step)
-            around = _inside(centres, region(boxes[part], self.ignore_ratio, size))
-            central = _inside(centres, region(boxes[part], self.center_ratio, size))
-            own = (distance[part] == 0)[:, None]
-            number = 2 * numbers[part, None]
-            said_here = torch.where(central, number + 1, torch.where(around, number, -1)).where(own, -1)
-            said = torch.maximum(said, said_here.amax(dim=0))
-            beside |= (around & (distance[part].abs() == 1)[:, None]).any(dim=0)
+        said, beside = painted(
+            centres, boxes, distance, size, center_ratio=self.center_ratio, ignore_ratio=self.ignore_ratio
+        )
         learnt = torch.where(said % 2 == 1, said // 2, IGNORED).where(said >= 0, NEGATIVE)
         return learnt.masked_fill(beside, IGNORED)
+
+
+def painted(
+    points: Tensor,
+    boxes: Tensor,
+    distance: Tensor,
+    size: tuple[int, int],
+    *,
+    center_ratio: float,
+    ignore_ratio: float,
+) -> tuple[Tensor, Tensor]:
+    """What objects say of the points of a level.
+
+    Args:
+        points: (n, 2), in cells.
+        boxes: (N, 4), in cells.
+        distance: (N,), the levels from this one to the object's own.
+        size: (height, width) of the level.
+        center_ratio: Size of the region of positives over the object's.
+        ignore_ratio: Size of the region beyond which background is learnt.
+
+    Returns:
+        What the last object of this level that says anything says, (n,) int64: 2 i + 1 for "object i is
+        learnt", 2 i for "nothing is learnt", -1 where none does; and which points lie around an object of
+        a level next to this one, (n,) bool.
+    """
+    numbers = torch.arange(len(boxes), device=boxes.device)
+    said = torch.full((len(points),), -1, device=points.device)
+    beside = torch.zeros_like(said, dtype=torch.bool)
+    step = max(1, MAX_PAIRS // max(1, len(points)))
+    for first in range(0, len(boxes), step):
+        part = slice(first, first + step)
+        around = _inside(points, region(boxes[part], ignore_ratio, size))
+        central = _inside(points, region(boxes[part], center_ratio, size))
+        own = (distance[part] == 0)[:, None]
+        number = 2 * numbers[part, None]
+        said_here = torch.where(central, number + 1, torch.where(around, number, -1)).where(own, -1)
+        said = torch.maximum(said, said_here.amax(dim=0))
+        beside |= (around & (distance[part].abs() == 1)[:, None]).any(dim=0)
+    return said, beside
 
 
 def object_levels(boxes: Tensor, finest_size: float, num_levels: int) -> Tensor:

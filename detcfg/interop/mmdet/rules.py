@@ -130,6 +130,22 @@ RULES: Final[Mapping[str, Rule]] = {
             }
         }
     ),
+    "GuidedAnchorHead": Rule(
+        defaults={
+            "anchor_generator": OURS,
+            "approx_anchor_generator": {
+                "type": "AnchorGenerator",
+                "octave_base_scale": 8,
+                "scales_per_octave": 3,
+            },
+            "square_anchor_generator": {"type": "AnchorGenerator", "ratios": [1.0], "scales": [8]},
+            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True},
+            "loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0},
+            "ga_sampler": {"type": "PseudoSampler"},
+            "sampler": {"type": "PseudoSampler"},
+        }
+    ),
+    "GARPNHead": Rule(harmless={"num_classes": (1,)}),
     "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
     "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
     "RepPointsHead": Rule(harmless={"allowed_border": (-1,)}, defaults={"stacked_convs": 4}),
