@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 from torchvision import ops as torchvisions
 
 from detcfg import ops
+from detcfg.boxes.nms import apart
 
 ROIS = torch.tensor([[0.0, 1, 2, 30, 40], [1, 0, 0, 63, 50], [1, 10, 10, 11, 11], [0, -5, 30, 80, 90]])
 
@@ -63,3 +66,21 @@ def test_roi_align_in_threads_takes_the_half_precision_of_autocast() -> None:
 def test_an_error_in_a_thread_is_raised() -> None:
     with pytest.raises(RuntimeError):
         ops.roi_align(torch.randn(2, 4, 16, 20), ROIS[:, :4], (7, 7))
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 60), ties=st.booleans())
+def test_nms_of_known_groups_gives_what_it_gives_without_knowing_them(
+    seed: int, count: int, *, ties: bool
+) -> None:
+    chance = torch.Generator().manual_seed(seed)
+    corner, extent = (torch.rand(count, 2, generator=chance) * 40 for _ in range(2))
+    groups = torch.randint(0, 4, (count,), generator=chance)
+    boxes = apart(torch.cat([corner, corner + extent], 1), groups)
+    scores = torch.rand(count, generator=chance)
+    scores = (scores * 3).round() if ties else scores
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "MANY", 0)
+        grouped = ops.nms(boxes, scores, 0.4, groups)
+
+    assert grouped.tolist() == ops.nms(boxes, scores, 0.4).tolist()

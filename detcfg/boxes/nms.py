@@ -43,13 +43,14 @@ class NMSConfig(Config):
         """
         if len(boxes) == 0:
             return torch.zeros(0, dtype=torch.long, device=boxes.device), scores
-        separate = boxes if groups is None or self.class_agnostic else apart(boxes, groups)
+        groups = None if self.class_agnostic else groups
+        separate = boxes if groups is None else apart(boxes, groups)
         # Operators of autocast regions come in half precision, which NMS cannot compare.
-        return self.survivors(separate.float(), scores.float())
+        return self.survivors(separate.float(), scores.float(), groups)
 
-    def survivors(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """`keep` where all boxes are of one group."""
-        kept = ops.nms(boxes, scores, self.iou_threshold)
+    def survivors(self, boxes: Tensor, scores: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`keep` where boxes of different groups do not overlap."""
+        kept = ops.nms(boxes, scores, self.iou_threshold, groups)
         return kept, scores[kept]
 
 

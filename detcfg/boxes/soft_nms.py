@@ -32,7 +32,8 @@ class SoftNMSConfig(NMSConfig):
     method: Literal["naive", "linear", "gaussian"] = "linear"
     """Scores are multiplied by 0, by 1 - IoU or by exp(-IoU^2 / sigma)."""
 
-    def survivors(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def survivors(self, boxes: Tensor, scores: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        del groups  # the shifted boxes tell
         left, score = boxes.detach().cpu(), scores.detach().cpu()
         index = torch.arange(len(left))
         kept: list[Tensor] = []
