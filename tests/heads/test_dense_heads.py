@@ -29,6 +29,7 @@ from experiments import (
     paa,
     reppoints,
     retinanet,
+    sabl_retinanet,
     tood,
     vfnet,
 )
@@ -50,6 +51,7 @@ HEADS: dict[str, DenseHeadConfig] = {
     "foveabox": foveabox.Model().bbox_head,
     "foveabox with align": FoveaHeadConfig(with_deform=True, norm_cfg=GNConfig()),
     "guided anchoring": ga_retinanet.Model().bbox_head,
+    "sabl": sabl_retinanet.Model().bbox_head,
     "gfl": gfl.Model().bbox_head,
     "centernet": centernet.Model().bbox_head,
     "reppoints": reppoints.Model().bbox_head,

@@ -145,6 +145,14 @@ RULES: Final[Mapping[str, Rule]] = {
             "sampler": {"type": "PseudoSampler"},
         }
     ),
+    "SABLRetinaHead": Rule(
+        defaults={
+            "anchor_generator": OURS,
+            "bbox_coder": {"type": "BucketingBBoxCoder", "num_buckets": 14, "scale_factor": 3.0},
+            "loss_cls": OURS,
+            "loss_bbox": OURS,
+        }
+    ),
     "GARPNHead": Rule(harmless={"num_classes": (1,)}),
     "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
     "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
