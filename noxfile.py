@@ -45,6 +45,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Give a hundred thousand spoilt inputs to everything that reads a stranger's files."""
+    session.install("-e.[test]")
+    session.run("python", "-m", "tests.fuzz", "--inputs", "136000", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train the demo, as the README's first command does."""
     session.install("-e.")

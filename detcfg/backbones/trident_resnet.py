@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ class TridentResNetConfig(ResNetConfig):
     The third stage has branches that share their weights and differ in dilation.
     """
 
-    num_stages: int = 3
+    num_stages: int = field(default=3, validator=[validators.ge(1), validators.le(4)])
     strides: tuple[int, ...] = (1, 2, 2)
     dilations: tuple[int, ...] = (1, 1, 1)
     out_indices: tuple[int, ...] = (2,)

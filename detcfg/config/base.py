@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from difflib import get_close_matches
 from enum import Enum
 from inspect import get_annotations
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import attrs
@@ -219,6 +220,8 @@ def _resolve_config(config: Config, path: tuple[str, ...]) -> Config:
         raise error.located(config, path) from None
     except ConfigError as error:
         raise ConfigError(f"{_join(path)}: {error}" if path else str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _impossible(error, path or (type(config).__name__,)) from error
     if wired is not config:
         _check_types(wired, path)
     values = {name: getattr(wired, name) for name in attrs.fields_dict(type(wired))}
@@ -229,6 +232,19 @@ def _resolve_config(config: Config, path: tuple[str, ...]) -> Config:
     resolved = {name: _resolve(value, (*path, name)) for name, value in values.items()}
     changed = {name: value for name, value in resolved.items() if value is not values[name]}
     return evolve(wired, **changed) if changed else wired
+
+
+def _impossible(error: Exception, path: tuple[str, ...]) -> ConfigError:
+    """What `wired` could not work out, with the config whose values it was working on."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    culprits = [frame for frame in frames if isinstance(frame.f_locals.get("self"), Config)]
+    frame = culprits[-1]
+    name = type(frame.f_locals["self"]).__name__
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return ConfigError(
+        f"{_join(path)}: {name}.{frame.f_code.co_name} cannot be worked out: {error}. "
+        f"A value of {name}, or of what it is wired to, is out of range ({place})."
+    )
 
 
 def _check_tree(value: object) -> None:

@@ -224,7 +224,10 @@ def _convert(value: object, annotation: Any, path: str) -> Any:
                     return made
         return tuple(items)
     if float in options and type(value) is int and int not in options:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{path} must be float, and this whole number is beyond all of them.") from None
     return value
 
 

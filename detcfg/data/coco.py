@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias, cast
 
@@ -122,7 +123,7 @@ class _Reader:
                     f"{did_you_mean(name, by_name)} Set the dataset's classes to names of the file."
                 )
             label_of[by_name[name]] = label
-        learnt = {category.get("id"): category for category in records(data, "categories")}
+        learnt = {identifier(category): category for category in records(data, "categories")}
         kept = ("id", "name", "frequency")  # the last is LVIS's
         return label_of, [
             {key: learnt[by_name[name]][key] for key in kept if key in learnt[by_name[name]]}
@@ -149,7 +150,8 @@ class _Reader:
                 folder, _, base = cast("str", name).rpartition("/")
                 if folder not in listed:
                     path = root / PurePosixPath(folder)
-                    listed[folder] = files_in(path, remedy) if path.is_dir() else {}
+                    # Path.is_dir fails on a name that is too long.
+                    listed[folder] = files_in(path, remedy) if isdir(path) else {}  # noqa: PTH112
                 if base in listed[folder]:
                     usable.append({**image, "path": listed[folder][base]})
                 else:

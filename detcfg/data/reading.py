@@ -12,6 +12,8 @@ from detcfg.data.errors import DataError
 
 MAX_DIGITS: Final = 18
 """A whole number of more does not fit into 64 bits."""
+MAX_NUMBER: Final = 1e15
+"""A coordinate beyond this is none, and as a whole number does not fit into an array."""
 MAX_SIDE: Final = 100_000
 """Pixels of an image in a row or a column: drawing a polygon takes memory in proportion."""
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from detcfg.data.classes import VOC_CLASSES
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.files import FileDataset, FileDatasetConfig, Table, box_problem
-from detcfg.data.reading import files_in, problem_of_size, read_text
+from detcfg.data.reading import MAX_NUMBER, files_in, problem_of_size, read_text
 
 Box = tuple[float, float, float, float]
 
@@ -143,7 +143,7 @@ class _Reader:
             raise _FaultError(f"there is no {Path(config.data_root, config.img_subdir, name)}.jpg")
         try:
             tree = ET.parse(file).getroot()  # noqa: S314 - expat itself refuses entity bombs
-        except (ET.ParseError, OSError) as error:
+        except (ET.ParseError, OSError, LookupError, ValueError) as error:  # or of an unknown encoding
             raise _FaultError(f"{file} is no XML: {error}") from None
         size = self._size(tree, path)
         image = _Annotated(name, path, size, [], [], [])
@@ -176,7 +176,7 @@ class _Reader:
         corners = [_number(element, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
         # Whole pixels, as MMDetection takes them.
         x1, y1, x2, y2 = (
-            math.trunc(c) - self.config.minus_one if math.isfinite(c) else math.nan for c in corners
+            math.trunc(c) - self.config.minus_one if abs(c) < MAX_NUMBER else math.nan for c in corners
         )
         if x2 <= x1 or y2 <= y1:
             given = ", ".join(f"{corner:g}" for corner in corners)

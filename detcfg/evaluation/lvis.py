@@ -54,7 +54,7 @@ class Lvis:
         keys = ("neg_category_ids", "not_exhaustive_category_ids")
         if not all(isinstance(image.get(key), list) for image in images for key in keys):
             return None
-        if not all(category.get("frequency") in FREQUENCIES for category in categories):
+        if not all(str(category.get("frequency")) in FREQUENCIES for category in categories):
             return None
         present: list[set[int]] = [set() for _ in images]
         for row, label in zip(map(int, rows), map(int, labels), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 from torch import nn
@@ -12,6 +12,9 @@ from detcfg.config import ModuleConfig, derived
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_LEVELS: Final = 32
+"""A pyramid of more would have cells larger than any image."""
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +17,7 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
-from detcfg.necks.base import Neck, NeckConfig
+from detcfg.necks.base import MAX_LEVELS, Neck, NeckConfig
 
 ExtraSource = Literal["on_input", "on_lateral", "on_output"]
 
@@ -28,7 +28,7 @@ class PyramidConfig(NeckConfig):
 
     out_channels: int = 256
     """Channels of each feature map that comes out."""
-    num_outs: int = 5
+    num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
     """Levels that come out. Those above the backbone's are made by striding."""
     start_level: int = 0
     """The first of the backbone's levels in use."""

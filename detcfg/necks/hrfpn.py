@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +16,7 @@ from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import caffe2_xavier_init
-from detcfg.necks.base import Neck, NeckConfig
+from detcfg.necks.base import MAX_LEVELS, Neck, NeckConfig
 
 
 @frozen(kw_only=True)
@@ -25,7 +25,7 @@ class HRFPNConfig(NeckConfig):
 
     out_channels: int = 256
     """Channels of each feature map that comes out."""
-    num_outs: int = 5
+    num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
     """Feature maps that come out."""
     pooling_type: Literal["AVG", "MAX"] = "AVG"
     """How the finer maps are shrunk."""

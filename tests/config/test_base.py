@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import pytest
 from attrs import evolve, frozen
 
@@ -83,6 +85,24 @@ def test_an_error_raised_while_wiring_says_where() -> None:
 def test_a_value_of_a_wrong_type_is_found_on_resolve(head: HeadConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         evolve(Job(), model=evolve(Job().model, head=head)).resolved()
+
+
+def test_a_value_that_cannot_be_worked_with_is_an_error_with_its_place() -> None:
+    @frozen(kw_only=True)
+    class Odd(ModelConfig):
+        share: int = 0
+
+        @property
+        def rest(self) -> int:
+            return 100 % self.share
+
+        def wired(self) -> Self:
+            return evolve(super().wired(), num_classes=self.rest)
+
+    with pytest.raises(
+        ConfigError, match=r"Odd\.rest cannot be worked out: .*zero.* out of range \(.*:\d+\)"
+    ):
+        Odd(num_classes=1).resolved()
 
 
 def test_an_int_is_a_float() -> None:

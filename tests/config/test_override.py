@@ -54,6 +54,7 @@ def test_an_item_of_a_tuple_is_reached_by_its_number() -> None:
         ("model.haed.width=3", r"ChildModel has no field 'haed'\. Did you mean 'head'\?"),
         ("epochs=1.5", "epochs=1.5 must be int, not 1.5"),
         ("epochs=true", "must be int, not True"),
+        (f"model.head.threshold={10**400}", "must be float, and this whole number is beyond"),
         ("model.head=tests.config.toy:BodyConfig", "BodyConfig is not a HeadConfig"),
         ("model.head=tests.config.toy:WideHaedConfig", "Did you mean 'WideHeadConfig'"),
         ("model.head=nowhere:X", "there is no module 'nowhere'"),

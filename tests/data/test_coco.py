@@ -99,11 +99,13 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "image id twice": (_set("images", 1, "id", 10), "image 10: the id occurs twice"),
     "image id of another kind": (_set("images", 1, "id", [1]), "image 1 of the list: it has no id"),
     "huge image id": (_set("images", 1, "id", 10**30), "image 1 of the list: it has no id"),
+    "name too long": (_set("images", 0, "file_name", "a" * 300 + "/b.png"), "there is no "),
     "no size": (_drop("images", 0, "width"), "image 10: its height and width are 30 and None"),
     "size 0": (_set("images", 0, "width", 0), "image 10: its height and width are 30 and 0"),
     "huge size": (_set("images", 0, "width", 10**9), "at most 100000 pixels are read"),
     "category without a name": (_drop("categories", 0, "name"), "has no id and name"),
     "category without an id": (_drop("categories", 1, "id"), "has no id and name"),
+    "category id of another kind": (_set("categories", 1, "id", {"a": 1}), "has no id and name"),
     "unnamed category id": (
         _set("annotations", 0, "category_id", 4),
         "annotation 1: its category_id 4 has no name in categories",

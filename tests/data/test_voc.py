@@ -83,11 +83,13 @@ def test_the_image_says_its_size_where_the_xml_does_not(tmp_path: Path) -> None:
     [
         ({"a": "<annotation>"}, "is no XML"),
         ({"a": ""}, "is no XML"),
+        ({"a": f'<?xml version="1.0" encoding="nothing"?>{FILES["a"]}'}, "is no XML: unknown encoding"),
         ({"a": xml(thing("", (1, 1, 5, 5)))}, "object 1 of image a: it has no name"),
         ({"a": xml(thing("dog", (100, 100, 120, 120)))}, "lies outside its image of 40x30"),
         ({"a": xml(thing("dog", ("nan", 1, 5, 5)))}, "is not four finite numbers"),
         ({"a": xml(thing("dog", (1, 1, "1e999", 5)))}, "is not four finite numbers"),
         ({"a": xml(thing("dog", (1, 1, "x", 5)))}, "is not four finite numbers"),
+        ({"a": xml(thing("dog", (1, 1, "1e30", 5)))}, "is not four finite numbers"),
         ({"a": xml("<object><name>dog</name></object>")}, "is not four finite numbers"),
         ({"a": xml(size="<size><width>1e300</width><height>9</height></size>")}, "at most 100000 pixels"),
         ({"a": BOMB}, "is no XML"),

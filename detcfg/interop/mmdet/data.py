@@ -122,6 +122,16 @@ def cloned(value: Any, *, merging: bool | None = None) -> Any:
     return value
 
 
+def in_comment(text: str) -> str:
+    """A text of the source as it may stand in a comment of the written experiment."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def in_docstring(text: str) -> str:
+    """A text of the source as it may stand in a docstring of the written experiment, whose end it cannot be."""
+    return in_comment(text).replace("\\", "/").replace('"', "'")
+
+
 def kind_of(value: object) -> str:
     """What a value is, for messages; nothing of a value that may be large is printed."""
     if isinstance(value, TypeName):

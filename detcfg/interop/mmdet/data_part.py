@@ -75,14 +75,14 @@ class DataTranslator:
         test = splits.get("test")
         values = self._loader("train", loaders["train"]) | self._loader("val", loaders["val"])
         classes = train.dataset.classes
-        made = DataConfig(
-            train=train.dataset,
-            val=_with_classes(val.dataset, classes),
-            with_mask=train.with_mask,
-            train_transforms=train.transforms,
-            val_transforms=val.transforms,
-            **values,
-        )
+        values |= {
+            "train": train.dataset,
+            "val": _with_classes(val.dataset, classes),
+            "with_mask": train.with_mask,
+            "train_transforms": train.transforms,
+            "val_transforms": val.transforms,
+        }
+        made = self.translator.made(DataConfig, values, Spot("train_dataloader", "data"))
         if test is not None and test.dataset is not None:
             other = _with_classes(test.dataset, classes)
             if other != made.val:
@@ -147,7 +147,8 @@ class DataTranslator:
             place = dataset.places.get("type")
             name = short_name(kind) if isinstance(kind, str) else ""
             if name == "RepeatDataset":
-                times *= int(dataset.get("times", 1))
+                given: Any = dataset.get("times", 1)
+                times *= given if type(given) is int and given > 0 else 1
                 note = "epochs, milestones and intervals count the data once, and are multiplied"
                 self.record.carried(f"{here}.times", dataset.places.get("times", place), note)
             elif name == "MultiImageMixDataset":
@@ -200,9 +201,7 @@ class DataTranslator:
             for key in meta:
                 if str(key).lower() == "classes":
                     names: Any = meta[key]
-                    node.put(
-                        "classes", [names] if isinstance(names, str) else list(names), meta.places.get(key)
-                    )
+                    node.put("classes", [names] if isinstance(names, str) else names, meta.places.get(key))
                 else:
                     note = "detcfg needs no more than the classes' names"
                     self.record.defaulted(f"{path}.metainfo.{key}", meta.places.get(key), note)
@@ -269,7 +268,7 @@ def _steps(loader: object) -> list[Any]:
     while isinstance(dataset, Node) and isinstance(dataset.get("dataset"), Node):
         dataset = dataset["dataset"]
     steps: list[Any] = _list(dataset.get("pipeline")) if isinstance(dataset, Node) else []
-    return [s for s in steps if not isinstance(s, Node) or s.get("type") not in BY_ITSELF]
+    return [s for s in steps if not isinstance(s, Node) or str(s.get("type")) not in BY_ITSELF]
 
 
 def _list(value: object) -> list[Any]:

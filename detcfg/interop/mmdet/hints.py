@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from detcfg.interop.mmdet.data import Node, is_list, is_tuple
+
+MAX_LEVELS: Final = 32
+"""Of a pyramid. What says that it has more is a slip, and would cost its number in memory."""
 
 Hints = Mapping[str, Mapping[str, tuple[int, ...]]]
 
@@ -13,7 +16,7 @@ Hints = Mapping[str, Mapping[str, tuple[int, ...]]]
 def hints(model: Node) -> Hints:
     """`feature_channels` and `feature_strides` of the backbone and the neck, by path."""
     neck: Any = model.get("neck")
-    necks: list[Any] = list(neck) if is_list(neck) or is_tuple(neck) else [neck]
+    necks: list[Any] = list(neck) if (is_list(neck) or is_tuple(neck)) and neck else [neck]
     first, last = necks[0], necks[-1]
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     channels = _numbers(first.get("in_channels")) if isinstance(first, Node) else ()
@@ -25,9 +28,10 @@ def hints(model: Node) -> Hints:
         }
     if isinstance(last, Node) and type(last.get("out_channels")) is int:
         strides = _head_strides(model)
-        count = last.get("num_outs") if type(last.get("num_outs")) is int else len(strides) or len(channels)
-        if count:
-            width = (last["out_channels"],) * int(count)
+        given: Any = last.get("num_outs")
+        count: int = given if type(given) is int else len(strides) or len(channels)
+        if 0 < count <= MAX_LEVELS:
+            width = (last["out_channels"],) * count
             if len(strides) != count:
                 strides = _doubling(4 if "roi_head" in model else 8, width)
             found["model.neck"] = {"feature_channels": width, "feature_strides": strides}
@@ -52,7 +56,7 @@ def fallbacks(model: Node, num_classes: int | None) -> dict[str, object]:
 
 def _numbers(value: Any) -> tuple[int, ...]:
     values: list[Any] = list(value) if is_list(value) or is_tuple(value) else []
-    return tuple(values) if all(type(item) is int for item in values) else ()
+    return tuple(values) if len(values) <= MAX_LEVELS and all(type(item) is int for item in values) else ()
 
 
 def _doubling(first: int, levels: tuple[int, ...]) -> tuple[int, ...]:

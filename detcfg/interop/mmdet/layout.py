@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Final, Literal, Union, cast, get_args, get_origin
 
 import attrs
@@ -147,6 +148,8 @@ def plain(value: object) -> str:
         if text.startswith("'") and '"' not in text:
             return f'"{text[1:-1]}"'
         return text
+    if isinstance(value, float) and not isfinite(value):
+        return f'float("{value}")'
     return repr(value)
 
 

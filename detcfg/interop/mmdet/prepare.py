@@ -59,7 +59,7 @@ def _detector(node: Node, cls: type[Config]) -> None:
 def _rois(node: Node, _: type[Config]) -> None:
     """2.x wrote an extractor's layer with a `type` and no more."""
     size: Any = node.get("output_size")
-    if (is_list(size) or is_tuple(size)) and len(set(size)) == 1:
+    if (is_list(size) or is_tuple(size)) and size and all(item == size[0] for item in size):
         node["output_size"] = size[0]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
+import attrs
 from attrs import evolve
 
+from detcfg.config.base import Config
 from detcfg.engine.config import ClipGradConfig, TrainerConfig
 from detcfg.engine.ema import EMAConfig
 from detcfg.engine.optimizers import CustomKeyConfig, OptimizerConfig, ParamwiseConfig
@@ -61,7 +63,7 @@ class TrainerTranslator:
             values["schedule"] = schedule
         self._hooks(values)
         self._others(values)
-        return TrainerConfig(**values)
+        return self.translator.made(TrainerConfig, values, Spot("trainer", "trainer"))
 
     def _optimizer(self, values: dict[str, Any]) -> float | None:
         wrapper: Any = self.data.get("optim_wrapper")
@@ -177,7 +179,10 @@ class TrainerTranslator:
             else:
                 note = f"detcfg's schedules have no {name or 'such rule'} there"
                 self.record.unsupported(path, place, note)
-        return evolve(made or ConstantConfig(), **warmup)
+        schedule = made or ConstantConfig()
+        return self.translator.made(
+            type(schedule), _values(schedule) | warmup, Spot("param_scheduler", "trainer.schedule")
+        )
 
     def _steps(self, rule: Node, path: str) -> MultiStepConfig | None:
         found: Any = rule.get("milestones", ())
@@ -189,11 +194,13 @@ class TrainerTranslator:
         else:
             milestones = [m * self.times for m in milestones]
             self.record.carried(path, place, "trainer.schedule.milestones")
-        return MultiStepConfig(milestones=tuple(milestones), gamma=rule.get("gamma", 0.1))
+        values = {"milestones": tuple(milestones), "gamma": rule.get("gamma", 0.1)}
+        return self.translator.made(MultiStepConfig, values, Spot(path, "trainer.schedule"))
 
     def _cosine(self, rule: Node, lr: float, values: dict[str, Any], path: str) -> CosineConfig:
-        begin = rule.get("begin", 0)
-        ratio = rule["eta_min_ratio"] if is_number(rule.get("eta_min_ratio")) else rule.get("eta_min", 0) / lr
+        begin = rule["begin"] if type(rule.get("begin")) is int else 0
+        least: float = rule["eta_min"] if is_number(rule.get("eta_min")) else 0
+        ratio: float = rule["eta_min_ratio"] if is_number(rule.get("eta_min_ratio")) else least / lr
         place = rule.places.get("type")
         if not rule.get("by_epoch", True):
             begin = self._epochs(begin, f"{path}.begin", place) or 0 if begin else 0
@@ -205,7 +212,8 @@ class TrainerTranslator:
             note = f"detcfg's cosine ends with the training, after {epochs} epochs"
             self.record.unsupported(f"{path}.end", rule.places.get("end"), note)
         self.record.carried(path, place, "trainer.schedule")
-        return CosineConfig(begin=begin, eta_min_ratio=round(ratio, 12))
+        values = {"begin": begin, "eta_min_ratio": round(float(ratio), 12)}
+        return self.translator.made(CosineConfig, values, Spot(path, "trainer.schedule"))
 
     # Hooks and the rest
 
@@ -245,7 +253,7 @@ class TrainerTranslator:
             self.record.defaulted(path, place, f"{name}: {HOOKS[name]}")
         elif name == "EMAHook" and isinstance(hook, Node):
             chosen = {k: hook[k] for k in ("momentum", "gamma") if is_number(hook.get(k))}
-            values["ema"] = EMAConfig(**chosen)
+            values["ema"] = self.translator.made(EMAConfig, chosen, Spot(path, "trainer.ema"))
             self.record.carried(path, place, "trainer.ema")
         elif name == "YOLOXModeSwitchHook":
             note = "the last epochs keep mosaic and mix-up; only their loss changes (l1_from_epoch)"
@@ -283,3 +291,8 @@ class TrainerTranslator:
 
     def _unsupported(self, node: Node, path: str, key: str) -> None:
         self.record.unsupported(f"{path}.{key}", node.places.get(key), "detcfg's trainer has no such setting")
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """The fields of a config, which are not resolved yet."""
+    return {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}

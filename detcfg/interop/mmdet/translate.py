@@ -10,17 +10,17 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from keyword import iskeyword
 from types import UnionType
-from typing import Any, Final, Union, cast, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config, ConfigError, did_you_mean
 from detcfg.config.serialize import find_class
-from detcfg.config.types import describe, field_types, matches
+from detcfg.config.types import describe, field_types, matches, mismatch
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
-from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, shown
+from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, in_docstring, shown
 from detcfg.interop.mmdet.derive import GivenValue, completed, settled
 from detcfg.interop.mmdet.hints import fallbacks, hints
 from detcfg.interop.mmdet.placement import is_sequence, placed, spread
@@ -28,6 +28,8 @@ from detcfg.interop.mmdet.prepare import prepared
 from detcfg.interop.mmdet.record import Record
 from detcfg.interop.mmdet.rules import OURS, Rule, rename, rules_for
 from detcfg.interop.mmdet.stubs import Missing, make_stub
+
+C = TypeVar("C", bound=Config)
 
 KIND_OF_KEY: Final = {
     "backbone": "backbones.base:BackboneConfig",
@@ -162,24 +164,26 @@ class Translator:
             self._leftover(made, key, value, rules, spot.at(f"train_cfg.{key}", place))
         values = self._fields(made, cls, rules, spot)
         try:
-            return self._made(cls, values, spot)
+            return self.made(cls, values, spot)
         except (TypeError, ValueError) as error:
             return self._stub(node, declared, spot, str(error.args[0]))
 
-    def _made(self, cls: type[Config], values: dict[str, Any], spot: Spot) -> Config:
-        """The config of these values, without one that its validator refuses."""
-        try:
-            return cls(**values)
-        except ValueError as error:
-            for name in values:
-                try:
-                    made = cls(**{key: value for key, value in values.items() if key != name})
-                except (TypeError, ValueError):
-                    continue
+    def made(self, cls: type[C], values: Mapping[str, Any], spot: Spot) -> C:
+        """The config of these values, without those that its fields refuse, which are recorded."""
+        types, fields = field_types(cls), attrs.fields_dict(cls)
+        taken: dict[str, Any] = {}
+        for name, value in values.items():
+            validator: Any = fields[name].validator
+            try:
+                if problem := mismatch(value, types[name]):
+                    raise ValueError(f"{name!r} {problem}")  # noqa: TRY301 - as a validator does
+                if validator is not None:
+                    validator(None, fields[name], value)
+                taken[name] = value
+            except (TypeError, ValueError) as error:
                 inner = spot.at(name)
                 self.record.unsupported(inner.path, inner.place, f"{cls.__name__}: {error.args[0]}")
-                return made
-            raise
+        return cls(**taken)
 
     def _leftover(self, node: Node, key: str, value: Any, rules: list[Rule], spot: Spot) -> None:
         """An item of `train_cfg` that is no field of the head: a part's, or nothing's."""
@@ -351,12 +355,12 @@ class Translator:
             else:
                 given[str(item)] = made
         about = (
-            f"MMDetection's {name}, which detcfg lacks."
+            f"MMDetection's {in_docstring(name)}, which detcfg lacks."
             if isinstance(kind, str)
-            else f"The {key} of the source."
+            else f"The {in_docstring(key)} of the source."
         )
         if spot.place is not None:
-            about += f"\n\nIt is in {spot.place.file.name}, line {spot.place.line}."
+            about += f"\n\nIt is in {in_docstring(spot.place.file.name)}, line {spot.place.line}."
         stub = self._stub_class(name, base, own, spot, about)
         own = {item: value for item, value in own.items() if not _same(value, _default_of(stub, item))}
         try:
@@ -369,12 +373,15 @@ class Translator:
     ) -> type[Config]:
         """The class of a stub; components of one name share it where their fields are the same."""
         short = re.sub(r"\W", "_", name.rpartition(".")[2])
-        short = short[:1].upper() + short[1:]
+        short = f"_{short}" if short[:1].isdecimal() else short[:1].upper() + short[1:]
         for number in range(1, 100):
             full = f"{short}{number if number > 1 else ''}Config"
             known = self.stubs.get(full)
             if known is None:
-                made = make_stub(full, base, own, self.hints.get(spot.path, {}), about)
+                try:
+                    made = make_stub(full, base, own, self.hints.get(spot.path, {}), about)
+                except TypeError as error:  # nothing can stand in for a component that is more than a family
+                    raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
                 self.stubs[full] = made
                 return made
             types = field_types(known)

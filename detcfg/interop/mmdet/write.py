@@ -18,7 +18,7 @@ from detcfg.config.serialize import lowered
 from detcfg.config.types import field_types, matches
 from detcfg.data.config import DataConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.interop.mmdet.data import Place
+from detcfg.interop.mmdet.data import Place, in_comment, in_docstring
 from detcfg.interop.mmdet.experiment import Imported
 from detcfg.interop.mmdet.layout import (
     INDENT,
@@ -139,7 +139,7 @@ class _Writer:
     def _docstring(self) -> str:
         path = self.imported.source.path
         name = f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem
-        return f"From MMDetection's {name}."
+        return f"From MMDetection's {in_docstring(name)}."
 
     def _constants(self) -> list[str]:
         """Long lists of names, written once."""
@@ -241,7 +241,7 @@ class _Writer:
             if any(entry.path.startswith(f"{missing.path}.") for missing in self.imported.missing):
                 continue  # the stub has it
             place = "" if entry.place is None else f" ({self._shown(entry.place)})"
-            text = f"{entry.path}{place}: {entry.note}"
+            text = in_comment(f"{entry.path}{place}: {entry.note}")
             lines += textwrap.wrap(
                 text, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
             )
