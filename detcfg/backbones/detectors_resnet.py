@@ -67,6 +67,7 @@ class DetectoRSBottleneck(Bottleneck):
                 stride=self.middle_stride,
                 padding=plan.dilation,
                 dilation=plan.dilation,
+                groups=plan.groups,
                 bias=False,
             )
         self.rfp_conv = None

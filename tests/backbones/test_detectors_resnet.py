@@ -10,13 +10,15 @@ from attrs import evolve
 from torch import nn
 
 from detcfg.backbones.detectors_resnet import DetectoRSResNetConfig
+from detcfg.backbones.detectors_resnext import DetectoRSResNeXtConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
 from detcfg.layers.conv_aws import ConvAWSConfig
-from detcfg.layers.sac import SACConfig
+from detcfg.layers.sac import SACConfig, SAConv2d
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.rfp import RFPConfig
+from tests.interop import zoo
 
 BACKBONE = DetectoRSResNetConfig(base_channels=8)
 MODEL = FasterRCNNConfig(
@@ -82,6 +84,23 @@ def test_nothing_is_fed_back_at_first_so_a_look_is_the_first_ones() -> None:
         changed = fed.rfp_forward(IMAGES, back)
     assert torch.equal(changed[0], plain(IMAGES)[0])
     assert not torch.allclose(changed[1], plain(IMAGES)[1])
+
+
+def test_a_resnext_has_mmdetections_parameters_and_its_switchable_convolutions_have_groups() -> None:
+    """The figures are those of MMDetection 3.3.0's `DetectoRS_ResNeXt`."""
+    config = DetectoRSResNeXtConfig(
+        depth=50, groups=32, base_width=4, rfp_inplanes=64, output_img=True, conv_cfg=ConvAWSConfig()
+    )
+    with torch.device("meta"):
+        plain = config.build()
+        switchable = evolve(config, sac=SACConfig(), stage_with_sac=(False, True, True, True)).build()
+
+    digest = "6d3030f4264a0aa952cabb8daf9cdfa66d04fb38705ffb3f860eef14a7b0b8ef"
+    assert (len(plain.state_dict()), zoo.digest(plain)) == (430, digest)
+    assert sum(p.numel() for p in plain.parameters()) == 23_212_864
+    conv = switchable.get_submodule("layer2.0.conv2")
+    assert isinstance(conv, SAConv2d)
+    assert (conv.groups, tuple(conv.weight.shape)) == (32, (256, 8, 3, 3))
 
 
 def test_the_pyramid_blends_both_looks() -> None:
