@@ -153,6 +153,8 @@ RULES: Final[Mapping[str, Rule]] = {
             "loss_bbox": OURS,
         }
     ),
+    "PISARetinaHead": Rule(defaults={"isr": None, "carl": None}),
+    "PISARoIHead": Rule(defaults={"isr": None, "carl": None}),
     "GARPNHead": Rule(harmless={"num_classes": (1,)}),
     "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
     "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
