@@ -52,6 +52,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def kills(session: nox.Session) -> None:
+    """Kill trainings in one and in two processes fifty times each; the weights have to be the same."""
+    session.install("-e.[test]")
+    session.run("pytest", "-s", "-n=0", "tests/engine/test_kills.py", env={"DETCFG_KILLS": "50"})
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train the demo, as the README's first command does."""
     session.install("-e.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -23,8 +22,6 @@ from detcfg.engine.trainer import Trainer
 from tests.engine.processes import assert_same_state, start
 from tests.engine.tiny import Experiment, experiment
 
-KILLS = 20
-
 
 def full(**trainer: object) -> Experiment:
     """A training with all that has a state."""
@@ -41,33 +38,6 @@ def full(**trainer: object) -> Experiment:
     )
     train = DemoDatasetConfig(num_images=10, image_size=(64, 64))
     return evolve(given, data=evolve(given.data, train=train))
-
-
-@pytest.mark.timeout(1200)
-def test_killed_at_random_moments_it_ends_in_the_same_weights(tmp_path: Path) -> None:
-    began = time.monotonic()
-    process = start(full(), tmp_path / "undisturbed")
-    process.join()
-    assert process.exitcode == 0
-    duration = time.monotonic() - began
-    chance = random.Random(0)  # noqa: S311
-    kills = trainings = 0
-    while kills < KILLS:
-        folder = tmp_path / str(trainings)
-        process = start(full(), folder, resume=True)
-        process.join(timeout=chance.uniform(0, duration / 2))
-        if process.is_alive():
-            process.kill()
-            process.join()
-            kills += 1
-        else:
-            assert process.exitcode == 0
-            assert_same_state(folder, tmp_path / "undisturbed")
-            trainings += 1
-    process = start(full(), folder, resume=True)
-    process.join()
-    assert process.exitcode == 0
-    assert_same_state(folder, tmp_path / "undisturbed")
 
 
 def test_workers_that_read_images_change_nothing_of_a_resumed_run(tmp_path: Path) -> None:
