@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 from attrs import field, frozen, validators
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.optim import Optimizer
 
@@ -113,6 +113,21 @@ class OptimizerConfig(Config, ABC):
         return self.of(groups)
 
 
+def can_fuse(groups: Groups) -> bool:
+    """Whether one operation can update all parameters of the groups: plain ones on the CPU or on CUDA."""
+    parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
+    return all(type(p) is nn.Parameter and p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict`, with each tensor laid out as its parameter, which a fused update relies on."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _trained(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     """Each trained parameter once, with the module that it is in and its full name."""
     for name, parameter in model.named_parameters():
@@ -130,7 +145,9 @@ class SGDConfig(OptimizerConfig):
     """Whether the gradient is taken ahead of the momentum."""
 
     def of(self, groups: Groups) -> Optimizer:
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD(
+            groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=can_fuse(groups)
+        )
 
 
 @frozen(kw_only=True)
@@ -146,4 +163,4 @@ class AdamWConfig(OptimizerConfig):
     """Keeps a divisor from zero."""
 
     def of(self, groups: Groups) -> Optimizer:
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=can_fuse(groups))

@@ -36,6 +36,7 @@ from detcfg.engine.faults import non_finite, too_many_skipped
 from detcfg.engine.files import RunError
 from detcfg.engine.interrupts import Interrupted, Interrupts
 from detcfg.engine.log import Log, Pace, duration
+from detcfg.engine.optimizers import load_state
 from detcfg.engine.seeds import be_deterministic, seed_all
 from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
@@ -250,7 +251,7 @@ class Trainer:
         put_weights(self.detector, state.model, path)
         if self.ema is not None:
             self.ema.load(state.ema or state.model)
-        self.optimizer.load_state_dict(state.optimizer)
+        load_state(self.optimizer, state.optimizer)
         self.scaler.load_state_dict(state.progress.pop("scaler"))
         images_per_step: int = state.progress.pop("images_per_step")
         self.progress = progress = Progress(**state.progress)

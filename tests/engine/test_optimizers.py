@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
+from detcfg.engine import optimizers
 from detcfg.engine.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
 
 
@@ -69,3 +72,28 @@ def test_frozen_parameters_are_left_out_and_shared_ones_come_once() -> None:
 
 def test_the_learning_rate_scales_with_the_batch() -> None:
     assert rates(SGDConfig(lr=0.02), Toy(), lr_scale=0.25)["head.weight"][0] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("config", [SGDConfig(lr=0.1), SGDConfig(lr=0.1, nesterov=True), AdamWConfig(lr=0.1)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_operation_for_all_parameters_gives_what_one_after_another_gives_resumed_or_not(
+    config: SGDConfig | AdamWConfig, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(*, fused: bool) -> list[torch.Tensor]:
+        monkeypatch.setattr(optimizers, "can_fuse", lambda _: fused)
+        torch.manual_seed(0)
+        model = nn.Conv2d(4, 6, 3).to(memory_format=memory_format)  # type: ignore[call-overload]
+        optimizer = config.optimizer(model)
+        for step in range(4):
+            if step == 2:  # as a checkpoint has it
+                saved = deepcopy(optimizer.state_dict())
+                for values in saved["state"].values():
+                    values |= {name: value.contiguous() for name, value in values.items()}
+                optimizers.load_state(optimizer, saved)
+            model(torch.randn(2, 4, 8, 8)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return list(model.parameters())
+
+    assert optimizers.can_fuse(config.optimizer(Toy()).param_groups)
+    torch.testing.assert_close(trained(fused=True), trained(fused=False))
