@@ -50,11 +50,11 @@ def test_each_object_has_the_same_share_of_the_positives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("floor_thr", "floor_fraction", "wanted"),
-    [(-1.0, 0.0, [3, 3, 3]), (0.0, 0.5, [6, 1, 2]), (0.3, 0.0, [0, 4, 5])],
+    ("floor_thr", "floor_fraction", "least"),
+    [(-1.0, 0.0, [3, 3, 3]), (0.0, 0.5, [5, 1, 1]), (0.3, 0.0, [0, 3, 3])],
 )
 def test_each_bin_of_overlap_has_the_same_share_of_the_negatives(
-    floor_thr: float, floor_fraction: float, wanted: list[int]
+    floor_thr: float, floor_fraction: float, least: list[int]
 ) -> None:
     """Overlaps of 0, 0.4 and 0.8 in the bins of each case; one prior overlaps by 0.9, the highest."""
     overlaps = torch.tensor([0.0] * 20 + [0.4] * 20 + [0.8] * 20 + [0.9])
@@ -76,7 +76,9 @@ def test_each_bin_of_overlap_has_the_same_share_of_the_negatives(
         (overlaps[sampling.neg_inds] / 0.4).round().long(), minlength=3
     ).tolist()
     assert sum(counts) == 9
-    assert all(abs(count - share) <= 1 for count, share in zip(counts, wanted, strict=True)), counts
+    assert all(count >= share for count, share in zip(counts, least, strict=True)), (
+        counts
+    )  # the rest by chance
 
 
 def test_without_any_overlap_negatives_are_drawn_from_all() -> None:

@@ -50,8 +50,8 @@ def together(folder: Path) -> list[BaseProcess]:
 
     def member(rank: int) -> None:
         torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
         try:
+            dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
             run_training(full(), folder, resume=True)
         except RuntimeError:  # the other one is gone
             os._exit(3)

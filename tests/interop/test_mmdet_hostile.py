@@ -30,7 +30,7 @@ def notes(found: Imported) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ['Net"""\nimport os\nos.system("x")\n"""', "Net\0", "Net\ud800", "7Net", "Net\nimport os"]
+    "kind", ['Net"""\nimport os\nos.system("x")\n"""', "Net\0", "Net\ud800", "7Net", "Net⑯", "Net\nimport os"]
 )
 def test_a_name_cannot_become_a_statement(tmp_path: Path, kind: str) -> None:
     text = f"model = dict(backbone=dict(_delete_=True, type={kind!r}))"

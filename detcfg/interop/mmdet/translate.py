@@ -372,7 +372,7 @@ class Translator:
         self, name: str, base: type[Config], own: dict[str, Any], spot: Spot, about: str
     ) -> type[Config]:
         """The class of a stub; components of one name share it where their fields are the same."""
-        short = re.sub(r"\W", "_", name.rpartition(".")[2])
+        short = re.sub(r"\W", "_", name.rpartition(".")[2], flags=re.ASCII)
         short = f"_{short}" if short[:1].isdecimal() else short[:1].upper() + short[1:]
         for number in range(1, 100):
             full = f"{short}{number if number > 1 else ''}Config"
