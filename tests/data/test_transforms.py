@@ -108,6 +108,9 @@ def test_flipping_twice_changes_nothing(sample: Sample, direction: str) -> None:
     once, twice = Pipeline([flip])(sample, 0), Pipeline([flip, flip])(sample, 0)
     assert torch.equal(twice.image, sample.image)
     assert torch.equal(twice.targets.boxes, sample.targets.boxes)
+    assert twice.targets.masks is not None
+    assert sample.targets.masks is not None
+    assert torch.equal(twice.targets.masks, sample.targets.masks)
     assert torch.equal(once.image, sample.image.flip(2 if direction == "horizontal" else 1))
 
 
@@ -136,6 +139,21 @@ def test_a_resized_image_is_as_large_as_both_edges_allow(height: int, width: int
     assert max(new) <= max(a, b)
     assert min(new) <= max(min(a, b), 1)
     assert max(new) == max(a, b) or min(new) == min(a, b)
+
+
+@given(sample=samples(), width=st.integers(16, 120), height=st.integers(16, 120), keep_ratio=st.booleans())
+def test_a_resized_sample_has_the_size_that_was_asked_for(
+    *, sample: Sample, width: int, height: int, keep_ratio: bool
+) -> None:
+    result = Pipeline([ResizeConfig(scale=(width, height), keep_ratio=keep_ratio)])(sample, 0)
+    old = (sample.image.shape[1], sample.image.shape[2])
+    new = (result.image.shape[1], result.image.shape[2])
+    assert new == (rescaled_size(old, (width, height)) if keep_ratio else (height, width))
+    factors = torch.tensor([new[1] / old[1], new[0] / old[0]] * 2)
+    kept = result.targets.labels  # too small objects are dropped; a label is an object's number
+    torch.testing.assert_close(
+        result.targets.boxes, sample.targets.boxes[kept] * factors, atol=1e-3, rtol=1e-4
+    )
 
 
 def test_resizing_moves_boxes_with_the_image() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -107,7 +108,10 @@ def written(value: object) -> str:
     """A value as it is written behind `path=`."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(written, value))}]"
-    return "none" if value is None else json.dumps(value)
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    # As JSON, whose texts are TOML's, but that all characters stand for themselves and this one must not.
+    return "none" if value is None else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def overrides(draw: Random) -> None:
