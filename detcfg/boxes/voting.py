@@ -35,5 +35,7 @@ def vote(detections: Detections, candidates: Detections) -> Tensor:
         votes = torch.exp(-((1 - overlaps) ** 2) / WIDTH) * candidates.scores
         same = detections.labels[part][:, None] == candidates.labels
         votes = votes * (same & (overlaps > LEAST_OVERLAP))
-        voted.append(votes @ candidates.boxes / votes.sum(dim=1, keepdim=True))
+        total = votes.sum(dim=1, keepdim=True)
+        # A box without area overlaps nothing, itself included: it has no votes and stays where it is.
+        voted.append((votes @ candidates.boxes / total).where(total > 0, detections.boxes[part]))
     return torch.cat(voted)

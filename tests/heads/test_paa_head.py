@@ -71,3 +71,11 @@ def test_a_voted_box_is_the_weighed_mean_of_the_candidates_of_its_class() -> Non
     weight = 0.6 * torch.exp(torch.tensor(-(0.2**2) / 0.025))
     height = (0.9 * 10 + weight * 8) / (0.9 + weight)
     assert_close(vote(detections, candidates), torch.tensor([[0.0, 0.0, 10.0, float(height)]]))
+
+
+def test_a_box_without_area_has_no_votes_and_stays_where_it_is() -> None:
+    flat = Detections(
+        boxes=torch.tensor([[3.0, 4.0, 3.0, 9.0]]), scores=torch.tensor([0.9]), labels=torch.tensor([0])
+    )
+
+    assert_close(vote(flat, flat), flat.boxes)

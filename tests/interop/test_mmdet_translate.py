@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from detcfg import load_experiment
 from detcfg.backbones.base import Backbone, BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import ConfigError
 from detcfg.config.diff import diff
 from detcfg.detectors.base import DetDataPreprocessorConfig
@@ -194,6 +195,28 @@ def test_what_the_source_leaves_out_is_mmdetections_default_not_detcfgs(tmp_path
     model = cast("Any", found.model)
     assert model.rpn_head.anchor_generator.scales == (8.0, 16.0, 32.0)
     assert model.rpn_head.loss_bbox.beta == 1 / 9
+
+
+def test_a_head_of_proposals_with_guided_anchors_takes_mmdetections_defaults_too(tmp_path: Path) -> None:
+    found = with_change(
+        tmp_path,
+        "dict(rpn_head=dict(_delete_=True, type='GARPNHead', in_channels=256), train_cfg=dict(rpn=dict("
+        "ga_assigner=dict(type='ApproxMaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3), center_ratio=0.3)))",
+    )
+    head = cast("Any", found.complete.resolved()).rpn_head
+    assert head.anchor_generator.scales == (8.0,)
+    assert head.approx_anchor_generator.octave_base_scale == 8
+    assert (head.loss_bbox.beta, head.center_ratio, type(head.ga_sampler)) == (1.0, 0.3, PseudoSamplerConfig)
+    assert not notes(found)
+
+
+def test_what_mmdetection_does_not_look_at_needs_no_field(tmp_path: Path) -> None:
+    found = with_change(
+        tmp_path,
+        "dict(train_cfg=dict(rpn=dict(assigner=dict(iou_calculator=dict(type='BboxOverlaps2D')))), "
+        "roi_head=dict(bbox_head=dict(predict_box_type='hbox', bbox_coder=dict(use_box_type=False))))",
+    )
+    assert not notes(found)
 
 
 def test_pretrained_weights_of_torchvision_go_by_torchvisions_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from detcfg.interop.mmdet.data import Node
+from detcfg.interop.mmdet.data import Node, Place
 
 SOLO_RANGES: Final = [[8, 32], [16, 64], [32, 128], [64, 256], [128, 512]]
 
@@ -62,6 +62,8 @@ ANY_COMPONENT: Final = Rule(
         "init_cfg": (None,),
         "pretrained": (None,),
         "with_reg": (True,),
+        "use_box_type": (False,),
+        "predict_box_type": ("hbox",),
     },
 )
 
@@ -100,6 +102,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "CrossEntropyLoss": Rule(harmless={"use_mask": (False,)}),
     "RPNHeadConfig": Rule(harmless={"num_classes": (1,)}, defaults={"sampler": {"type": "PseudoSampler"}}),
     "DenseHeadConfig": Rule(harmless={"background_label": (None,)}),
+    "AssignerConfig": Rule(harmless={"iou_calculator": ({"type": "BboxOverlaps2D"},)}),
+    "OHEMSampler": Rule(harmless={"loss_key": ("loss_cls",)}),
+    "GridHead": Rule(dropped={"class_agnostic": "MMDetection does not look at it"}),
+    "HRFPN": Rule(dropped={"norm_cfg": "MMDetection does not look at it"}),
     "BFP": Rule(dropped={"num_levels": "the neck before it says so"}),
     "ConvModule": Rule(
         dropped={
@@ -158,9 +164,16 @@ RULES: Final[Mapping[str, Rule]] = {
     "GARPNHead": Rule(harmless={"num_classes": (1,)}),
     "GFLHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}}),
     "VFNetHead": Rule(defaults={"bbox_coder": {"type": "DistancePointBBoxCoder"}, "stacked_convs": 4}),
-    "RepPointsHead": Rule(harmless={"allowed_border": (-1,)}, defaults={"stacked_convs": 4}),
+    "RepPointsHead": Rule(
+        dropped={"allowed_border": "MMDetection does not look at it"},
+        harmless={"init": tuple({"allowed_border": b, "pos_weight": -1, "debug": False} for b in (-1, 0))},
+        defaults={"stacked_convs": 4},
+    ),
     "FoveaHead": Rule(defaults={"loss_bbox": {"type": "IoULoss"}}),
-    "FSAFHead": Rule(defaults={"reg_decoded_bbox": False}),
+    "FSAFHead": Rule(
+        dropped={"score_threshold": "it is for a figure of the log"}, defaults={"reg_decoded_bbox": False}
+    ),
+    "TOODHead": Rule(defaults={"stacked_convs": 4}),
     "BBoxHead": Rule(defaults={"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0}}),
     "StageCascadeRPNHead": Rule(defaults={"anchor_generator": OURS}),
     "FreeAnchorRetinaHead": Rule(defaults={"loss_cls": OURS}),
@@ -201,7 +214,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "NMSConfig": Rule(renamed={"iou_thr": "iou_threshold"}),
     "MaxIoUAssignerConfig": Rule(
         dropped={"gpu_assign_thr": "memory is bounded in any case", "perm_repeat_gt_cfg": ""},
-        harmless={"iou_calculator": ({"type": "BboxOverlaps2D"},)},
     ),
     "Resize": RESIZE,
     "RandomResize": RESIZE,
@@ -219,8 +231,13 @@ def rules_for(type_name: str, cls: type) -> list[Rule]:
     return [*found, ANY_COMPONENT]
 
 
-def rename(node: Node, rule: Rule) -> None:
-    """Move values to detcfg's names; `a.b` takes one out of an inner dict."""
+def rename(node: Node, rule: Rule) -> list[tuple[str, Place | None]]:
+    """Move values to detcfg's names; `a.b` takes one out of an inner dict.
+
+    Returns:
+        Paths and places of inner values that say what detcfg does in any case, and are gone.
+    """
+    gone: list[tuple[str, Place | None]] = []
     for old, new in rule.renamed.items():
         outer, _, inner = old.rpartition(".")
         holder: Any = node.get(outer) if outer else node
@@ -231,8 +248,10 @@ def rename(node: Node, rule: Rule) -> None:
         outer, _, inner = path.rpartition(".")
         holder = node.get(outer) if outer else None
         if isinstance(holder, Node) and holder.get(inner, rule) in values:
+            gone.append((path, holder.places.get(inner)))
             holder.drop(inner)
     for path in (*rule.renamed, *rule.harmless):
         outer = path.rpartition(".")[0]
         if outer and isinstance(node.get(outer), Node) and not node[outer]:
             node.drop(outer)
+    return gone
