@@ -115,7 +115,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
         try:
             return load_file(str(path))
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise ConfigError(f"{path} is not a safetensors file: {error}") from error
     try:
         data: object = torch.load(path, map_location="cpu", weights_only=True)

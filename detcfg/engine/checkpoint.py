@@ -78,17 +78,24 @@ def load_training(path: Path) -> TrainingState:
     tensors, header = _read(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds weights, but not the state of a training, so it cannot go on.")
-    rest = json.loads(header["state"])
-    optimizer: dict[int, dict[str, Any]] = {int(index): values for index, values in rest["optimizer"].items()}
-    for name, tensor in _under("optimizer.", tensors).items():
-        index, _, key = name.partition(".")
-        optimizer.setdefault(int(index), {})[key] = tensor
-    return TrainingState(
-        model=_under("model.", tensors),
-        ema=_under("ema.", tensors) or None,
-        optimizer={"state": optimizer, "param_groups": rest["groups"]},
-        progress=rest["progress"],
-    )
+    try:
+        rest = json.loads(header["state"])
+        optimizer: dict[int, dict[str, Any]] = {
+            int(i): dict(values) for i, values in rest["optimizer"].items()
+        }
+        for name, tensor in _under("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            optimizer.setdefault(int(index), {})[key] = tensor
+        return TrainingState(
+            model=_under("model.", tensors),
+            ema=_under("ema.", tensors) or None,
+            optimizer={"state": optimizer, "param_groups": [dict(group) for group in rest["groups"]]},
+            progress=dict(rest["progress"]),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} says that it holds the state of a training, but it does not: {type(error).__name__}: {error}."
+        ) from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

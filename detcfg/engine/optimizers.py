@@ -120,7 +120,14 @@ def can_fuse(groups: Groups) -> bool:
 
 
 def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict`, with each tensor laid out as its parameter, which a fused update relies on."""
+    """`optimizer.load_state_dict`, with each tensor laid out as its parameter, which a fused update relies on.
+
+    Raises:
+        ValueError: It is the state of another kind of optimizer, or of other groups.
+    """
+    for own, given in zip(optimizer.param_groups, state["param_groups"], strict=False):
+        if differing := own.keys() ^ given.keys():
+            raise ValueError(f"only one of the two has {', '.join(sorted(differing))}")
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         for name, value in values.items():

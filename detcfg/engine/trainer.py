@@ -26,6 +26,7 @@ from detcfg.engine import distributed
 from detcfg.engine.checkpoint import (
     BEST,
     LAST,
+    CheckpointError,
     TrainingState,
     load_training,
     load_weights,
@@ -251,10 +252,16 @@ class Trainer:
         put_weights(self.detector, state.model, path)
         if self.ema is not None:
             self.ema.load(state.ema or state.model)
-        load_state(self.optimizer, state.optimizer)
-        self.scaler.load_state_dict(state.progress.pop("scaler"))
-        images_per_step: int = state.progress.pop("images_per_step")
-        self.progress = progress = Progress(**state.progress)
+        try:
+            load_state(self.optimizer, state.optimizer)
+            self.scaler.load_state_dict(state.progress.pop("scaler"))
+            images_per_step: int = state.progress.pop("images_per_step")
+            self.progress = progress = Progress(**state.progress)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} does not fit trainer.optimizer: {error}. Go on with the one that it was trained with, or "
+                "begin anew from its weights: trainer.load_from, in another --work-dir."
+            ) from error
         if images_per_step != self.images_per_step:
             progress.step_in_epoch = progress.step_in_epoch * images_per_step // self.images_per_step
             progress.step = progress.epoch * self.steps_per_epoch + progress.step_in_epoch

@@ -98,3 +98,27 @@ def test_a_file_outside_packages_is_known_by_its_name_so_that_a_saved_run_finds_
     )
 
     assert name == type(load(tmp_path / f"{name}.py", JobConfig)).__module__
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 200_000, "is not JSON"),
+        ('{"type":' * 200_000, "is not JSON"),
+        ('{"a":' * 300 + "1" + "}" * 300, "more than 64 levels deep"),
+        (" " * (16 * 2**20 + 1), "which no saved experiment has"),
+        ("9" * 5000, "is not JSON"),
+        ("NaN", "must be JobConfig, not nan"),
+        ('{"type": "this:Zen"}', "so it is not imported"),
+    ],
+)
+def test_a_saved_experiment_that_is_deep_or_huge_or_none_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    path = tmp_path / "experiment.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, JobConfig)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 from attrs import evolve
+from safetensors.torch import save_file
 
+from detcfg.backbones.pretrained import read_tensors
 from detcfg.config import ConfigError
 from detcfg.engine.checkpoint import (
     BEST,
+    FORMAT,
     LAST,
     CheckpointError,
     TrainingState,
@@ -24,6 +29,7 @@ from detcfg.engine.checkpoint import (
     save_training,
     save_weights,
 )
+from detcfg.engine.optimizers import AdamWConfig
 from detcfg.engine.run import run_training
 from detcfg.engine.weights import load_model, put_weights
 from tests.engine.tiny import Experiment, experiment
@@ -136,6 +142,77 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path: Path) -> None:
     run_training(experiment(epochs=1), tmp_path)
     with pytest.raises(CheckpointError, match="is of another model"):
         run_training(with_more_classes(), tmp_path, resume=True)
+
+
+def header(text: str | bytes, size: int | None = None) -> bytes:
+    """A safetensors file of this header and nothing else, which says that it has `size` bytes."""
+    content = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(content) if size is None else size) + content
+
+
+BOMBS = {
+    "no header": b"",
+    "half a length": b"\x08\0\0",
+    "a length beyond all memory": header("{}", 2**63),
+    "a length beyond the file": header("{}", 2**30),
+    "a deep header": header("[" * 100_000),
+    "a deep object": header('{"a":' * 100_000),
+    "no text": header(b"\xff\xfe\0"),
+    "a huge shape": header(
+        '{"w": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 4]}}'
+    ),
+    "offsets beyond the file": header('{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'),
+    "offsets that go back": header('{"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}') + b"1234",
+    "an unknown kind": header('{"w": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}') + b"1234",
+    "two tensors in one place": header(
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},'
+        ' "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    )
+    + b"1234",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_header_that_lies_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / LAST, tmp_path / "weights.safetensors"):
+        path.write_bytes(BOMBS[name])
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        load_training(tmp_path / LAST)
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        load_weights(tmp_path / LAST)
+    with pytest.raises(ConfigError, match="is not a safetensors file"):
+        read_tensors(tmp_path / "weights.safetensors")
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 1
+    assert after.ru_maxrss - before.ru_maxrss < 100 * 1024
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        "",
+        "[" * 100_000,
+        "{}",
+        "[]",
+        '{"optimizer": {"x": {}}, "groups": [], "progress": {}}',
+        '{"optimizer": {"1": 3}, "groups": [], "progress": {}}',
+        '{"optimizer": {}, "groups": 3, "progress": {}}',
+        '{"optimizer": {}, "groups": [], "progress": 3}',
+    ],
+)
+def test_a_state_that_is_none_is_refused(tmp_path: Path, state: str | None) -> None:
+    metadata = {"format": FORMAT} | ({} if state is None else {"state": state})
+    save_file({"model.w": torch.zeros(1)}, tmp_path / LAST, metadata=metadata)
+    with pytest.raises(CheckpointError, match="says that it holds the state of a training"):
+        load_training(tmp_path / LAST)
+
+
+def test_the_state_of_another_optimizer_is_not_resumed(tmp_path: Path) -> None:
+    run_training(experiment(epochs=1), tmp_path)
+    with pytest.raises(CheckpointError, match=r"does not fit trainer.optimizer: .*betas.* begin anew"):
+        run_training(experiment(epochs=2, optimizer=AdamWConfig()), tmp_path, resume=True)
 
 
 class Payload:
