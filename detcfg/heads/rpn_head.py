@@ -172,11 +172,7 @@ class RPNHead(AnchorHead, ProposalHead):
         return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
 
     def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        found = self.choose_proposals(predictions, batch, self.rpn_test_cfg)
-        return [
-            evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))
-            for index, image in enumerate(found)
-        ]
+        return self.choose_proposals(predictions, batch, self.rpn_test_cfg, rescale=True)
 
     @torch.no_grad()
     def choose_proposals(
@@ -185,10 +181,12 @@ class RPNHead(AnchorHead, ProposalHead):
         batch: ImageBatch,
         test_cfg: RPNTestConfig,
         own_anchors: Sequence[Tensor] | None = None,
+        *,
+        rescale: bool = False,
     ) -> list[Detections]:
-        """The proposals of each image in network pixels, from anchors (B, n_i, 4) that are its own or all's.
+        """The proposals of each image, from anchors (B, n_i, 4) that are its own or all's.
 
-        The best of all levels are decoded together, and one call of NMS an image goes over all
+        They are in network pixels, or in output pixels if `rescale`, and so is `min_bbox_size`. The best of all levels are decoded together, and one call of NMS an image goes over all
         levels, of which each is a group of its own.
         """
         cls_scores, bbox_preds = predictions[:2]
@@ -214,7 +212,10 @@ class RPNHead(AnchorHead, ProposalHead):
         all_codes, all_anchors = torch.cat(codes, dim=1), torch.cat(anchors, dim=1)
         return [
             _thin_out(
-                self.bbox_coder.decode(all_anchors[image], all_codes[image], max_shape=size),
+                scale_boxes(
+                    self.bbox_coder.decode(all_anchors[image], all_codes[image], max_shape=size),
+                    batch.scales(image) if rescale else (1.0, 1.0),
+                ),
                 all_scores[image],
                 all_levels[image],
                 test_cfg,

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig
+from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig, RPNTestConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import ImageBatch, Targets
 from tests.heads.dense import SIZE, STRIDES, batch, features, objects
@@ -73,3 +73,15 @@ def test_it_goes_back_from_whole_maps_where_most_places_are_sampled_or_the_layer
     assert not rpn(evolve(PLAIN, sampler=PseudoSamplerConfig())).learns_at_few(features())
     assert not rpn(evolve(PLAIN, num_convs=2)).learns_at_few(features())
     assert not Twice(placed(PLAIN)).learns_at_few(features())
+
+
+@torch.no_grad()
+def test_by_itself_its_least_size_is_in_pixels_of_the_output() -> None:
+    """In a two-stage detector it is in pixels of the network."""
+    large = evolve(PLAIN, test_cfg=RPNTestConfig(min_bbox_size=50, nms_pre=300, max_per_img=-1))
+    head, doubled = rpn(large).eval(), batch(output_size=(2 * SIZE[0], 2 * SIZE[1]))
+    found, proposals = head.predict(features(), doubled)[0], head.proposals(features(), doubled)[0]
+
+    assert 50 < float((found.boxes[:, 2:] - found.boxes[:, :2]).min()) < 100
+    assert 50 < float((proposals.boxes[:, 2:] - proposals.boxes[:, :2]).min())
+    assert 0 < len(proposals) < len(found)
