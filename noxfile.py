@@ -36,6 +36,14 @@ def zoo(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure detcfg beside torchvision, OpenCV and pycocotools; `-- --only data` measures a part."""
+    session.install("-e.[fast]", "opencv-python-headless")
+    against = ["--against", "torchvision", "--eval-images", "5000", "--out", "runs/benchmark.json"]
+    session.run("detcfg", "benchmark", "experiments/faster_rcnn.py", *against, *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Lint and format, and hold the direction of imports."""
     session.install("ruff>=0.9", "import-linter>=2.1", "-e.")

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal, get_args
 
 import torch
 from attrs import evolve, frozen
 
 from detcfg.benchmark.bare import bare_seconds, products_of
-from detcfg.benchmark.measure import Measured, in_turns
+from detcfg.benchmark.evaluation import Judged, own_evaluation, pycocotools_evaluation
+from detcfg.benchmark.measure import in_turns
+from detcfg.benchmark.pipeline import cv2_pipeline, own_pipeline, write_images
 from detcfg.benchmark.tasks import Workload, inference, torchvisions, training_step
-from detcfg.detectors.base import Detector
 from detcfg.engine.distributed import device_of
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
 
 START_UP = "import detcfg.cli.main"
+Work = Literal["training", "inference", "data", "evaluation", "start-up"]
+WORK: Final[tuple[Work, ...]] = get_args(Work)
 
 
 @frozen(kw_only=True)
 class BenchmarkOptions:
     """What is measured, and on what."""
 
+    work: tuple[Work, ...] = WORK
+    """The pieces of work."""
     size: tuple[int, int] = (800, 1333)
     """Height and width of the images."""
     batch: int = 2
     """Images in a training step."""
+    eval_images: int = 1000
+    """Images that are evaluated, with a hundred detections each."""
     rounds: int = 3
     """Turns that each piece of work takes."""
     against: Literal["torchvision"] | None = None
-    """Another program, whose work takes its turns beside."""
+    """Another detector, whose training and inference take their turns beside."""
 
 
 @frozen(kw_only=True)
@@ -47,50 +57,100 @@ class Row:
     """Memory above what was in use before."""
     limit_seconds: float | None = None
     """What its convolutions and matrix products take by themselves."""
+    peer: str | None = None
+    """Another program that did the same."""
     against: float | None = None
-    """How many times as fast it is as the other program's: the median of the ratios of the turns."""
+    """How many times as fast it is as the peer: the median of the ratios of the turns."""
     against_memory: float | None = None
-    """Its peak memory by the other program's."""
+    """Its peak memory by the peer's."""
 
 
 def measure(experiment: ExperimentConfig, options: BenchmarkOptions) -> list[Row]:
-    """Measure training and inference in fp32 and bf16, and the start-up."""
+    """Measure what `options` names, training and inference in fp32 and bf16."""
     experiment = experiment.resolved()
     device = device_of(experiment.trainer.device)
-    model = _model(experiment, device)
-    work = Workload.of(options.batch, options.size, len(experiment.data.classes), device)
     rows: list[Row] = []
-    kinds = (
-        ("training step", partial(training_step, experiment, model, work)),
-        ("inference", partial(inference, model, work)),
-    )
-    peers: tuple[Callable[[], object] | None, ...] = (None, None)
-    if options.against is not None:
-        peers = torchvisions(model, work, options.size, len(experiment.data.classes))
-    for (name, task), peer in zip(kinds, peers, strict=True):
-        tasks = {name: task(amp=False), f"{name}, bf16": task(amp=True)}
-        measured = in_turns(tasks | ({"peer": peer} if peer else {}), options.rounds, device)
-        rows += [
-            _row(own, measured[own], measured.get("peer"), bare_seconds(products_of(run), device))
-            for own, run in tasks.items()
-        ]
-    return [*rows, start_up(options.rounds)]
+    if {"training", "inference"} & set(options.work):
+        rows += _model_rows(experiment, options, device)
+    if "data" in options.work:
+        rows += _data_rows(experiment, options.rounds)
+    if "evaluation" in options.work:
+        rows += _evaluation_rows(options)
+    if "start-up" in options.work:
+        rows.append(start_up(options.rounds))
+    return rows
 
 
-def _model(experiment: ExperimentConfig, device: torch.device) -> Detector:
+def _model_rows(experiment: ExperimentConfig, options: BenchmarkOptions, device: torch.device) -> list[Row]:
+    """A training step and an inference."""
     seed_all(0)
-    return experiment.model.build().to(device).channels_last()
+    model = experiment.model.build().to(device).channels_last()
+    work = Workload.of(options.batch, options.size, len(experiment.data.classes), device)
+    tasks = {
+        "training": ("training step", partial(training_step, experiment, model, work)),
+        "inference": ("inference", partial(inference, model, work)),
+    }
+    peers: dict[str, Callable[[], object]] = {}
+    if options.against is not None:
+        both = torchvisions(model, work, options.size, len(experiment.data.classes))
+        peers = dict(zip(tasks, both, strict=True))
+    rows: list[Row] = []
+    for kind, (name, task) in tasks.items():
+        if kind in options.work:
+            own = {name: task(amp=False), f"{name}, bf16": task(amp=True)}
+            timed = _in_turns(own, options.against, peers.get(kind), options.rounds, device)
+            rows += [
+                evolve(row, limit_seconds=bare_seconds(products_of(run), device))
+                for row, run in zip(timed, own.values(), strict=True)
+            ]
+    return rows
 
 
-def _row(name: str, own: Measured, peer: Measured | None, limit: float | None) -> Row:
-    row = Row(name=name, seconds=own.median, peak_bytes=own.peak_bytes, limit_seconds=limit)
-    if peer is None:
-        return row
-    memory = own.peak_bytes / peer.peak_bytes if own.peak_bytes and peer.peak_bytes else None
-    return evolve(row, against=own.speed_up_over(peer), against_memory=memory)
+def _data_rows(experiment: ExperimentConfig, rounds: int) -> list[Row]:
+    """The pipeline of some images in one thread, beside OpenCV's if that is installed."""
+    with TemporaryDirectory() as folder:
+        paths = write_images(Path(folder))
+        own = {f"data, {len(paths)} images": own_pipeline(experiment, paths)}
+        return _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+
+
+def _evaluation_rows(options: BenchmarkOptions) -> list[Row]:
+    """Evaluation by detcfg and, if it is installed, by hotcoco, beside pycocotools."""
+    judged = Judged.of(options.eval_images)
+    name = f"evaluation, {options.eval_images} images"
+    own: dict[str, Callable[[], object]] = {name: own_evaluation(judged, "numpy")}
+    if find_spec("hotcoco") is not None:
+        own[f"{name}, fast"] = own_evaluation(judged, "hotcoco")
+    peer = pycocotools_evaluation(judged)
+    return _in_turns(own, "pycocotools", peer, options.rounds, torch.device("cpu"))
 
 
 def start_up(rounds: int) -> Row:
     """A new process up to where `detcfg --help` can be answered."""
     run = partial(subprocess.run, [sys.executable, "-c", START_UP], check=True)
-    return _row("start-up", in_turns({"": run}, rounds, torch.device("cpu"))[""], None, None)
+    (row,) = _in_turns({"start-up": run}, None, None, rounds, torch.device("cpu"))
+    return evolve(row, peak_bytes=None)  # that of another process
+
+
+def _in_turns(
+    own: Mapping[str, Callable[[], object]],
+    name: str | None,
+    peer: Callable[[], object] | None,
+    rounds: int,
+    device: torch.device,
+) -> list[Row]:
+    """A row for each of our own tasks, which take their turns with the peer's."""
+    measured = in_turns({**own, **({"peer": peer} if peer else {})}, rounds, device)
+    theirs = measured.pop("peer", None)
+    rows = [Row(name=each, seconds=m.median, peak_bytes=m.peak_bytes) for each, m in measured.items()]
+    if theirs is None:
+        return rows
+    return [
+        evolve(
+            row,
+            peer=name,
+            against=m.speed_up_over(theirs),
+            against_memory=m.peak_bytes / theirs.peak_bytes if m.peak_bytes and theirs.peak_bytes else None,
+        )
+        for row, m in zip(rows, measured.values(), strict=True)
+    ]

@@ -18,29 +18,42 @@ def benchmark(
     experiment: Experiment,
     overrides: Overrides = None,
     *,
+    only: Annotated[
+        Literal["training", "inference", "data", "evaluation", "start-up"] | None,
+        typer.Option(help="Measure this alone."),
+    ] = None,
     against: Annotated[
         Literal["torchvision"] | None,
-        typer.Option(help="Let torchvision's Faster R-CNN take its turns beside it."),
+        typer.Option(help="Let torchvision's Faster R-CNN take its turns beside training and inference."),
     ] = None,
     height: Annotated[int, typer.Option(min=32, help="Of the images, in pixels.")] = 800,
     width: Annotated[int, typer.Option(min=32, help="Of the images, in pixels.")] = 1333,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training step.")] = 2,
+    eval_images: Annotated[int, typer.Option(min=1, help="Images that are evaluated.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each piece of work takes.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     as_json: Json = False,
     allow: Allow = None,
 ) -> None:
-    """Measure a training step, an inference and the start-up, on random images.
+    """Measure training, inference, data pipeline, evaluation and start-up, on random images.
 
-    Beside each stands its limit: its convolutions and matrix products, run bare on the same shapes.
+    Beside a model's work stands its limit: its convolutions and matrix products, run bare on the same
+    shapes. The pipeline takes turns with OpenCV's where that is installed, the evaluation with pycocotools'.
     Ratios are medians over turns, so that they hold on a machine that is busy with other things.
     """
     from attrs import asdict
 
-    from detcfg.benchmark.report import BenchmarkOptions, measure
+    from detcfg.benchmark.report import WORK, BenchmarkOptions, measure
     from detcfg.cli.output import write_json
 
-    options = BenchmarkOptions(size=(height, width), batch=batch, rounds=rounds, against=against)
+    options = BenchmarkOptions(
+        work=WORK if only is None else (only,),
+        size=(height, width),
+        batch=batch,
+        eval_images=eval_images,
+        rounds=rounds,
+        against=against,
+    )
     rows = measure(configured(experiment, overrides, allow), options)
     figures = {"options": asdict(options), "rows": [asdict(row) for row in rows]}
     if out is not None:
@@ -48,21 +61,24 @@ def benchmark(
     if as_json:
         typer.echo(json.dumps(figures))
     else:
-        _print_rows(rows, against)
+        _print_rows(rows)
 
 
-def _print_rows(rows: list[Row], against: str | None) -> None:
+def _print_rows(rows: list[Row]) -> None:
     from detcfg.cli.output import Table, print_table
 
-    columns: tuple[str, ...] = ("work", "seconds", "bare products", "peak memory")
-    if against:
-        columns += (f"faster than {against}", "memory by its")
-    table = Table(columns=columns, right=columns[1:])
+    columns = ("work", "seconds", "bare products", "peak memory", "peer", "times as fast", "memory by its")
+    table = Table(columns=columns, right=(*columns[1:4], *columns[5:]))
     for row in rows:
-        cells = [row.name, f"{row.seconds:.3f}", _figure(row.limit_seconds, ".3f"), _mib(row.peak_bytes)]
-        if against:
-            cells += [_figure(row.against, ".2f"), _figure(row.against_memory, ".2f")]
-        table.add(*cells)
+        table.add(
+            row.name,
+            f"{row.seconds:.3f}",
+            _figure(row.limit_seconds, ".3f"),
+            _mib(row.peak_bytes),
+            row.peer or "",
+            _figure(row.against, ".2f"),
+            _figure(row.against_memory, ".2f"),
+        )
     print_table(table)
 
 

@@ -69,14 +69,15 @@ class DetDataPreprocessor(nn.Module):
         padded = tuple((self._ceil(height), self._ceil(width)) for height, width in sizes)
         height, width = max(h for h, _ in padded), max(w for _, w in padded)
         tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
-        tensor = tensor.contiguous(memory_format=self.memory_format)
         for slot, image in zip(tensor, images, strict=True):
             pixels = image.to(self.mean.device, non_blocking=True)
             pixels = pixels.flip(0) if self.channel_order == "bgr" else pixels
-            # The same two operations in the same order as MMDetection, for equal rounding.
-            slot[:, : image.shape[-2], : image.shape[-1]] = (pixels - self.mean) / self.std
+            # The same two operations in the same order as MMDetection, for equal rounding. In place, as
+            # half of the time goes into new memory otherwise.
+            own = slot[:, : image.shape[-2], : image.shape[-1]]
+            own.copy_(pixels).sub_(self.mean).div_(self.std)
         return ImageBatch(
-            tensor=tensor,
+            tensor=tensor.contiguous(memory_format=self.memory_format),
             sizes=sizes,
             padded_sizes=padded,
             output_sizes=sizes if output_sizes is None else tuple(output_sizes),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 from typer.testing import CliRunner
 
 from detcfg.benchmark.bare import bare_seconds, products_of
+from detcfg.benchmark.evaluation import Judged, own_evaluation, pycocotools_evaluation
 from detcfg.benchmark.measure import Measured, in_turns, peak_memory
+from detcfg.benchmark.pipeline import cv2_pipeline, own_pipeline, write_images
 from detcfg.cli.main import app
+from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
+from experiments import faster_rcnn
 
 CPU = torch.device("cpu")
 
@@ -49,6 +55,32 @@ def test_the_limit_is_of_the_products_of_both_passes() -> None:
     assert bare_seconds(calls, CPU) > 0
 
 
+def test_the_pipelines_that_are_compared_give_the_same_images(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV, which is only compared with, is not installed")
+    plain = evolve(
+        faster_rcnn.Experiment().data, train_transforms=(ResizeConfig(), RandomFlipConfig(prob=0.0))
+    )
+    experiment = evolve(faster_rcnn.Experiment(), data=plain).resolved()
+    paths = write_images(tmp_path)
+    theirs = cv2_pipeline(experiment, paths)
+    assert theirs is not None
+
+    for own, other in zip(own_pipeline(experiment, paths)(), theirs(), strict=True):
+        # Decoders and resizes round differently, by few of 256 levels.
+        assert own.shape == other.shape
+        assert (own - other).abs().mean() < 1 / 58
+
+
+def test_the_evaluations_that_are_compared_give_the_same_numbers() -> None:
+    judged = Judged.of(40)
+    numbers = pycocotools_evaluation(judged)()
+
+    assert list(own_evaluation(judged, "numpy")().values()) == pytest.approx(numbers, abs=1e-9)
+    assert 0.05 < numbers[0] < 0.95
+    pytest.importorskip("hotcoco", reason="the extra `fast` is not installed")
+    assert list(own_evaluation(judged, "hotcoco")().values()) == pytest.approx(numbers, abs=1e-9)
+
+
 def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     arguments = [
@@ -62,6 +94,8 @@ def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_pat
         "1",
         "--rounds",
         "1",
+        "--eval-images",
+        "10",
     ]
     result = CliRunner().invoke(app, [*arguments, "--against", "torchvision", "--out", str(out)])
 
@@ -72,6 +106,9 @@ def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_pat
         "training step, bf16",
         "inference",
         "inference, bf16",
+        "data, 8 images",
+        "evaluation, 10 images",
+        *(["evaluation, 10 images, fast"] if find_spec("hotcoco") else []),
         "start-up",
     ]
     assert all(row["name"] in result.output for row in rows)
