@@ -103,11 +103,17 @@ class _ThreadedRoIAlign(torch.autograd.Function):
 
 
 def _in_threads(work: Callable[[slice], None], channels: int, threads: int) -> None:
-    """Do the work for all channels, an equal share in each thread."""
+    """Do the work for all channels, an equal share in each thread, without gradients."""
     size = -(-channels // threads)
     shares = [slice(first, first + size) for first in range(0, channels, size)]
+    inference = torch.is_inference_mode_enabled()
+
+    def in_this_mode(share: slice) -> None:
+        with torch.inference_mode(inference), torch.no_grad():  # each thread has modes of its own
+            work(share)
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, shares))  # raises what a thread raised
+        list(pool.map(in_this_mode, shares))  # raises what a thread raised
 
 
 def deform_conv2d(

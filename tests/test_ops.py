@@ -63,6 +63,18 @@ def test_roi_align_in_threads_takes_the_half_precision_of_autocast() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_roi_align_in_threads_keeps_nothing_where_no_gradient_is_asked_for(mode: type) -> None:
+    features = torch.randn(2, 4, 16, 20, requires_grad=True)
+
+    with mode():
+        pooled = ops.roi_align(features, ROIS, (7, 7))
+
+    assert not pooled.requires_grad
+    assert_close(pooled, torchvisions.roi_align(features, ROIS, 7, sampling_ratio=0, aligned=True).detach())
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_an_error_in_a_thread_is_raised() -> None:
     with pytest.raises(RuntimeError):
         ops.roi_align(torch.randn(2, 4, 16, 20), ROIS[:, :4], (7, 7))
