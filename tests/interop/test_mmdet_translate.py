@@ -210,6 +210,15 @@ def test_a_head_of_proposals_with_guided_anchors_takes_mmdetections_defaults_too
     assert not notes(found)
 
 
+def test_a_mask_head_without_upsampling_says_so_by_a_type_of_none(tmp_path: Path) -> None:
+    change = (
+        "dict(type='MaskRCNN', roi_head=dict(mask_roi_extractor=dict(type='SingleRoIExtractor', roi_layer="
+    )
+    change += "dict(type='RoIAlign', output_size=14), out_channels=256, featmap_strides=[4, 8, 16, 32]), "
+    change += "mask_head=dict(type='FCNMaskHead', in_channels=256, upsample_cfg=dict(type=None))))"
+    assert cast("Any", with_change(tmp_path, change).model).roi_head.mask_head.upsample_cfg is None
+
+
 def test_what_mmdetection_does_not_look_at_needs_no_field(tmp_path: Path) -> None:
     found = with_change(
         tmp_path,

@@ -126,6 +126,13 @@ def _two_passes(node: Node, _: type[Config]) -> None:
                         settings.take(key, inner, inner[key])
 
 
+def _enlarged(node: Node, _: type[Config]) -> None:
+    """`upsample_cfg=dict(type=None)` is the way to say None."""
+    upsample: Any = node.get("upsample_cfg")
+    if isinstance(upsample, Node) and upsample.get("type", "deconv") is None:
+        node["upsample_cfg"] = None
+
+
 def _aligned(node: Node, _: type[Config]) -> None:
     """The exponents of the alignment belong to its assigner."""
     settings: Any = node.get("train_cfg")
@@ -145,6 +152,7 @@ STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "FPNConfig": _pyramid,
     "CascadeRPNHeadConfig": _staged,
     "IoULossConfig": _iou_loss,
+    "FCNMaskHeadConfig": _enlarged,
     "RepPointsHeadConfig": _two_passes,
     "TOODHeadConfig": _aligned,
     "StageCascadeRPNHeadConfig": _adaptive,
