@@ -5,8 +5,6 @@ Importing torchvision costs as much as importing torch, and a config is read wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -57,63 +55,7 @@ def roi_align(
     """
     from torchvision import ops
 
-    threads = torch.get_num_threads() if features.device.type == "cpu" else 1
-    if threads == 1:
-        return ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
-    # As under torchvision's autocast: it computes in float32 and gives the type that it got.
-    geometry = rois.float(), spatial_scale, *output_size, sampling_ratio, aligned
-    pooled: Any = _ThreadedRoIAlign.apply(features.float(), geometry, threads)
-    same: Tensor = pooled.to(features.dtype)
-    return same
-
-
-class _ThreadedRoIAlign(torch.autograd.Function):
-    """torchvision's operator on a share of the channels in each thread; its CPU kernels have one only."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, geometry: tuple[Any, ...], threads: int) -> Tensor:
-        rois, scale, height, width, ratio, aligned = geometry
-        ctx.geometry, ctx.threads, ctx.shape = geometry, threads, features.shape
-        last = features.is_contiguous(memory_format=torch.channels_last)
-        ctx.memory_format = torch.channels_last if last else torch.contiguous_format
-        pooled = features.new_empty(len(rois), features.shape[1], height, width)
-
-        def pool(share: slice) -> None:
-            operator = torch.ops.torchvision.roi_align
-            pooled[:, share] = operator(features[:, share], rois, scale, height, width, ratio, aligned)
-
-        _in_threads(pool, features.shape[1], threads)
-        return pooled
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        rois, scale, height, width, ratio, aligned = ctx.geometry
-        batch, channels, *size = ctx.shape
-        total = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=ctx.memory_format)
-
-        def spread(share: slice) -> None:
-            part = gradient[:, share].contiguous()
-            operator = torch.ops.torchvision._roi_align_backward  # noqa: SLF001  # nothing else calls it in threads
-            shape = batch, part.shape[1], *size
-            total[:, share] = operator(part, rois, scale, height, width, *shape, ratio, aligned)
-
-        _in_threads(spread, channels, ctx.threads)
-        return total, None, None
-
-
-def _in_threads(work: Callable[[slice], None], channels: int, threads: int) -> None:
-    """Do the work for all channels, an equal share in each thread, without gradients."""
-    size = -(-channels // threads)
-    shares = [slice(first, first + size) for first in range(0, channels, size)]
-    inference = torch.is_inference_mode_enabled()
-
-    def in_this_mode(share: slice) -> None:
-        with torch.inference_mode(inference), torch.no_grad():  # each thread has modes of its own
-            work(share)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(in_this_mode, shares))  # raises what a thread raised
+    return ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
 
 
 def deform_conv2d(

@@ -13,8 +13,8 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg import ops
 from detcfg.config import Config, ModuleConfig, derived, fill, is_unset
+from detcfg.layers.roi_align import roi_align
 
 
 @frozen(kw_only=True)
@@ -59,7 +59,7 @@ class RoIAlign(nn.Module):
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         # In half precision a coordinate of 1000 pixels is off by a quarter of a pixel.
-        pooled = ops.roi_align(
+        pooled = roi_align(
             features.float(),
             rois.float(),
             (self.output_size, self.output_size),
