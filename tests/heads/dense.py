@@ -37,7 +37,8 @@ def fill_weights(module: nn.Module, spread: float = 1.0) -> None:
     for name, tensor in module.state_dict().items():
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         scale = tensor[0].numel() ** -0.5 if tensor.dim() > 1 else 0.3
-        tensor.copy_(spread * scale * torch.randn(tensor.shape, generator=generator))
+        value = spread * scale * torch.randn(tensor.shape, generator=generator)
+        tensor.copy_(0.5 + value.abs() if name.endswith("running_var") else value)
 
 
 def batch(count: int = 2, output_size: tuple[int, int] = SIZE) -> ImageBatch:
