@@ -86,6 +86,9 @@ def find_class(path: str, base: type[C], allow: Collection[str] | None = None) -
                 f"{path}: the module {module_name!r} is not detcfg's, so it is not imported. "
                 f"If you trust it, allow it: --allow {module_name.partition('.')[0]}"
             )
+        parts = module_name.split(".")
+        if len(parts) > MAX_DEPTH or not all(map(str.isidentifier, parts)):
+            raise ConfigError(f"{path!r:.200} does not name a module as package.module:Class does.")
         try:
             module = import_module(module_name)
         except ModuleNotFoundError as error:

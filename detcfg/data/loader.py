@@ -24,6 +24,8 @@ from detcfg.data.errors import DataError
 from detcfg.data.transforms import Pipeline, TransformConfig
 from detcfg.structures import Targets
 
+GRACE: Final = 60
+"""Seconds that a worker goes on after a SIGTERM, so that the step under way gets its images."""
 MAX_STAND_INS: Final = 10
 """Images that are tried in the place of an unreadable one."""
 
@@ -102,6 +104,13 @@ class Loader:
 
     def __len__(self) -> int:
         return self.sampler.batches_of_a_process
+
+    def close(self) -> None:
+        """Let the worker processes go, also in the middle of an epoch; the next epoch starts new ones."""
+        iterator: Any = getattr(self._loader, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()  # noqa: SLF001 - there is no public way, and waiting for gc may hang at exit
+            setattr(self._loader, "_iterator", None)  # noqa: B010 - DataLoader's stub has no such attribute
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
@@ -250,8 +259,15 @@ def _collate(read: list[_Read]) -> tuple[Batch, tuple[DataError, ...]]:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, and the cores to the other workers."""
+    """Leave Ctrl-C and SIGTERM to the main process, and the cores to the other workers.
+
+    After a SIGTERM, which a main process that ends sends too, a worker has `GRACE` seconds.
+    """
     del worker
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
     torch.set_num_threads(1)
+
+
+def _end_soon(*_: object) -> None:
+    signal.alarm(GRACE)

@@ -44,7 +44,8 @@ def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = F
                     save_experiment(experiment, folder)
                 if there:
                     trainer.resume()
-                return trainer.run()
+                with closing(trainer):
+                    return trainer.run()
             except (RuntimeError, MemoryError) as error:
                 if found := explained(error, experiment):
                     raise found from error

@@ -130,6 +130,11 @@ class Trainer:
             self.save()
         return metrics
 
+    def close(self) -> None:
+        """End the processes that read images."""
+        self.train_loader.close()
+        self.val_loader.close()
+
     def train_epoch(self) -> None:
         """The steps of an epoch that are left."""
         progress, config = self.progress, self.config

@@ -96,7 +96,17 @@ def test_a_module_that_is_not_allowed_is_not_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["os:system", "builtins:eval", "subprocess:Popen", "detcfg.config.load:import_module", "x", 3]
+    "tag",
+    [
+        "os:system",
+        "builtins:eval",
+        "subprocess:Popen",
+        "detcfg.config.load:import_module",
+        "detcfg" + ".a" * 5000 + ":X",
+        "..x:Y",
+        "x",
+        3,
+    ],
 )
 def test_a_tag_that_is_no_config_is_an_error(tag: object) -> None:
     with pytest.raises(ConfigError):
