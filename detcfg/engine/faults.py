@@ -33,6 +33,20 @@ def non_finite(losses: dict[str, float], images: Sequence[ImageInfo], step: int)
     )
 
 
+def broken_weights(names: Sequence[str], steps: int) -> RunError:
+    """A step whose loss was finite left weights that are not.
+
+    Args:
+        names: Of the parameters.
+        steps: How many were done.
+    """
+    return RunError(
+        f"step {steps}: {len(names)} parameters are not finite any more ({', '.join(names[:3])}"
+        f"{' ...' if len(names) > 3 else ''}), so they are not saved. The last checkpoint is from before. Lower "
+        "trainer.optimizer.lr, set trainer.clip_grad, lengthen trainer.schedule.warmup_iters; then --resume."
+    )
+
+
 def too_many_skipped(skipped: int, most: int, last: Sequence[str]) -> RunError:
     """More images were unreadable than the config allows."""
     return RunError(

@@ -33,7 +33,7 @@ from detcfg.engine.checkpoint import (
     save_training,
     save_weights,
 )
-from detcfg.engine.faults import non_finite, too_many_skipped
+from detcfg.engine.faults import broken_weights, non_finite, too_many_skipped
 from detcfg.engine.files import RunError
 from detcfg.engine.interrupts import Interrupted, Interrupts
 from detcfg.engine.log import Log, Pace, duration
@@ -235,8 +235,14 @@ class Trainer:
         return metrics
 
     def save(self) -> None:
-        """Write the whole state as the last checkpoint."""
+        """Write the whole state as the last checkpoint.
+
+        Raises:
+            RunError: It cannot be written, or the last step left weights that are not finite; the checkpoint
+                from before stays.
+        """
         if distributed.rank() == 0:
+            self._refuse_broken_weights()
             state = TrainingState(
                 model=self.detector.state_dict(),
                 ema=None if self.ema is None else self.ema.tensors,
@@ -248,6 +254,14 @@ class Trainer:
                 },
             )
             save_training(state, self.folder / LAST)
+
+    def _refuse_broken_weights(self) -> None:
+        """Keep the last good checkpoint if a step, whose loss was finite, spoilt the weights."""
+        trained = [(name, p) for name, p in self.detector.named_parameters() if p.requires_grad]
+        finite = to_floats(torch.stack([p.detach().isfinite().all() for _, p in trained]))
+        broken = [name for (name, _), fine in zip(trained, finite, strict=True) if not fine]
+        if broken:
+            raise broken_weights(broken, self.progress.step)
 
     def resume(self) -> None:
         """Go on from the last checkpoint."""

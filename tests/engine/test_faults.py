@@ -21,7 +21,9 @@ from detcfg.data.errors import DataError
 from detcfg.detectors.faster_rcnn import FasterRCNN
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError, only_run, write_atomically
+from detcfg.engine.optimizers import SGDConfig
 from detcfg.engine.run import run_training
+from detcfg.engine.schedules import MultiStepConfig
 from tests.engine.processes import assert_same_state, final_state, start
 from tests.engine.tiny import Experiment, experiment
 
@@ -50,6 +52,23 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(
     assert len(re.findall(r"demo:train/0/\d \(id \d\)", said)) == 2
     assert "trainer.optimizer.lr" in said
     assert all(torch.equal(tensor, final_state(tmp_path)[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e37, 3e38])
+def test_a_training_that_diverges_keeps_no_weights_that_are_not_finite(tmp_path: Path, lr: float) -> None:
+    wild = experiment(
+        epochs=9,
+        optimizer=SGDConfig(lr=lr),
+        schedule=MultiStepConfig(warmup_iters=0),
+        checkpoint_interval=1,
+        auto_scale_lr=False,
+    )
+    said = stopped(wild, tmp_path)
+    assert "trainer.optimizer.lr" in said
+    assert "the loss is" in said or "are not finite any more" in said
+    if (tmp_path / LAST).is_file():
+        weights = load_training(tmp_path / LAST).model
+        assert all(p.isfinite().all() for name, p in weights.items() if "running" not in name)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
