@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcfg import ops
+from detcfg.layers.unsort import unsort
 
 MAX_WEIGHTS: Final = 4_000_000
 """More of them would take more memory than their speed is worth."""
@@ -100,7 +101,7 @@ def weighted_roi_align(
     pooled = F.embedding_bag(
         torch.cat(cells), flat, starts, mode="sum", per_sample_weights=torch.cat(weights)
     )
-    in_order = pooled.view(len(rois), *output_size, channels)[order.argsort()]
+    in_order = unsort(pooled.view(len(rois), *output_size, channels), order)
     return in_order.permute(0, 3, 1, 2).to(features.dtype)
 
 

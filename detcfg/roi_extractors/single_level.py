@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.layers.unsort import unsort
 from detcfg.roi_extractors.base import RoIExtractor, RoIExtractorConfig, roi_rescale
 
 
@@ -49,7 +50,7 @@ class SingleRoIExtractor(RoIExtractor):
         pooled_levels = [
             layer(level, part) for layer, level, part in zip(self.roi_layers, features, parts, strict=False)
         ]
-        return torch.cat(pooled_levels)[order.argsort()]
+        return unsort(torch.cat(pooled_levels), order)
 
     def map_roi_levels(self, rois: Tensor) -> Tensor:
         """(R,) int64: the index of each roi's feature map."""

@@ -1,0 +1,16 @@
+"""Rows that were sorted, back in their places."""
+
+from __future__ import annotations
+
+import torch
+from torch.testing import assert_close
+
+from detcfg.layers.unsort import unsort
+
+
+def test_rows_come_back_to_their_places_and_so_do_gradients() -> None:
+    values = torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True)
+    order = torch.randperm(7)
+
+    assert_close(unsort(values[order], order), values)
+    assert torch.autograd.gradcheck(lambda rows: unsort(rows, order), values)
