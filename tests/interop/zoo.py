@@ -22,6 +22,7 @@ from torch import nn
 
 from detcfg.detectors.base import DetectorConfig
 from detcfg.errors import DetcfgError
+from detcfg.interop.mmdet.experiment import NOT_KNOWN, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
 from tests.paths import GOLDENS
@@ -41,6 +42,8 @@ class Zoo:
     """Why, by config."""
     refused: dict[str, str] = Factory(dict[str, str])
     """The error, by config."""
+    silent: dict[str, list[str]] = Factory(dict[str, list[str]])
+    """Values that no rule of the importer speaks of, by config; of every config that can be read."""
     missing: dict[str, list[str]] = Factory(dict[str, list[str]])
     """Components that detcfg lacks, by config."""
 
@@ -56,6 +59,7 @@ class Zoo:
     def _lines(self) -> Iterator[str]:
         for what, found in (("different", self.different), ("refused", self.refused)):
             yield from (f"{what}: {name}: {why}" for name, why in found.items())
+        yield from (f"no rule for: {name}: {', '.join(paths)}" for name, paths in self.silent.items())
         wanted = Counter(name for names in self.missing.values() for name in names)
         alone = Counter(names[0] for names in self.missing.values() if len(names) == 1)
         users: defaultdict[str, list[str]] = defaultdict(list)
@@ -87,7 +91,10 @@ def run(configs: Path, only: str = "") -> Zoo:
         if "error" in figures or only not in name:
             continue
         try:
-            found = translate_model(read_config(configs / name, config_root=configs).data["model"])
+            source = read_config(configs / name, config_root=configs)
+            if lost := [e.path for e in import_config(source).record.entries if e.note == NOT_KNOWN]:
+                zoo.silent[name] = lost
+            found = translate_model(source.data["model"])
             if found.missing:
                 zoo.missing[name] = sorted({component.name for component in found.missing})
                 continue
@@ -115,6 +122,8 @@ def main() -> None:
     start = time.monotonic()
     zoo = run(Path(sys.argv[1]), *sys.argv[2:])
     print(zoo, f"in {time.monotonic() - start:.0f} s")  # noqa: T201
+    if zoo.silent:
+        sys.exit("Values go lost without a rule that says why.")
     if len(sys.argv) == 2 and (zoo.share < EQUAL_SHARE or len(zoo.equal) < EQUAL):
         sys.exit(f"wanted: {EQUAL} equal, and {EQUAL_SHARE:.0%} of those whose components are here")
 

@@ -68,9 +68,9 @@ class Node(dict[Any, Any]):
         if place is not None:
             self.places[key] = place
 
-    def take(self, key: Any, source: Node, value: Any) -> None:
-        """Set a key to `value`, at the place where `source` has it."""
-        self.put(key, value, source.places.get(key))
+    def take(self, key: Any, source: Node, value: Any, name: Any = None) -> None:
+        """Set a key to `value`, at the place where `source` has it, or has what it calls `name`."""
+        self.put(key, value, source.places.get(key if name is None else name))
 
     def drop(self, key: Any) -> Any:
         """Remove a key."""

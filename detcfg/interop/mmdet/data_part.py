@@ -32,6 +32,11 @@ ABOUT_READING: Final = (
     "return_classes",
 )
 """Keys of a dataset about how files are read."""
+OF_PROCESSES: Final = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "drop_last")
+OF_BATCHES: Final = ("batch_size", "sampler", "batch_sampler")
+"""Keys of a loader."""
+ABOUT_ACCESS: Final = ("backend_args", "file_client_args")
+"""Those about another place than the disk."""
 
 
 @define
@@ -71,9 +76,15 @@ class DataTranslator:
         }
         train, val = splits.get("train"), splits.get("val") or splits.get("test")
         if train is None or val is None or train.dataset is None or val.dataset is None:
+            for name in splits:
+                note = "an experiment has data to learn from and to be judged on, and one of them is missing here"
+                self.record.unsupported(
+                    f"{name}_dataloader", self.data.places.get(f"{name}_dataloader"), note
+                )
             return None, 1
         test = splits.get("test")
         values = self._loader("train", loaders["train"]) | self._loader("val", loaders["val"])
+        self._as_in_validation(loaders["test"], loaders["val"])
         classes = train.dataset.classes
         values |= {
             "train": train.dataset,
@@ -118,6 +129,20 @@ class DataTranslator:
         if split == "train" and "batch_sampler" not in loader:
             found["group_by_aspect_ratio"] = False
         return found
+
+    def _as_in_validation(self, test: object, val: object) -> None:
+        """The loader of validation tests too: what the two say otherwise is lost."""
+        if not (isinstance(test, Node) and isinstance(val, Node)):
+            return
+        for key, value in test.items():
+            path, place = f"test_dataloader.{key}", test.places.get(key)
+            if key == "dataset":
+                continue
+            if key in OF_PROCESSES or (key in OF_BATCHES and value == val.get(key)):
+                self.record.defaulted(path, place, "the loader of validation tests too")
+            else:
+                note = "detcfg tests with the loader of validation, which does not say so"
+                self.record.unsupported(path, place, note)
 
     def _sampler(  # noqa: PLR0917 - one place of a loader
         self, key: str, value: Any, path: str, place: Place | None, split: str, found: dict[str, Any]
@@ -169,8 +194,12 @@ class DataTranslator:
         for key in ("pipeline", *ABOUT_READING):
             if key in made:
                 place, value = made.places.get(key), made.drop(key)
-                if key != "pipeline" and value not in (None, True, False):
+                if key == "pipeline":
+                    continue
+                if key in ABOUT_ACCESS and value is not None:
                     self.record.unsupported(f"{path}.{key}", place, "detcfg reads files from the disk")
+                else:
+                    self.record.defaulted(f"{path}.{key}", place, "detcfg's datasets need not be told")
         self._flatten(made, path)
         if name in COCO_FORMAT:
             made["type"] = "CocoDataset"
@@ -224,6 +253,9 @@ class DataTranslator:
         self._relative(node)
         short = node.get("type")
         if isinstance(short, str) and short_name(short) == "VOCDataset":
+            if "sub_data_root" in node:
+                place = node.places.get("sub_data_root")
+                self.record.carried(f"{path}.data_prefix.sub_data_root", place, "data_root")
             _voc(node)
 
     def _relative(self, node: Node) -> None:

@@ -14,6 +14,7 @@ from detcfg.detectors.base import DetectorConfig
 from detcfg.engine.config import TrainerConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.components import index
+from detcfg.interop.mmdet.coverage import unclaimed
 from detcfg.interop.mmdet.data import Node, is_list
 from detcfg.interop.mmdet.data_part import DataTranslator
 from detcfg.interop.mmdet.derive import replaced
@@ -42,6 +43,8 @@ WITHOUT_EFFECT: Final = {
     "find_unused_parameters": "every parameter is used",
 }
 """What a config may say beside model, data and training: why detcfg need not be told."""
+NOT_KNOWN: Final = "the importer does not know it"
+"""What is said of a value that no rule speaks of, so that none is lost without a word."""
 METRICS: Final = ("CocoMetric", "bbox", "segm", "proposal")
 
 
@@ -103,6 +106,8 @@ def import_config(
     translated_model = _last_epochs(found.model, data, trainer, found.record)
     trainer = _start(model, trainer, found.record)
     _rest(data, found.record)
+    for lost in unclaimed(data, found.record):
+        found.record.unsupported(lost.path, lost.place, NOT_KNOWN)
     return Imported(
         source=source,
         model=translated_model,
@@ -146,6 +151,10 @@ def _rest(data: Node, record: Record) -> None:
         place = data.places.get(key)
         if key in WITHOUT_EFFECT:
             record.defaulted(str(key), place, WITHOUT_EFFECT[key])
+        elif key == "test_cfg" and isinstance(value, Node):
+            for name in (name for name in value if name != "type"):
+                note = "evaluation has no such setting"
+                record.unsupported(f"test_cfg.{name}", value.places.get(name), note)
         elif key in ("val_evaluator", "test_evaluator"):
             for metric in value if is_list(value) else [value]:
                 kind = metric.get("type", "CocoMetric") if isinstance(metric, Node) else None

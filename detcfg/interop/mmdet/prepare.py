@@ -33,13 +33,14 @@ def _backbone(node: Node, cls: type[Config]) -> None:
     """The two ways to name pretrained weights become one."""
     source: Any = node.get("pretrained")
     key = "pretrained"
+    place = node.places.get(key)
     init: Any = node.get("init_cfg")
     if isinstance(init, Node) and init.get("type") == "Pretrained":
         source, key = init.get("checkpoint"), "init_cfg"
+        place = init.places.get("checkpoint")
     if not isinstance(source, str):
         return
     name = pretrained_of(source, cls.__name__)
-    place = node.places.get(key)
     if name is not None:
         node.drop(key)
         node.put("pretrained", name, place)
@@ -118,9 +119,10 @@ def _two_passes(node: Node, _: type[Config]) -> None:
     for name in ("init", "refine") if isinstance(settings, Node) else ():
         inner: Any = settings.get(name)
         if isinstance(inner, Node) and "assigner" in inner:
-            node.put(f"{name}_assigner", inner.drop("assigner"), inner.places.get("assigner"))
-            settings.drop(name)
+            node.take(f"{name}_assigner", inner, inner["assigner"], "assigner")
+            inner.drop("assigner")
             if name == "refine":
+                settings.drop(name)
                 for key in ("allowed_border", "pos_weight", "debug"):
                     if key in inner:
                         settings.take(key, inner, inner[key])
@@ -139,7 +141,8 @@ def _aligned(node: Node, _: type[Config]) -> None:
     assigner: Any = settings.get("assigner") if isinstance(settings, Node) else None
     for key in ("alpha", "beta") if isinstance(assigner, Node) else ():
         if key in settings and key not in assigner:
-            assigner.take(key, settings, settings.drop(key))
+            assigner.take(key, settings, settings[key])
+            settings.drop(key)
 
 
 STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {

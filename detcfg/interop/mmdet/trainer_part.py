@@ -76,6 +76,9 @@ class TrainerTranslator:
             lr = float(optimizer["lr"]) if is_number(optimizer.get("lr")) else None
             made = self.translator.component(optimizer, (OptimizerConfig,), spot)
             paramwise: Any = wrapper.get("paramwise_cfg")
+            if isinstance(paramwise, Node) and "bypass_duplicate" in paramwise:
+                note = "each parameter is learnt once, wherever it stands"
+                self._defaulted(paramwise, "optim_wrapper.paramwise_cfg", "bypass_duplicate", note)
             if isinstance(paramwise, Node) and isinstance(made, OptimizerConfig):
                 made = evolve(made, paramwise_cfg=self._paramwise(paramwise))
             values["optimizer"] = made
@@ -121,7 +124,7 @@ class TrainerTranslator:
             return
         for key, value in loop.items():
             path, place = f"train_cfg.{key}", loop.places.get(key)
-            if key in ("type", "by_epoch"):
+            if key == "type":
                 continue
             if key == "max_epochs" and type(value) is int:
                 values["epochs"] = value * self.times
@@ -133,6 +136,8 @@ class TrainerTranslator:
             elif key == "val_interval" and type(value) is int and "max_iters" not in loop:
                 values["val_interval"] = max(1, value * self.times)
                 self.record.carried(path, place, "trainer.val_interval")
+            elif key == "by_epoch":
+                self.record.defaulted(path, place, "detcfg counts epochs")
             elif key == "val_interval":
                 self.record.defaulted(path, place, "detcfg evaluates after each epoch")
             elif key == "val_begin" and value in (0, 1):
@@ -171,7 +176,9 @@ class TrainerTranslator:
                 and not rule.get("begin", 0)
             ):
                 warmup = {"warmup_iters": rule.get("end", 0), "start_factor": rule.get("start_factor", 1 / 3)}
-                self.record.carried(path, place, "trainer.schedule.warmup_iters")
+                for key, own in (("end", "warmup_iters"), ("start_factor", "start_factor")):
+                    self.record.carried(f"{path}.{key}", rule.places.get(key), f"trainer.schedule.{own}")
+                self._rest_of(rule, path, ("end", "start_factor"), {"end_factor": (1, 1.0)})
             elif name == "MultiStepLR" and made is None:
                 made = self._steps(rule, path)
             elif name == "CosineAnnealingLR" and made is None and lr:
@@ -193,7 +200,10 @@ class TrainerTranslator:
             milestones = [epoch for epoch in epochs if epoch is not None]
         else:
             milestones = [m * self.times for m in milestones]
-            self.record.carried(path, place, "trainer.schedule.milestones")
+            self.record.carried(f"{path}.milestones", place, "trainer.schedule.milestones")
+        if "gamma" in rule:
+            self.record.carried(f"{path}.gamma", rule.places.get("gamma"), "trainer.schedule.gamma")
+        self._rest_of(rule, path, ("milestones", "gamma"), {"begin": (0,)})
         values = {"milestones": tuple(milestones), "gamma": rule.get("gamma", 0.1)}
         return self.translator.made(MultiStepConfig, values, Spot(path, "trainer.schedule"))
 
@@ -211,9 +221,33 @@ class TrainerTranslator:
         if rule.get("by_epoch", True) and type(end) is int and end * self.times != epochs:
             note = f"detcfg's cosine ends with the training, after {epochs} epochs"
             self.record.unsupported(f"{path}.end", rule.places.get("end"), note)
-        self.record.carried(path, place, "trainer.schedule")
+        for key, own in (
+            ("begin", "begin"),
+            ("eta_min", "eta_min_ratio"),
+            ("eta_min_ratio", "eta_min_ratio"),
+        ):
+            if key in rule:
+                self.record.carried(f"{path}.{key}", rule.places.get(key), f"trainer.schedule.{own}")
+        start, length = (rule[key] if type(rule.get(key)) is int else 0 for key in ("begin", "end"))
+        self._rest_of(rule, path, ("begin", "eta_min", "eta_min_ratio"), {"T_max": (length - start, length)})
         values = {"begin": begin, "eta_min_ratio": round(float(ratio), 12)}
         return self.translator.made(CosineConfig, values, Spot(path, "trainer.schedule"))
+
+    def _rest_of(
+        self, rule: Node, path: str, taken: tuple[str, ...], same: dict[str, tuple[object, ...]]
+    ) -> None:
+        """The keys of a rule beside those that were taken; `same`: values that are detcfg's in any case."""
+        for key, value in rule.items():
+            if key in taken or key == "type":
+                continue
+            if key in ("by_epoch", "begin", "end", "convert_to_iter_based", "verbose") and key not in same:
+                note = "the warm-up counts steps, the rest epochs, to the training's end"
+                self._defaulted(rule, path, key, note)
+            elif value in same.get(key, ()):
+                self._defaulted(rule, path, key, "detcfg's schedules do so in any case")
+            else:
+                note = "detcfg's schedules have no such setting"
+                self.record.unsupported(f"{path}.{key}", rule.places.get(key), note)
 
     # Hooks and the rest
 
@@ -254,13 +288,31 @@ class TrainerTranslator:
         elif name == "EMAHook" and isinstance(hook, Node):
             chosen = {k: hook[k] for k in ("momentum", "gamma") if is_number(hook.get(k))}
             values["ema"] = self.translator.made(EMAConfig, chosen, Spot(path, "trainer.ema"))
-            self.record.carried(path, place, "trainer.ema")
+            for key in (key for key in hook if key != "type"):
+                self._average(hook, key, path)
         elif name == "YOLOXModeSwitchHook":
             note = "the last epochs keep mosaic and mix-up; only their loss changes (l1_from_epoch)"
             self.record.unsupported(path, place, f"{name}: {note}")
         else:
             note = f"{name or 'a hook'}: detcfg has no hooks; override the trainer's method"
             self.record.unsupported(path, place, note)
+
+    def _average(self, hook: Node, key: str, path: str) -> None:
+        """What a hook says of the average of weights."""
+        value: Any = hook[key]
+        kind = short_name(value) if isinstance(value, str) else value
+        if key in ("momentum", "gamma") and is_number(value):
+            self.record.carried(f"{path}.{key}", hook.places.get(key), f"trainer.ema.{key}")
+        elif key in ("priority", "strict_load", "begin_epoch", "begin_iter", "interval", "evaluate_on_ema"):
+            same = {"begin_epoch": 0, "begin_iter": 0, "interval": 1, "evaluate_on_ema": True}
+            if value == same.get(key, value):
+                self._defaulted(hook, path, key, "detcfg averages after each step, and evaluates the average")
+            else:
+                self._unsupported(hook, path, key)
+        elif (key, kind) in (("ema_type", "ExpMomentumEMA"), ("update_buffers", True)):
+            self._defaulted(hook, path, key, "detcfg's average is of that kind")
+        else:
+            self._unsupported(hook, path, key)
 
     def _others(self, values: dict[str, Any]) -> None:
         data = self.data

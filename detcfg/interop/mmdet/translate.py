@@ -21,7 +21,7 @@ from detcfg.config.types import describe, field_types, matches, mismatch
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
 from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, in_docstring, shown
-from detcfg.interop.mmdet.derive import GivenValue, completed, settled
+from detcfg.interop.mmdet.derive import GivenValue, at, completed, settled
 from detcfg.interop.mmdet.hints import fallbacks, hints
 from detcfg.interop.mmdet.placement import is_sequence, placed, spread
 from detcfg.interop.mmdet.prepare import prepared
@@ -113,6 +113,10 @@ def translate_model(
     else:
         prefixes = tuple(missing.own for missing in translator.missing)
         config = completed(config, list(translator.given.values()), prefixes, fallbacks(model, classes))
+        for value in translator.given.values():
+            known = at(config, value.path)
+            note = value.path if known is not UNSET else f"{value.path}, which follows from the rest"
+            translator.record.carried(value.source, value.place, note)
     return Translation(
         model=config, num_classes=classes, record=translator.record, missing=tuple(translator.missing)
     )
@@ -159,7 +163,8 @@ class Translator:
         made = prepared(cast("Node", cloned(node)), cls)
         rules = rules_for(name, cls)
         for rule in rules:
-            rename(made, rule)
+            for path, place in rename(made, rule):
+                self.record.defaulted(f"{spot.path}.{path}", place, "detcfg does so in any case")
         for key, value, place in spread(made, set(field_types(cls))):
             self._leftover(made, key, value, rules, spot.at(f"train_cfg.{key}", place))
         values = self._fields(made, cls, rules, spot)
@@ -343,6 +348,8 @@ class Translator:
                 continue
             if item not in inherited:
                 own[str(item)] = self._loose(value, inner)
+                if not isinstance(value, Node):
+                    self.record.carried(inner.path, inner.place, "the stub")
                 continue
             try:
                 made = self.value(value, types[item], inner, inherited[item].default)
@@ -354,6 +361,8 @@ class Translator:
                 )
             else:
                 given[str(item)] = made
+                if not isinstance(value, Node):
+                    self.record.carried(inner.path, inner.place, inner.own)
         about = (
             f"MMDetection's {in_docstring(name)}, which detcfg lacks."
             if isinstance(kind, str)
