@@ -99,6 +99,8 @@ def load_model(
     resolved = experiment.resolved()
     model = resolved.model.build()
     put_weights(model, load_weights(file), file, partial=partial)
+    if resolved.trainer.channels_last:
+        model.channels_last()
     return model.eval(), resolved
 
 
