@@ -35,15 +35,21 @@ class PyramidVisionTransformerConfig(BackboneConfig):
     pretrain_img_size: int | tuple[int, int] = 224
     """Size of the images of the pretraining, for the grids of `use_abs_pos_embed`."""
     in_channels: int = 3
+    """Channels of the images."""
     embed_dims: int = 64
     """Channels of one head; a stage has as many times that as it has heads."""
     num_stages: int = 4
+    """Stages of blocks, each coarser than the one before."""
     num_layers: tuple[int, ...] = (3, 4, 6, 3)
     """Encoder layers of each stage."""
     num_heads: tuple[int, ...] = (1, 2, 5, 8)
+    """Heads of the attention in each stage."""
     patch_sizes: tuple[int, ...] = (4, 2, 2, 2)
+    """Side of the patches that each stage's convolution embeds."""
     strides: tuple[int, ...] = (4, 2, 2, 2)
+    """Stride of each stage's patch embedding."""
     paddings: tuple[int, ...] = (0, 0, 0, 0)
+    """Zeros around the input of each stage's patch embedding."""
     sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
     """How much coarser the keys are than the queries."""
     out_indices: tuple[int, ...] = (0, 1, 2, 3)
@@ -51,16 +57,23 @@ class PyramidVisionTransformerConfig(BackboneConfig):
     mlp_ratios: tuple[int, ...] = (8, 8, 4, 4)
     """Width within a feed-forward network, by the width of the stage."""
     qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
     drop_rate: float = 0.0
+    """Share of the values that dropout sets to zero, 0 to 1."""
     attn_drop_rate: float = 0.0
+    """Dropout's share of the attention's weights, 0 to 1."""
     drop_path_rate: float = 0.1
     """Probability that the last layer's residuals are left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = True
+    """Whether each place has a learnt embedding added."""
     norm_after_stage: bool = False
+    """Whether a norm ends each stage."""
     use_conv_ffn: bool = False
     """Feed-forward networks look at each token's neighbours, which tells where it is."""
     act_cfg: ActivationConfig = GELUConfig()
+    """The activation between the two linear layers of a block."""
     norm_cfg: NormConfig = LNConfig(eps=1e-6)
+    """The norm before attention and before the linear layers."""
 
     def wired(self) -> Self:
         for name in (
@@ -118,10 +131,15 @@ class PyramidVisionTransformerV2Config(PyramidVisionTransformerConfig):
     """
 
     patch_sizes: tuple[int, ...] = (7, 3, 3, 3)
+    """Side of the patches that each stage's convolution embeds."""
     paddings: tuple[int, ...] = (3, 1, 1, 1)
+    """Zeros around the input of each stage's patch embedding."""
     use_abs_pos_embed: bool = False
+    """Whether each place has a learnt embedding added."""
     norm_after_stage: bool = True
+    """Whether a norm ends each stage."""
     use_conv_ffn: bool = True
+    """Whether the linear layers have a depth-wise convolution between them, which tells places apart."""
 
 
 class PyramidVisionTransformer(Backbone):

@@ -73,9 +73,13 @@ class RegNetConfig(ResidualConfig):
     """RegNetX (Radosavovic et al., 2020, https://arxiv.org/abs/2003.13678)."""
 
     arch: ArchName | RegNetArchConfig = "regnetx_3.2gf"
+    """The name of a published architecture, or its figures."""
     stem_channels: int | None = 32
+    """Channels out of the stem."""
     base_channels: int = 32
+    """Width of the stem where `stem_channels` is None."""
     strides: tuple[int, ...] = (2, 2, 2, 2)
+    """Stride of each stage's first block."""
 
     def wired(self) -> Self:
         if self.arch_config.w0 % DIVISOR or self.arch_config.wm <= 1:

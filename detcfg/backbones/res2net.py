@@ -21,6 +21,7 @@ class Res2NetConfig(ResNetV1dConfig):
     """Res2Net, in its variant v1b (Gao et al., 2019, https://arxiv.org/abs/1904.01169)."""
 
     depth: Literal[50, 101, 152] = 50
+    """Layers, which decide how many blocks each stage has."""
     scales: int = 4
     """Parts that the channels of a block are split into."""
     base_width: int = 26

@@ -24,6 +24,7 @@ class ResidualConfig(BackboneConfig):
     """What the backbones of residual stages share."""
 
     in_channels: int = 3
+    """Channels of the images."""
     stem_channels: int | None = None
     """Channels of the stem; None: `base_channels`."""
     base_channels: int = 64
@@ -53,7 +54,9 @@ class ResidualConfig(BackboneConfig):
     dcn: DeformConvConfig | None = None
     """Takes the place of the 3x3 convolutions in the stages of `stage_with_dcn`."""
     stage_with_dcn: tuple[bool, ...] = (False, False, False, False)
+    """Which stages have `dcn`."""
     plugins: tuple[PluginConfig, ...] = ()
+    """Modules inside the blocks, such as context blocks."""
     with_cp: bool = False
     """Compute activations twice rather than keep them: less memory, more time."""
     zero_init_residual: bool = True
@@ -167,15 +170,21 @@ class BlockPlan:
     """The geometry of one residual block."""
 
     stage: int
+    """Its stage, from 0."""
     first: bool
     """Whether it is the first of its stage."""
     in_channels: int
+    """Channels that come in."""
     mid_channels: int
     """Channels of the 3x3 convolution."""
     out_channels: int
+    """Channels that go out."""
     stride: int
+    """Of the block."""
     dilation: int
+    """Of its 3x3 convolution."""
     groups: int = 1
+    """Of its 3x3 convolution."""
 
 
 class ResidualBlock(nn.Module):

@@ -19,6 +19,7 @@ class ResNeStConfig(ResNetV1dConfig):
     """Split-attention networks (Zhang et al., 2020, https://arxiv.org/abs/2004.08955)."""
 
     depth: Literal[50, 101, 152, 200] = 50
+    """Layers, which decide how many blocks each stage has."""
     groups: int = 1
     """Groups of channels that do not mix."""
     base_width: int = 4

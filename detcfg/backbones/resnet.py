@@ -37,6 +37,7 @@ class ResNetConfig(ResidualConfig):
     """ResNet (He et al., 2015, https://arxiv.org/abs/1512.03385)."""
 
     depth: Depth = 50
+    """Layers, which decide how many blocks each stage has."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -66,7 +67,9 @@ class ResNetV1dConfig(ResNetConfig):
     """The variant of the bag of tricks (He et al., 2018, https://arxiv.org/abs/1812.01187)."""
 
     deep_stem: bool = True
+    """Three 3x3 convolutions in place of one 7x7."""
     avg_down: bool = True
+    """Shortcuts average before their 1x1 convolution rather than stride in it."""
 
 
 class ResNet(StagedBackbone):

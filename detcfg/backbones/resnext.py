@@ -19,6 +19,7 @@ class ResNeXtConfig(ResNetConfig):
     """
 
     depth: Literal[50, 101, 152] = 50
+    """Layers, which decide how many blocks each stage has."""
     groups: int = 1
     """Groups of channels that do not mix."""
     base_width: int = 4

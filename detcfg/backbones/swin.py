@@ -40,9 +40,11 @@ class SwinTransformerConfig(BackboneConfig):
     pretrain_img_size: int | tuple[int, int] = 224
     """Size of the images of the pretraining, for the grid of `use_abs_pos_embed`."""
     in_channels: int = 3
+    """Channels of the images."""
     embed_dims: int = 96
     """Channels of the first stage; each stage doubles them."""
     patch_size: int = 4
+    """Side of the square patches that become the first tokens."""
     window_size: int = 7
     """Tokens attend to those in their window, so many on each side."""
     mlp_ratio: int = 4
@@ -50,22 +52,29 @@ class SwinTransformerConfig(BackboneConfig):
     depths: tuple[int, ...] = (2, 2, 6, 2)
     """Blocks of each stage."""
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    """Heads of the attention in each stage."""
     strides: tuple[int, ...] = (4, 2, 2, 2)
     """Of the patches, and of the merging before each further stage."""
     out_indices: tuple[int, ...] = (0, 1, 2, 3)
     """The stages whose output is given, from 0."""
     qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
     qk_scale: float | None = None
     """Factor of the attention's logits; None: 1 / sqrt(channels of a head)."""
     patch_norm: bool = True
     """Norms behind the embedding and in the merging."""
     drop_rate: float = 0.0
+    """Share of the values that dropout sets to zero, 0 to 1."""
     attn_drop_rate: float = 0.0
+    """Dropout's share of the attention's weights, 0 to 1."""
     drop_path_rate: float = 0.1
     """Probability that the last block's residual is left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = False
+    """Whether each place has a learnt embedding added."""
     act_cfg: ActivationConfig = GELUConfig()
+    """The activation between the two linear layers of a block."""
     norm_cfg: NormConfig = LNConfig()
+    """The norm before attention and before the linear layers."""
     with_cp: bool = False
     """Compute activations twice rather than keep them: less memory, more time."""
     frozen_stages: int = -1

@@ -25,11 +25,17 @@ class TridentResNetConfig(ResNetConfig):
     """
 
     num_stages: int = field(default=3, validator=[validators.ge(1), validators.le(4)])
+    """Stages; the last of them is in branches."""
     strides: tuple[int, ...] = (1, 2, 2)
+    """Stride of each stage's first block."""
     dilations: tuple[int, ...] = (1, 1, 1)
+    """Dilation of each stage's 3x3 convolutions."""
     out_indices: tuple[int, ...] = (2,)
+    """The stages whose output is given, from 0."""
     stage_with_dcn: tuple[bool, ...] = (False, False, False)
+    """Which stages have `dcn`."""
     num_branch: int = 3
+    """Branches, which share their weights."""
     trident_dilations: tuple[int, ...] = (1, 2, 3)
     """Dilation of each branch."""
     test_branch_idx: int = 1

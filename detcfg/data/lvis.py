@@ -21,9 +21,11 @@ class LVISV1DatasetConfig(CocoDatasetConfig):
     """
 
     ann_file: str = "annotations/lvis_v1_train.json"
+    """The annotations, relative to the root."""
     img_prefix: str = "."
     """The folder of `train2017` and `val2017`: either split has images of both."""
     classes: tuple[str, ...] = LVIS_V1_CLASSES
+    """The names of the classes, by label."""
 
     def file_name(self, image: Record) -> object:
         """`train2017/000000391895.jpg`, out of the address, since LVIS gives no `file_name`."""

@@ -162,6 +162,7 @@ class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
 
     lr: float = field(default=1e-4, validator=validators.gt(0))
+    """The learning rate for `TrainerConfig.base_batch_size` images a step."""
     weight_decay: float = field(default=0.05, validator=validators.ge(0))
     """How strongly weights are drawn to zero."""
     betas: tuple[float, float] = (0.9, 0.999)

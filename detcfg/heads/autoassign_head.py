@@ -43,6 +43,7 @@ class AutoAssignHeadConfig(AnchorFreeHeadConfig):
     """
 
     conv_bias: bool = True
+    """Whether the hidden convolutions have a bias."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
@@ -54,8 +55,11 @@ class AutoAssignHeadConfig(AnchorFreeHeadConfig):
     topk: int = field(default=9, validator=validators.ge(1))
     """By how many."""
     pos_loss_weight: float = 0.25
+    """Of the loss of positives."""
     neg_loss_weight: float = 0.75
+    """Of the loss of negatives."""
     center_loss_weight: float = 0.75
+    """Of the loss that draws the prior of each class to where its objects are."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
 

@@ -33,6 +33,7 @@ class CascadeRPNHeadConfig(ProposalHeadConfig):
         StageCascadeRPNHeadConfig(bridged_feature=True, with_cls=False, reg_decoded_bbox=True),
         StageCascadeRPNHeadConfig(adapt_cfg=AdaptConfig(adapt_type="offset"), reg_decoded_bbox=True),
     )
+    """Each refines the anchors of the one before."""
     rpn_proposal: RPNTestConfig = RPNTestConfig(nms_pre=2000)
     """How proposals are chosen in training."""
     test_cfg: RPNTestConfig = RPNTestConfig()

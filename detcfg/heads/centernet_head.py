@@ -51,8 +51,11 @@ class CenterNetHeadConfig(DenseHeadConfig):
     feat_channels: int = 64
     """Channels of the hidden layers."""
     loss_center_heatmap: LossConfig = GaussianFocalLossConfig()
+    """The loss of the heatmap of centres."""
     loss_wh: LossConfig = L1LossConfig(loss_weight=0.1)
+    """The loss of widths and heights."""
     loss_offset: LossConfig = L1LossConfig()
+    """The loss of what the stride rounds off the centres."""
     test_cfg: CenterNetTestConfig = CenterNetTestConfig()
     """How predictions become detections."""
 

@@ -37,7 +37,9 @@ class HeatTargetMaker:
     """Follows `get_targets` in mmdet/models/dense_heads/centernet_update_head.py."""
 
     num_classes: int
+    """Classes of the data."""
     strides: tuple[int, ...]
+    """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
     """For each level, the halves of the diagonals of its objects, in pixels."""
     min_radius: float
@@ -112,7 +114,9 @@ class MorePositives:
     """
 
     strides: tuple[int, ...]
+    """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
+    """Between which sizes, in pixels, each level learns."""
     thresh: float
     """The box loss below which a point may learn."""
     topk: int

@@ -32,7 +32,9 @@ class CondInstBboxHeadConfig(FCOSHeadConfig):
     num_params: int = derived()
     """Q: what the mask head needs for an instance."""
     norm_on_bbox: bool = True
+    """Whether distances are predicted in strides."""
     centerness_on_reg: bool = True
+    """Whether the centre-ness is predicted from the features of the boxes."""
     center_sampling: bool = True
     """Whether only points near the centre of mass of an object's mask learn it."""
     loss_bbox: LossConfig = GIoULossConfig()

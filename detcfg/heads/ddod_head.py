@@ -66,6 +66,7 @@ class DDODHeadConfig(AnchorHeadConfig):
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
     """The loss of the boxes."""
     loss_iou: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
+    """The loss of the predicted overlap."""
     assigner: AssignerConfig = ATSSAssignerConfig(topk=9, alpha=0.8)
     """For classes."""
     reg_assigner: AssignerConfig = ATSSAssignerConfig(topk=9, alpha=0.5)

@@ -101,6 +101,7 @@ class DecoupledSOLOLightHeadConfig(DecoupledSOLOHeadConfig):
     stacked_convs: int = 4
     """Convolutions of each tower."""
     scale_ranges: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+    """Square roots of areas, in pixels, of the objects that each level learns."""
     dcn_cfg: ConvConfig | None = None
     """The kind of the last convolution of each stack; None is the ordinary one."""
 

@@ -42,7 +42,9 @@ class PointTargetMaker:
     """
 
     num_classes: int
+    """Classes of the data."""
     strides: tuple[int, ...]
+    """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
     """For each level, how far the farthest side of its objects may be, in pixels."""
     center_sample_radius: float | None = None

@@ -73,7 +73,9 @@ class RepPointsHeadConfig(DenseHeadConfig):
     loss_cls: ClassLossConfig = FocalLossConfig()
     """The loss of the class scores; also says how scores become probabilities."""
     loss_bbox_init: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0, loss_weight=0.5)
+    """The loss of the first points."""
     loss_bbox_refine: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0, loss_weight=1.0)
+    """The loss of the refined points."""
     init_assigner: AssignerConfig = PointAssignerConfig(scale=4, pos_num=1)
     """What the first points learn: by their places, or an assigner of boxes by the boxes around them."""
     refine_assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.4)

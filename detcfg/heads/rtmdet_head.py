@@ -185,6 +185,7 @@ class RTMDetSepBNHeadConfig(RTMDetHeadConfig):
     """The same with norms and predictors of each level's own."""
 
     pred_kernel_size: int = 1
+    """Side of the kernels that predict."""
     share_conv: bool = True
     """Whether levels share the convolutions of the stacks."""
     exp_on_reg: bool = False

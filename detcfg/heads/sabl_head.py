@@ -36,10 +36,13 @@ class SABLHeadConfig(BBoxHeadConfig):
     bbox_coder: BucketingBBoxCoderConfig = BucketingBBoxCoderConfig(num_buckets=14, scale_factor=1.7)
     """How a box is written relative to its prior."""
     reg_class_agnostic: bool = True
+    """Whether one box is predicted rather than one for each class."""
     reg_feat_up_ratio: int = field(default=2, validator=validators.ge(2))
     """How many buckets a column or row of pooled features has."""
     reg_pre_kernel: int = 3
+    """Side of the kernels before the rows and columns are summed."""
     reg_post_kernel: int = 3
+    """Side of the kernels after that."""
     reg_pre_num: int = field(default=2, validator=validators.ge(0))
     """Convolutions before the axes are separated."""
     reg_post_num: int = field(default=1, validator=validators.ge(0))

@@ -49,6 +49,7 @@ class StageCascadeRPNHeadConfig(RPNHeadConfig):
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,), ratios=(1.0,))
     """The anchors of each level; its strides must be those of the feature maps."""
     adapt_cfg: AdaptConfig = AdaptConfig()
+    """How the first convolution follows the anchors."""
     bridged_feature: bool = False
     """Whether the next stage reads this one's hidden features."""
     with_cls: bool = True

@@ -79,6 +79,7 @@ class TOODHeadConfig(AnchorHeadConfig):
     initial_epoch: int = field(default=4, validator=validators.ge(0))
     """Epochs in which `initial_assigner` and `initial_loss_cls` take the places of the other two."""
     initial_assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
+    """The assigner of the first epochs."""
     initial_loss_cls: ClassLossConfig = FocalLossConfig(activated=True)
     """It gets probabilities rather than logits."""
     assigner: TaskAlignedAssignerConfig = TaskAlignedAssignerConfig(topk=13)

@@ -67,9 +67,11 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     loss_cls: ClassLossConfig = VarifocalLossConfig()
     """The loss of the class scores; also says how scores become probabilities."""
     loss_cls_fl: ClassLossConfig = FocalLossConfig()
+    """The loss of the class scores where `use_vfl` is false."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=1.5)
     """The loss of the boxes."""
     loss_bbox_refine: LossConfig = GIoULossConfig(loss_weight=2.0)
+    """The loss of the refined boxes."""
     use_atss: bool = True
     """Whether `assigner` says by anchors what points learn, rather than FCOS's rules."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(

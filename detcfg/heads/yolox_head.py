@@ -78,7 +78,9 @@ class YOLOXHeadConfig(DenseHeadConfig):
     loss_bbox: LossConfig = IoULossConfig(mode="square", eps=1e-16, reduction="sum", loss_weight=5.0)
     """The loss of the boxes."""
     loss_obj: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, reduction="sum")
+    """The loss of whether there is an object."""
     loss_l1: LossConfig = L1LossConfig(reduction="sum")
+    """The loss of the box codes in the last epochs."""
     l1_from_epoch: int | None = None
     """From this epoch on, counted from 0, `loss_l1` of the codes counts too (what MMDetection's
     YOLOXModeSwitchHook turns on); None: never."""

@@ -25,14 +25,23 @@ class ConvModuleConfig(PluginLayerConfig):
     abbr: ClassVar[str] = "conv_block"
 
     kernel_size: int = field(default=3, validator=validators.ge(1))
+    """Side of the square kernel."""
     padding: int = 1
+    """Zeros at each side."""
     dilation: int = 1
+    """Pixels from one tap of the kernel to the next."""
     groups: int = 1
+    """Groups of channels that do not see each other."""
     bias: bool | Literal["auto"] = "auto"
+    """"auto": exactly where no norm follows."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
+    """The norm, or None."""
     act_cfg: ActivationConfig | None = RELU
+    """The activation, or None."""
     order: tuple[Step, Step, Step] = ("conv", "norm", "act")
+    """The three steps; one that has no config drops out."""
 
     def build_for(self, channels: int) -> ConvModule:
         return ConvModule(

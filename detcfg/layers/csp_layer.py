@@ -30,8 +30,11 @@ class Make:
     use_depthwise: bool = False
     """Whether convolutions around a place are depthwise separable."""
     conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = YOLO_NORM
+    """The norm, or None."""
     act_cfg: ActivationConfig = SiLUConfig()
+    """The activation."""
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvModule:
         """An ordinary convolution that keeps the size, or divides it by `stride`."""

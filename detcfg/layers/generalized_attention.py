@@ -30,6 +30,7 @@ class GeneralizedAttentionConfig(PluginLayerConfig):
     spatial_range: int = -1
     """How many places away a place looks, in rows and in columns; -1: everywhere."""
     num_heads: int = field(default=9, validator=validators.ge(1))
+    """Heads of the attention."""
     position_embedding_dim: int = -1
     """Channels of the embedding of positions; -1: those of the input."""
     position_magnitude: int = 1

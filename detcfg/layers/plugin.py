@@ -34,6 +34,7 @@ class PluginConfig(Config):
     cfg: PluginLayerConfig
     """The layer."""
     position: PluginPosition
+    """Where in a block it stands."""
     stages: tuple[bool, ...] | None = None
     """Which stages have it; None: all of them."""
     postfix: str = ""

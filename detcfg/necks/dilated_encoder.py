@@ -26,6 +26,7 @@ class DilatedEncoderConfig(NeckConfig):
     block_mid_channels: int = 128
     """Channels inside the blocks."""
     num_residual_blocks: int = field(default=4, validator=validators.ge(0))
+    """Blocks, each with a dilation of its own."""
     block_dilations: tuple[int, ...] = (2, 4, 6, 8)
     """Dilation of each block's middle convolution."""
     norm_cfg: NormConfig = BNConfig()

@@ -32,6 +32,7 @@ class DyHeadConfig(NeckConfig):
     out_channels: int = 256
     """Channels of each feature map that comes out."""
     num_blocks: int = field(default=6, validator=validators.ge(0))
+    """Blocks in a row."""
     zero_init_offset: bool = True
     """Whether the deformable convolutions start as ordinary ones, or as the authors' do."""
 

@@ -25,11 +25,13 @@ class Pool:
     """What a sampler chooses from."""
 
     assignment: Assignment
+    """What each prior is to learn."""
     priors: Tensor
     """(A, 4)."""
     targets: Targets
     """The learnt objects."""
     hardness: Hardness | None
+    """How badly a head does, or None."""
     num_added: int
     """How many objects were added before the priors."""
 

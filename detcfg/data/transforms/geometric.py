@@ -70,7 +70,9 @@ class RandomResizeConfig(TransformConfig):
     keep_ratio: bool = True
     """Whether the image keeps its proportions."""
     interpolation: Interpolation = "bilinear"
+    """Of the image; masks take the nearest pixel."""
     antialias: bool = False
+    """Filter before shrinking."""
 
     def wired(self) -> RandomResizeConfig:
         if len(self.scale) != (2 if self.ratio_range is None else 1):
@@ -110,7 +112,9 @@ class RandomChoiceResizeConfig(TransformConfig):
     keep_ratio: bool = True
     """Whether the image keeps its proportions."""
     interpolation: Interpolation = "bilinear"
+    """Of the image; masks take the nearest pixel."""
     antialias: bool = False
+    """Filter before shrinking."""
 
     def transform(self) -> Transform:
         return RandomChoiceResize(self)

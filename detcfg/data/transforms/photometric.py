@@ -18,7 +18,9 @@ class PhotoMetricDistortionConfig(TransformConfig):
     brightness_delta: float = field(default=32.0, validator=[validators.ge(0), validators.le(255)])
     """Of 255: the image is scaled by 1 up to this share more or less."""
     contrast_range: tuple[float, float] = (0.5, 1.5)
+    """Between which the factor of the contrast is drawn."""
     saturation_range: tuple[float, float] = (0.5, 1.5)
+    """Between which the factor of the saturation is drawn."""
     hue_delta: float = field(default=18.0, validator=[validators.ge(0), validators.le(180)])
     """In degrees of the colour wheel."""
     prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
@@ -44,7 +46,9 @@ class ColorJitterConfig(TransformConfig):
     brightness: float = field(default=0.2, validator=validators.ge(0))
     """Each of the first three is multiplied by 1 up to so much more or less."""
     contrast: float = field(default=0.2, validator=validators.ge(0))
+    """How far its factor is from 1, at most."""
     saturation: float = field(default=0.2, validator=validators.ge(0))
+    """How far its factor is from 1, at most."""
     hue: float = field(default=0.0, validator=[validators.ge(0), validators.le(0.5)])
     """As a share of the colour wheel."""
 
