@@ -25,6 +25,8 @@ BEST: Final = "best.safetensors"
 
 FORMAT: Final = "detcfg-training-1"
 """Marks the state of a training, and its layout."""
+MALFORMED: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What comes of data that is not what it says it is."""
 
 
 class CheckpointError(RunError):
@@ -56,6 +58,12 @@ def save_weights(model: Mapping[str, Tensor], path: Path) -> None:
 
 def save_training(state: TrainingState, path: Path) -> None:
     """Write all of a training's state."""
+    tensors, rest = taken_apart(state)
+    _write(path, tensors, {"format": FORMAT, "state": json.dumps(rest)})
+
+
+def taken_apart(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a state by name, and the rest of it, which is plain data."""
     tensors = {f"model.{name}": tensor for name, tensor in state.model.items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in (state.ema or {}).items()}
     plain: dict[str, dict[str, Any]] = {}
@@ -65,8 +73,11 @@ def save_training(state: TrainingState, path: Path) -> None:
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 plain.setdefault(str(index), {})[name] = value
-    rest = {"progress": state.progress, "groups": state.optimizer["param_groups"], "optimizer": plain}
-    _write(path, tensors, {"format": FORMAT, "state": json.dumps(rest)})
+    return tensors, {
+        "progress": state.progress,
+        "groups": state.optimizer["param_groups"],
+        "optimizer": plain,
+    }
 
 
 def load_training(path: Path) -> TrainingState:
@@ -79,32 +90,40 @@ def load_training(path: Path) -> TrainingState:
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds weights, but not the state of a training, so it cannot go on.")
     try:
-        rest = json.loads(header["state"])
-        optimizer: dict[int, dict[str, Any]] = {
-            int(i): dict(values) for i, values in rest["optimizer"].items()
-        }
-        for name, tensor in _under("optimizer.", tensors).items():
-            index, _, key = name.partition(".")
-            optimizer.setdefault(int(index), {})[key] = tensor
-        return TrainingState(
-            model=_under("model.", tensors),
-            ema=_under("ema.", tensors) or None,
-            optimizer={"state": optimizer, "param_groups": [dict(group) for group in rest["groups"]]},
-            progress=dict(rest["progress"]),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return put_together(tensors, json.loads(header["state"]))
+    except MALFORMED as error:
         raise CheckpointError(
             f"{path} says that it holds the state of a training, but it does not: {type(error).__name__}: {error}."
         ) from error
 
 
+def put_together(tensors: Mapping[str, Tensor], rest: dict[str, Any]) -> TrainingState:
+    """The state that `taken_apart` took apart; one of `MALFORMED` if it is none."""
+    optimizer: dict[int, dict[str, Any]] = {int(i): dict(values) for i, values in rest["optimizer"].items()}
+    for name, tensor in under("optimizer.", tensors).items():
+        index, _, key = name.partition(".")
+        optimizer.setdefault(int(index), {})[key] = tensor
+    return TrainingState(
+        model=under("model.", tensors),
+        ema=under("ema.", tensors) or None,
+        optimizer={"state": optimizer, "param_groups": [dict(group) for group in rest["groups"]]},
+        progress=dict(rest["progress"]),
+    )
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint of detcfg or a foreign one; the average if there is one.
+
+    A folder is a checkpoint in shards.
 
     Raises:
         CheckpointError: It is not there or not whole.
         ConfigError: A .pth file holds more than tensors and plain data. Nothing in it is executed.
     """
+    if path.is_dir():
+        from detcfg.engine.sharded_checkpoint import load_sharded_weights
+
+        return load_sharded_weights(path)
     if path.suffix != ".safetensors":
         if not path.is_file():
             raise CheckpointError(f"There is no checkpoint {path}.")
@@ -112,11 +131,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     tensors, header = _read(path)
     if header.get("format") != FORMAT:
         return tensors
-    return _under("ema.", tensors) or _under("model.", tensors)
+    return under("ema.", tensors) or under("model.", tensors)
 
 
 def checkpoint_file(path: Path) -> Path:
-    """A checkpoint's file; for the folder of a run its best, or else its last.
+    """A checkpoint's file; for the folder of a run its best, or else its last (a folder if it is in shards).
 
     Raises:
         CheckpointError: There is none.
@@ -126,10 +145,17 @@ def checkpoint_file(path: Path) -> Path:
     for name in (BEST, LAST):
         if (path / name).is_file():
             return path / name
+    from detcfg.engine.sharded_checkpoint import is_sharded, newest
+
+    if is_sharded(path):
+        return path
+    if found := newest(path):
+        return found
     raise CheckpointError(f"{path} holds no checkpoint: neither {BEST} nor {LAST}.")
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

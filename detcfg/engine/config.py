@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from attrs import field, frozen, validators
 
-from detcfg.config import Config
+from detcfg.config import Config, ConfigError
 from detcfg.engine.ema import EMAConfig
 from detcfg.engine.optimizers import OptimizerConfig, SGDConfig
 from detcfg.engine.schedules import MultiStepConfig, ScheduleConfig
@@ -43,6 +43,9 @@ class TrainerConfig(Config):
     values but for rounding."""
     ema: EMAConfig | None = None
     """Evaluate and keep a moving average of the weights, too."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """What each of several processes keeps of the weights, gradients and the optimizer's state: none: all of
+    it; fsdp: its share, for models that do not fit one GPU otherwise (torch 2.9; not with amp=fp16)."""
 
     auto_scale_lr: bool = True
     """Multiply the learning rate by the images in a step over `base_batch_size`."""
@@ -74,3 +77,11 @@ class TrainerConfig(Config):
     """Steps between lines in the log."""
     checkpoint_interval: int = field(default=1000, validator=validators.ge(1))
     """Steps between checkpoints within an epoch."""
+
+    def wired(self) -> Self:
+        if self.sharding == "fsdp" and self.amp == "fp16":
+            raise ConfigError(
+                "sharding is 'fsdp' and amp is 'fp16', but each process would scale its share of the gradients by "
+                "itself. Set amp to bf16, which needs no scaling, or sharding to none."
+            )
+        return self

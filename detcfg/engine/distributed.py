@@ -93,12 +93,30 @@ def wrapped(model: nn.Module) -> nn.Module:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(model)
+    return DistributedDataParallel(model, broadcast_buffers=False)  # that is `share_buffers`
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: the running statistics of batch norms, say.
+
+    After each step, so that whatever comes next, the validation too, computes with the same.
+    """
+    if not together():
+        return
+    alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for buffer in model.buffers():
+        alike.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
+    for buffers in alike.values():
+        joined = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(joined, src=0)
+        for buffer, values in zip(buffers, torch.split(joined, [b.numel() for b in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
 
 
 def synchronised(model: nn.Module, *, when: bool) -> AbstractContextManager[object]:
     """Within it, backward passes average the gradients over the processes only `when` it is said."""
-    return nullcontext() if when or not together() else cast("Any", model).no_sync()
+    # A model whose parameters are cut has no `no_sync`: it could not hold the whole gradients.
+    return nullcontext() if when or not hasattr(model, "no_sync") else cast("Any", model).no_sync()
 
 
 def device_of(name: str) -> torch.device:

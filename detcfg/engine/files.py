@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         mode = temporary.stat().st_mode
         write(temporary)
         temporary.chmod(mode)  # safetensors makes files that nobody else may read
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except Exception as error:
         temporary.unlink(missing_ok=True)
         if not is_disk_error(error):
@@ -48,7 +49,7 @@ def is_disk_error(error: Exception) -> bool:
     return isinstance(error, OSError) or "os error" in str(error) or "I/O error" in str(error)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until what was written to a file, or to the list of a folder, would survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -85,5 +86,5 @@ def only_run(folder: Path) -> Generator[None]:
                 f"{folder}: another run is writing to it. Wait for it, or choose another --work-dir."
             ) from None
         for unfinished in folder.glob(".*.tmp"):  # of a run that was killed while writing
-            unfinished.unlink()
+            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
         yield

@@ -11,6 +11,7 @@ from detcfg.engine.faults import explained
 from detcfg.engine.files import RunError, only_run
 from detcfg.engine.interrupts import Interrupts
 from detcfg.engine.log import Log
+from detcfg.engine.sharded_checkpoint import newest
 from detcfg.engine.trainer import Trainer
 from detcfg.experiment import ExperimentConfig
 
@@ -32,7 +33,7 @@ def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = F
     experiment = experiment.resolved()
     first = distributed.rank() == 0
     with only_run(folder) if first else nullcontext(), Interrupts() as interrupts:
-        there = distributed.from_first((folder / LAST).is_file())
+        there = distributed.from_first(_has_checkpoint(experiment, folder))
         if there and not resume:
             raise RunError(
                 f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
@@ -50,3 +51,21 @@ def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = F
                 if found := explained(error, experiment):
                     raise found from error
                 raise
+
+
+def _has_checkpoint(experiment: ExperimentConfig, folder: Path) -> bool:
+    """Whether there is one to go on from.
+
+    Raises:
+        RunError: It is of the other kind: whole where the experiment wants shards, or the other way round.
+    """
+    sharding = experiment.trainer.sharding
+    kinds = {"none": (folder / LAST).is_file(), "fsdp": newest(folder) is not None}
+    for kind, there in kinds.items():
+        if there and kind != sharding:
+            raise RunError(
+                f"{folder} holds the checkpoint of a training with trainer.sharding={kind}, and now it is "
+                f"{sharding}. Go on with {kind}; or begin from its weights in another --work-dir: "
+                f"trainer.load_from={folder / LAST if kind == 'none' else newest(folder)}."
+            )
+    return kinds[sharding]

@@ -39,6 +39,8 @@ from detcfg.engine.interrupts import Interrupted, Interrupts
 from detcfg.engine.log import Log, Pace, duration
 from detcfg.engine.optimizers import load_state
 from detcfg.engine.seeds import be_deterministic, seed_all
+from detcfg.engine.sharded_checkpoint import load_sharded, newest, save_sharded
+from detcfg.engine.sharding import Shards, own_part
 from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
 from detcfg.evaluation.truth import IoUType
@@ -89,7 +91,8 @@ class Trainer:
         self.detector.to(self.device).train()
         if config.channels_last:
             self.detector.channels_last()
-        self.model = distributed.wrapped(self.detector)
+        self.shards = Shards.of(self.detector) if config.sharding == "fsdp" else None
+        self.model = self.detector if self.shards else distributed.wrapped(self.detector)
         scale = self.images_per_step / config.base_batch_size if config.auto_scale_lr else 1.0
         self.optimizer = config.optimizer.optimizer(self.detector, scale)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
@@ -177,6 +180,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        distributed.share_buffers(self.detector)
         if self.ema is not None:
             self.ema.update(self.detector, progress.step)
         return means
@@ -214,16 +218,18 @@ class Trainer:
                     if self.interrupts.received:  # all is saved already
                         raise Interrupted(self.interrupts.received)
 
-                evaluator, losses = validate(
-                    self.detector, self.val_loader, self.iou_types, after_batch=after_batch
-                )
+                with self.shards.whole() if self.shards else nullcontext():
+                    evaluator, losses = validate(
+                        self.detector, self.val_loader, self.iou_types, after_batch=after_batch
+                    )
             metrics = evaluator.compute()
             metrics |= {"val_loss": sum(losses.values())} | {f"val_{name}": x for name, x in losses.items()}
             best = progress.best is None or metrics[self.config.save_best] > progress.best
             if best:
                 progress.best = metrics[self.config.save_best]
+                weights = self.shards.state() if self.shards else self.detector.state_dict()
                 if distributed.rank() == 0:
-                    save_weights(self.detector.state_dict(), self.folder / BEST)
+                    save_weights(weights, self.folder / BEST)
         self.log.scalars("val", progress.step, {"epoch": progress.epoch + 1, **metrics})
         shown = "  ".join(
             f"{kind} AP {metrics[f'{kind}_AP']:.3f} AP50 {metrics[f'{kind}_AP50']:.3f}"
@@ -241,33 +247,35 @@ class Trainer:
             RunError: It cannot be written, or the last step left weights that are not finite; the checkpoint
                 from before stays.
         """
-        if distributed.rank() == 0:
-            self._refuse_broken_weights()
-            state = TrainingState(
-                model=self.detector.state_dict(),
-                ema=None if self.ema is None else self.ema.tensors,
-                optimizer=self.optimizer.state_dict(),
-                progress={
-                    **asdict(self.progress),
-                    "scaler": self.scaler.state_dict(),
-                    "images_per_step": self.images_per_step,
-                },
-            )
+        self._refuse_broken_weights()
+        if distributed.rank() > 0 and not self.shards:
+            return
+        state = TrainingState(
+            model=self.detector.state_dict(),
+            ema=None if self.ema is None else self.ema.tensors,
+            optimizer=self.optimizer.state_dict(),
+            progress={
+                **asdict(self.progress),
+                "scaler": self.scaler.state_dict(),
+                "images_per_step": self.images_per_step,
+            },
+        )
+        if self.shards:
+            save_sharded(state, self.shards.scalars, self.folder)
+        else:
             save_training(state, self.folder / LAST)
 
     def _refuse_broken_weights(self) -> None:
         """Keep the last good checkpoint if a step, whose loss was finite, spoilt the weights."""
         trained = [(name, p) for name, p in self.detector.named_parameters() if p.requires_grad]
-        finite = to_floats(torch.stack([p.detach().isfinite().all() for _, p in trained]))
-        broken = [name for (name, _), fine in zip(trained, finite, strict=True) if not fine]
-        if broken:
+        finite = to_floats(torch.stack([own_part(p).isfinite().all() for _, p in trained]))
+        here = [name for (name, _), fine in zip(trained, finite, strict=True) if not fine]
+        if broken := list(dict.fromkeys(name for names in distributed.gathered(here) for name in names)):
             raise broken_weights(broken, self.progress.step)
 
     def resume(self) -> None:
         """Go on from the last checkpoint."""
-        path = self.folder / LAST
-        state = distributed.from_first(load_training(path) if distributed.rank() == 0 else None)
-        assert state is not None
+        path, state = self._last_state()
         put_weights(self.detector, state.model, path)
         if self.ema is not None:
             self.ema.load(state.ema or state.model)
@@ -287,6 +295,16 @@ class Trainer:
             self.log.say(f"A step had {images_per_step} images and has {self.images_per_step} now.")
         self.log.rewind(progress.step)
         self.log.say(f"Going on after epoch {progress.epoch}, step {progress.step_in_epoch} of the next.")
+
+    def _last_state(self) -> tuple[Path, TrainingState]:
+        if self.shards:
+            folder = distributed.from_first(newest(self.folder))
+            assert folder is not None
+            return folder, load_sharded(folder, self.detector, self.optimizer)
+        path = self.folder / LAST
+        state = distributed.from_first(load_training(path) if distributed.rank() == 0 else None)
+        assert state is not None
+        return path, state
 
     def _stop_if_asked(self) -> None:
         """Save and raise if any process has got a signal."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.utils.tensorboard
 import torchvision.transforms.v2  # noqa: F401  # here, so that no process has to load it again
 from torch import Tensor
@@ -54,3 +57,20 @@ def assert_same_state(folder: Path, other: Path) -> None:
     differing = [name for name, tensor in one.items() if not torch.equal(tensor, two[name])]
     assert not differing
     assert load_training(folder / LAST).progress == load_training(other / LAST).progress
+
+
+def members(size: int, work: Callable[[], object], folder: Path) -> list[BaseProcess]:
+    """So many processes that know each other, each of which has begun the work."""
+    meeting = folder.with_name(f"{folder.name}-{time.monotonic_ns()}")
+
+    def member(rank: int) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+        work()
+        dist.destroy_process_group()
+
+    context = multiprocessing.get_context("fork")
+    processes: list[BaseProcess] = [context.Process(target=member, args=(rank,)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    return processes
