@@ -18,6 +18,7 @@ from detcfg.cli.check import check
 from detcfg.cli.eval import evaluate
 from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.import_mmdet import import_mmdet
+from detcfg.cli.import_torchvision import import_torchvision
 from detcfg.cli.list import list_components
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
@@ -44,6 +45,7 @@ app.command()(benchmark)
 app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 app.command()(import_mmdet)
+app.command()(import_torchvision)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
