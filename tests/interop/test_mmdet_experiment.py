@@ -142,6 +142,18 @@ def test_a_stub_carries_the_sources_fields_and_resolves(tmp_path: Path) -> None:
         resolved.model.build()
 
 
+def test_a_stub_is_not_called_as_a_class_that_its_file_may_import(tmp_path: Path) -> None:
+    found = imported(
+        tmp_path,
+        "model = dict(backbone=dict(_delete_=True, type='MyNet', inner=dict(type='mmpretrain.ResNet', depth=18), "
+        "backbone=dict(width=3)))",
+    )
+    text = written(found, tmp_path, "named").read_text()
+    assert "class ResNet2Config(" in text
+    assert "class Backbone" not in text or "class Backbone2Config(" in text
+    assert load_experiment(tmp_path / "named_written.py").model.num_classes is not None
+
+
 def test_data_and_training_come_along(tmp_path: Path) -> None:
     found = imported(tmp_path, "")
     names = ("bolt", "nut", "washer")

@@ -56,6 +56,8 @@ class Index:
     """Config classes by name."""
 
     classes: Mapping[str, tuple[type[Config], ...]]
+    names: frozenset[str] = frozenset()
+    """Of these and of the classes that components are derived from."""
 
     def find(self, name: object, declared: tuple[type[Config], ...]) -> type[Config] | None:
         """The class for a `type`, among those that a field takes."""
@@ -87,13 +89,17 @@ def _index(modules: tuple[str, ...]) -> Index:
     components(modules)  # imports them
     homes = ("detcfg", *modules)
     found: dict[str, list[type[Config]]] = {}
+    names: set[str] = set()
     for cls in _subclasses(Config):
         module = sys.modules.get(cls.__module__)
         in_home = any(cls.__module__ == home or cls.__module__.startswith(f"{home}.") for home in homes)
+        if in_home:
+            names.add(cls.__name__)
         # attrs makes a second class for the slots, and the first lives on until it is collected.
         if in_home and vars(module).get(cls.__name__) is cls and not inspect.isabstract(cls):
             found.setdefault(cls.__name__, []).append(cls)
-    return Index({name: tuple(dict.fromkeys(classes)) for name, classes in found.items()})
+    classes = {name: tuple(dict.fromkeys(classes)) for name, classes in found.items()}
+    return Index(classes, frozenset(names))
 
 
 def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:

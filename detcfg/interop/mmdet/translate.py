@@ -386,6 +386,8 @@ class Translator:
         for number in range(1, 100):
             full = f"{short}{number if number > 1 else ''}Config"
             known = self.stubs.get(full)
+            if known is None and full in self.index.names:
+                continue  # the file may import that one
             if known is None:
                 try:
                     made = make_stub(full, base, own, self.hints.get(spot.path, {}), about)
