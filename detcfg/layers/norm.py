@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import nn
 
 from detcfg.config import Config, ConfigError
+from detcfg.layers.sync_norm import SyncBatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ class SyncBNConfig(BNConfig):
     """Batch normalisation over the batches of all processes; alone, the same as `BNConfig`."""
 
     def layer(self, channels: int) -> nn.Module:
-        return nn.SyncBatchNorm(channels, eps=self.eps, momentum=self.momentum)
+        return SyncBatchNorm(channels, eps=self.eps, momentum=self.momentum)
 
 
 @frozen(kw_only=True)
