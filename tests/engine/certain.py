@@ -1,0 +1,38 @@
+"""The tiny detector without chance: one process and several learn the same, but for rounding."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.backbones.resnet import ResNetConfig
+from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.data.config import DataConfig
+from detcfg.detectors.faster_rcnn import FasterRCNNConfig
+from detcfg.engine.config import TrainerConfig
+from detcfg.heads.base import RoIHeadConfig
+from detcfg.heads.proposal_head import ProposalHeadConfig
+from detcfg.heads.rpn_head import RPNHeadConfig
+from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from tests.engine import tiny
+
+EVERYTHING = RandomSamplerConfig(num=10**6, pos_fraction=0.5)
+
+
+@frozen(kw_only=True)
+class Model(tiny.Model):
+    backbone: BackboneConfig = ResNetConfig(depth=18, base_channels=4, norm_eval=True)
+    rpn_head: ProposalHeadConfig = RPNHeadConfig(
+        feat_channels=8, sampler=evolve(EVERYTHING, add_gt_as_proposals=False)
+    )
+    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+        bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=8), sampler=EVERYTHING
+    )
+
+
+@frozen(kw_only=True)
+class Experiment(tiny.Experiment):
+    model: FasterRCNNConfig = Model()
+    data: DataConfig = evolve(tiny.Experiment().data, train_transforms=())
+    trainer: TrainerConfig = evolve(tiny.Experiment().trainer, checkpoint_interval=1)

@@ -1,0 +1,121 @@
+"""torchrun on one machine and on two: a killed process costs nothing, a network in between changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from detcfg.engine.checkpoint import LAST, load_training, load_weights
+from detcfg.engine.sharded_checkpoint import newest
+from tests.engine.processes import assert_same_state
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "detcfg" / "docs" / "distributed.md"
+SCRIPT = HERE / "two_hosts.sh"
+
+
+def train(experiment: str, folder: Path, *more: str) -> list[str]:
+    """What comes after `python`, or after torchrun's own options."""
+    return ["-m", "detcfg", "train", str(HERE / experiment), "--work-dir", str(folder), *more]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+
+
+def new_network() -> list[str]:
+    """The command in front of one that gets a network of its own, or nothing where this is not allowed."""
+    if not all(map(shutil.which, ("ip", "unshare", "nsenter", "bash"))):
+        return []
+    for way in (["unshare", "-rn"], ["unshare", "-n"]):
+        if subprocess.run([*way, "bash", str(SCRIPT), "-"], capture_output=True, check=False).returncode == 0:
+            return way
+    return []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str) -> None:
+    way = new_network()
+    if not way:
+        pytest.skip(
+            "this machine does not let a test make networks: neither unshare -rn nor unshare -n with ip"
+        )
+    values = (f"trainer.sharding={sharding}",)
+    subprocess.run(
+        [
+            *way,
+            "bash",
+            str(SCRIPT),
+            sys.executable,
+            *train("certain.py", tmp_path / "two", *values, "data.batch_size=1"),
+        ],
+        env=environment(),
+        check=True,
+    )
+    subprocess.run([sys.executable, *train("certain.py", tmp_path / "one")], env=environment(), check=True)
+    one = load_weights(tmp_path / "one" / LAST)
+    two = weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+
+
+COMMANDS = [
+    line
+    for block in re.findall(r"```console\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_page_run(tmp_path: Path, line: str) -> None:
+    shutil.copy(HERE / "tiny.py", tmp_path / "my_experiment.py")
+    starts = {"detcfg": ["-m", "detcfg"], "torchrun": ["-m", "torch.distributed.run"]}
+    program, *arguments = line.split()
+    subprocess.run(
+        [sys.executable, *starts[program], *arguments], cwd=tmp_path, env=environment(), check=True
+    )
+    assert list(tmp_path.glob("runs/*/best.safetensors"))
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_weights(newest(folder) or folder / LAST)
+
+
+def workers(parent: int) -> list[int]:
+    """The processes that a process started, and that train."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in found if b"detcfg" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
+def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) -> None:
+    values = ("data.batch_size=1", "trainer.epochs=3", "trainer.checkpoint_interval=1")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node=2", "--max-restarts=2"]
+    process = subprocess.Popen([*torchrun, *train("tiny.py", tmp_path / "a", *values)], env=environment())
+    while not (tmp_path / "a" / LAST).is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(workers(process.pid)[1], signal.SIGKILL)
+    assert process.wait() == 0
+    subprocess.run(
+        [sys.executable, *train("tiny.py", tmp_path / "b", *values, "--devices", "2")],
+        env=environment(),
+        check=True,
+    )
+    assert load_training(tmp_path / "a" / LAST).progress["step"] == 9
+    assert_same_state(tmp_path / "a", tmp_path / "b")
