@@ -15,7 +15,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import one_width, wired_neck
+from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.heads.condinst_bbox_head import CondInstBboxHeadConfig
 from detcfg.heads.condinst_mask_head import CondInstMaskHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -41,13 +41,10 @@ class CondInstConfig(DetectorConfig):
     def wired(self) -> Self:
         wired = super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
-        channels = one_width(features, source, "bbox_head.in_channels")
         bbox_head = fill(wired.bbox_head, "num_classes", num_classes=wired.num_classes)
         bbox_head = fill(bbox_head, "mask_head.num_params", num_params=wired.mask_head.num_params)
-        bbox_head = fill(bbox_head, f"{source}.feature_channels", in_channels=channels)
-        bbox_head = fill(bbox_head, f"{source}.feature_strides", in_strides=features.feature_strides)
-        mask_head = fill(wired.mask_head, f"{source}.feature_channels", in_channels=channels)
-        mask_head = fill(mask_head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        bbox_head = wired_head(bbox_head, "bbox_head", features, source)
+        mask_head = wired_head(wired.mask_head, "mask_head", features, source)
         return evolve(wired, neck=neck, bbox_head=bbox_head, mask_head=mask_head)
 
     def build(self) -> CondInst:

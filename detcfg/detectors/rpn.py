@@ -5,21 +5,18 @@ Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest fir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 from attrs import evolve, frozen
-from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
-from detcfg.config import fill, is_unset
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
+from detcfg.config import is_unset
 from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import one_width, wired_neck
+from detcfg.detectors.single_stage import DenseDetector
+from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.heads.proposal_head import ProposalHeadConfig
 from detcfg.heads.rpn_head import RPNHeadConfig
 from detcfg.necks.base import NeckConfig
-from detcfg.structures import Detections, ImageBatch, Targets
 
 
 @frozen(kw_only=True)
@@ -37,26 +34,15 @@ class RPNConfig(DetectorConfig):
         # Without data around it no number of classes is asked for: the head does not tell them apart.
         wired = evolve(self, num_classes=1) if is_unset(self.num_classes) else super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
-        channels = one_width(features, source, "rpn_head.in_channels")
-        head = fill(wired.rpn_head, f"{source}.feature_channels", in_channels=channels)
-        head = fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        head = wired_head(wired.rpn_head, "rpn_head", features, source)
         return evolve(wired, neck=neck, rpn_head=head)
 
     def build(self) -> RPN:
         return RPN(self.resolved())
 
 
-class RPN(BackboneNeckDetector):
+class RPN(DenseDetector):
     """Its detections are proposals, all of class 0. The head's weights are called `bbox_head`, as in MMDetection."""
 
     def __init__(self, config: RPNConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
-        self.bbox_head = config.rpn_head.build()
-
-    def losses_of(
-        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
-    ) -> dict[str, Tensor]:
-        return self.bbox_head.loss(features, batch, targets)
-
-    def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return self.bbox_head.predict(features, batch)
+        super().__init__(config, config.backbone, config.neck, config.rpn_head)

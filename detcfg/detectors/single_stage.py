@@ -15,7 +15,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import one_width, wired_neck
+from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -35,9 +35,7 @@ class SingleStageDetectorConfig(DetectorConfig):
     def wired(self) -> Self:
         wired = super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
-        channels = one_width(features, source, "bbox_head.in_channels")
-        head = fill(wired.bbox_head, f"{source}.feature_channels", in_channels=channels)
-        head = fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        head = wired_head(wired.bbox_head, "bbox_head", features, source)
         head = fill(head, "num_classes", num_classes=wired.num_classes)
         return evolve(wired, neck=neck, bbox_head=head)
 
@@ -45,12 +43,14 @@ class SingleStageDetectorConfig(DetectorConfig):
         return SingleStageDetector(self.resolved())
 
 
-class SingleStageDetector(BackboneNeckDetector):
+class DenseDetector(BackboneNeckDetector):
     """`bbox_head(neck(backbone(images)))`."""
 
-    def __init__(self, config: SingleStageDetectorConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
-        self.bbox_head = config.bbox_head.build()
+    def __init__(
+        self, config: DetectorConfig, backbone: BackboneConfig, neck: NeckConfig | None, head: DenseHeadConfig
+    ) -> None:
+        super().__init__(config, backbone, neck)
+        self.bbox_head = head.build()
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
@@ -59,3 +59,10 @@ class SingleStageDetector(BackboneNeckDetector):
 
     def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         return self.bbox_head.predict(features, batch)
+
+
+class SingleStageDetector(DenseDetector):
+    """The detector of `SingleStageDetectorConfig`."""
+
+    def __init__(self, config: SingleStageDetectorConfig) -> None:
+        super().__init__(config, config.backbone, config.neck, config.bbox_head)

@@ -12,9 +12,10 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.backbones.base import BackboneConfig
-from detcfg.config import ConfigError, fill
+from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
+from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.heads.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -27,22 +28,15 @@ class SingleStageInstanceSegmentorConfig(DetectorConfig):
     backbone: BackboneConfig
     """Image to feature maps."""
     neck: NeckConfig
-    """Feature maps to feature maps; None: the heads read the backbone's."""
+    """Feature maps to feature maps."""
     mask_head: DenseHeadConfig
     """The head that draws the masks."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        features = wired.backbone
-        neck = fill(wired.neck, "backbone.feature_channels", in_channels=features.feature_channels)
-        neck = fill(neck, "backbone.feature_strides", in_strides=features.feature_strides)
-        channels = neck.feature_channels
-        if len(set(channels)) != 1:
-            raise ConfigError(
-                f"neck.feature_channels is {channels}, but mask_head.in_channels is one number."
-            )
-        head = fill(wired.mask_head, "neck.feature_channels", in_channels=channels[0])
-        head = fill(head, "neck.feature_strides", in_strides=neck.feature_strides)
+        neck, features, source = wired_neck(wired.backbone, wired.neck)
+        assert neck is not None  # there was one
+        head = wired_head(wired.mask_head, "mask_head", features, source)
         head = fill(head, "num_classes", num_classes=wired.num_classes)
         return evolve(wired, neck=neck, mask_head=head)
 

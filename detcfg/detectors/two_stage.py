@@ -15,7 +15,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import one_width, wired_neck
+from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.heads.base import RoIHeadConfig
 from detcfg.heads.proposal_head import ProposalHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -38,11 +38,8 @@ class TwoStageDetectorConfig(DetectorConfig):
     def wired(self) -> Self:
         wired = super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
-        channels = one_width(features, source, "rpn_head.in_channels")
-        rpn_head = fill(wired.rpn_head, f"{source}.feature_channels", in_channels=channels)
-        rpn_head = fill(rpn_head, f"{source}.feature_strides", in_strides=features.feature_strides)
-        roi_head = fill(wired.roi_head, f"{source}.feature_channels", in_channels=channels)
-        roi_head = fill(roi_head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        rpn_head = wired_head(wired.rpn_head, "rpn_head", features, source)
+        roi_head = wired_head(wired.roi_head, "roi_head", features, source)
         roi_head = fill(roi_head, "num_classes", num_classes=wired.num_classes)
         return evolve(wired, neck=neck, rpn_head=rpn_head, roi_head=roi_head)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from detcfg.backbones.base import BackboneConfig
-from detcfg.config import ConfigError, fill
+from detcfg.config import Config, ConfigError, fill
 from detcfg.necks.base import NeckConfig
+
+H = TypeVar("H", bound=Config)
 
 
 def wired_neck(
@@ -25,12 +29,13 @@ def wired_neck(
     return neck, neck, "neck"
 
 
-def one_width(features: BackboneConfig | NeckConfig, source: str, reader: str) -> int:
-    """The channels of all feature maps, which must be the same for the `reader`."""
+def wired_head(head: H, name: str, features: BackboneConfig | NeckConfig, source: str) -> H:
+    """A head with its inputs filled in: the feature maps of `source`, which must be of one width."""
     channels = features.feature_channels
     if len(set(channels)) != 1:
         raise ConfigError(
-            f"{source}.feature_channels is {channels}, but {reader} is one number. "
+            f"{source}.feature_channels is {channels}, but {name}.in_channels is one number. "
             "Put a neck between them that brings all levels to one width."
         )
-    return channels[0]
+    head = fill(head, f"{source}.feature_channels", in_channels=channels[0])
+    return fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
