@@ -143,7 +143,7 @@ class AnchorTargetMaker:
         of_images = torch.cat(list(anchors), dim=-2).expand(len(targets), -1, -1)
         images: list[_ImageTargets] = []
         for index, (flat, objects) in enumerate(zip(of_images, targets, strict=True)):
-            flags = inside[index] if inside else self._inside(flat, featmap_sizes, batch, index)
+            flags = inside[index] if inside else self.inside(flat[:, None], featmap_sizes, batch, index)
             places = slice(None) if flags is None else flags.nonzero().squeeze(1)
             counts = num_level_anchors if flags is None else _counts(flags, num_level_anchors)
             candidates = Candidates(flat[places], counts, index, places)
@@ -161,19 +161,22 @@ class AnchorTargetMaker:
             num_level_anchors=num_level_anchors,
         )
 
-    def _inside(
-        self, anchors: Tensor, featmap_sizes: Sequence[tuple[int, int]], batch: ImageBatch, index: int
+    def inside(
+        self, shapes: Tensor, featmap_sizes: Sequence[tuple[int, int]], batch: ImageBatch, index: int
     ) -> Tensor | None:
-        """(A,) bool: the anchors that may learn; None where all may, which saves a wait for the device."""
+        """(A,) bool: the anchors that may learn, as one of their shapes (A, n, 4) lies in the image as far as asked.
+
+        None where all may, which saves a wait for the device.
+        """
         padded = batch.padded_sizes[index]
         is_largest = padded == tuple(batch.tensor.shape[-2:])
         if self.allowed_border < 0 and is_largest:
             return None
-        flags = self.anchor_generator.valid_flags(featmap_sizes, padded, anchors.device)
-        valid = torch.cat(list(flags))
+        valid = torch.cat(list(self.anchor_generator.valid_flags(featmap_sizes, padded, shapes.device)))
         if self.allowed_border < 0:
             return valid
-        return valid & inside_flags(anchors, batch.sizes[index], self.allowed_border)
+        within = inside_flags(shapes.flatten(0, 1), batch.sizes[index], self.allowed_border)
+        return valid & within.view(shapes.shape[:2]).any(dim=1)
 
     def _image_targets(
         self, anchors: Tensor, candidates: Candidates, assignment: Assignment, objects: Targets

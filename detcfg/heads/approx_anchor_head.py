@@ -14,7 +14,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, inside_flags
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.assigners.approx_max_iou import ApproxMaxIoUAssignerConfig
 from detcfg.boxes.assigners.base import Assignment
 from detcfg.config import ConfigError, derived, fill, is_unset
@@ -72,7 +72,6 @@ class ApproxAnchorHead(AnchorHead):
     def __init__(self, config: ApproxAnchorHeadConfig) -> None:
         super().__init__(config)
         self.approx_anchor_generator = config.approx_anchor_generator
-        self.allowed_border = config.allowed_border
 
     def approxes(self, maps: Sequence[Tensor]) -> Tensor:
         """(A, n, 4): the shapes that stand for each square; `maps` are any predictions."""
@@ -84,19 +83,8 @@ class ApproxAnchorHead(AnchorHead):
         self, approxes: Tensor, maps: Sequence[Tensor], batch: ImageBatch
     ) -> tuple[Tensor | None, ...]:
         """Of each image, (A,) bool, the squares one of whose shapes lies in it as far as asked; None for all."""
-        return tuple(self._inside(approxes, sizes_of(maps), batch, index) for index in range(len(batch)))
-
-    def _inside(
-        self, approxes: Tensor, featmap_sizes: Sequence[tuple[int, int]], batch: ImageBatch, index: int
-    ) -> Tensor | None:
-        padded = batch.padded_sizes[index]
-        if self.allowed_border < 0 and padded == tuple(batch.tensor.shape[-2:]):
-            return None
-        flags = torch.cat(list(self.anchor_generator.valid_flags(featmap_sizes, padded, approxes.device)))
-        if self.allowed_border < 0:
-            return flags
-        found = inside_flags(approxes.flatten(0, 1), batch.sizes[index], self.allowed_border)
-        return flags & found.view(approxes.shape[:2]).any(dim=1)
+        sizes = sizes_of(maps)
+        return tuple(self.target_maker.inside(approxes, sizes, batch, index) for index in range(len(batch)))
 
 
 def by_approxes(assigner: ApproxMaxIoUAssignerConfig, approxes: Tensor) -> Assign:

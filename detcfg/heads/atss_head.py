@@ -23,7 +23,7 @@ from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.anchor_targets import AnchorTargets
 from detcfg.heads.centerness import centerness
 from detcfg.heads.dense_test import DenseTestConfig, flatten_levels
-from detcfg.heads.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.towers import init_classifier, init_convs, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.norm import GNConfig, NormConfig
 from detcfg.layers.scale import Scale
@@ -78,16 +78,7 @@ class ATSSHead(AnchorHead):
 
     def __init__(self, config: ATSSHeadConfig) -> None:
         super().__init__(config)
-        self.cls_convs, self.reg_convs = (
-            conv_tower(
-                config.in_channels,
-                config.feat_channels,
-                config.stacked_convs,
-                conv_cfg=config.conv_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for _ in range(2)
-        )
+        self.cls_convs, self.reg_convs = tower_of(config), tower_of(config)
         self.atss_cls = self._predictor(config, self.cls_out_channels)
         self.atss_reg = self._predictor(config, 4)
         self.atss_centerness = self._predictor(config, 1)

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self, cast
 
-import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, fill, is_unset
 from detcfg.heads.anchor_head import sizes_of
-from detcfg.heads.dense_test import scale_boxes
-from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig
+from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig, as_one_class, in_output_pixels
 from detcfg.heads.rpn_head import RPNTestConfig
 from detcfg.heads.stage_cascade_rpn_head import AdaptConfig, StageCascadeRPNHead, StageCascadeRPNHeadConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -81,7 +79,7 @@ class CascadeRPNHead(ProposalHead):
     def loss_and_proposals(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> tuple[dict[str, Tensor], list[Detections]]:
-        objects = [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
+        objects = as_one_class(targets)
         outputs = self(features, batch)
         losses = {
             f"s{index}.{name}": value
@@ -101,10 +99,7 @@ class CascadeRPNHead(ProposalHead):
         return outputs[-1].proposals(batch, self.test_cfg)
 
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return [
-            evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))
-            for index, image in enumerate(self.proposals(features, batch))
-        ]
+        return in_output_pixels(self.proposals(features, batch), batch)
 
 
 @frozen(eq=False)

@@ -15,7 +15,7 @@ from detcfg.boxes.assigners.approx_max_iou import ApproxMaxIoUAssignerConfig
 from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.heads.guided_anchor_head import GuidedAnchorHead, GuidedAnchorHeadConfig
-from detcfg.heads.towers import conv_tower, init_classifier
+from detcfg.heads.towers import init_classifier, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.feature_adaption import FeatureAdaption
 from detcfg.layers.norm import NormConfig
@@ -63,7 +63,7 @@ class GARetinaHead(GuidedAnchorHead):
 
     def _init_layers(self, config: GuidedAnchorHeadConfig) -> None:
         config = cast("GARetinaHeadConfig", config)
-        self.cls_convs, self.reg_convs = self._stack(config), self._stack(config)
+        self.cls_convs, self.reg_convs = tower_of(config), tower_of(config)
         channels = config.feat_channels if config.stacked_convs else config.in_channels
         self.conv_loc = nn.Conv2d(channels, 1, 1)
         self.conv_shape = nn.Conv2d(channels, 2, 1)
@@ -74,15 +74,6 @@ class GARetinaHead(GuidedAnchorHead):
         self.retina_reg = nn.Conv2d(config.feat_channels, self.bbox_coder.encode_size, 3, padding=1)
         self._init_weights()
         init_classifier(self.retina_cls)
-
-    def _stack(self, config: GARetinaHeadConfig) -> nn.Module:
-        return conv_tower(
-            config.in_channels,
-            config.feat_channels,
-            config.stacked_convs,
-            conv_cfg=config.conv_cfg,
-            norm_cfg=config.norm_cfg,
-        )
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         del level

@@ -16,9 +16,9 @@ from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.heads.dense_test import scale_boxes
+from detcfg.heads.dense_test import choose_detections
 from detcfg.heads.guided_anchor_head import GuidedAnchorHead, GuidedAnchorHeadConfig
-from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig
+from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig, as_one_class, in_output_pixels
 from detcfg.heads.rpn_head import RPNTestConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
@@ -34,11 +34,11 @@ class GARPNTestConfig(RPNTestConfig):
 
     def of_level(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Of the candidates of one level, (c, 4) and (c,), those that go on, by falling score."""
-        if self.min_bbox_size >= 0:
-            large = ((boxes[:, 2:] - boxes[:, :2]) > self.min_bbox_size).all(dim=1)
-            boxes, scores = boxes[large], scores[large]
-        kept, scores = self.nms.keep(boxes, scores)
-        return boxes[kept[: self.nms_post]], scores[: self.nms_post]
+        one_class = torch.zeros_like(scores, dtype=torch.long)
+        found = choose_detections(
+            boxes, scores, one_class, test_cfg=evolve(self, max_per_img=self.nms_post), scales=(1.0, 1.0)
+        )
+        return found.boxes, found.scores
 
     def of_image(self, boxes: Tensor, scores: Tensor) -> Detections:
         """Of what goes on from all levels, (c, 4) and (c,), the proposals."""
@@ -91,8 +91,7 @@ class GARPNHead(GuidedAnchorHead, ProposalHead):
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        objects = [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
-        losses = super().losses(predictions, batch, objects)
+        losses = super().losses(predictions, batch, as_one_class(targets))
         return {
             "loss_rpn_cls": losses["loss_cls"],
             "loss_rpn_bbox": losses["loss_bbox"],
@@ -112,11 +111,7 @@ class GARPNHead(GuidedAnchorHead, ProposalHead):
         return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
 
     def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        found = self.choose_proposals(predictions, batch, self.rpn_test_cfg)
-        return [
-            evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))
-            for index, image in enumerate(found)
-        ]
+        return in_output_pixels(self.choose_proposals(predictions, batch, self.rpn_test_cfg), batch)
 
     @torch.no_grad()
     def choose_proposals(

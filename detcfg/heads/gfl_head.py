@@ -22,7 +22,7 @@ from detcfg.config import ConfigError, is_unset
 from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level, flatten_levels
 from detcfg.heads.point_targets import per_level
-from detcfg.heads.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.towers import init_classifier, init_convs, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.integral import Integral
 from detcfg.layers.norm import GNConfig, NormConfig
@@ -90,16 +90,7 @@ class GFLHead(AnchorHead):
         self.strides = config.in_strides
         self.reg_max = config.reg_max
         self.distances = config.bbox_coder
-        self.cls_convs, self.reg_convs = (
-            conv_tower(
-                config.in_channels,
-                config.feat_channels,
-                config.stacked_convs,
-                conv_cfg=config.conv_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for _ in range(2)
-        )
+        self.cls_convs, self.reg_convs = tower_of(config), tower_of(config)
         channels = config.feat_channels if config.stacked_convs else config.in_channels
         self.gfl_cls = nn.Conv2d(channels, self.cls_out_channels, 3, padding=1)
         self.gfl_reg = nn.Conv2d(channels, 4 * (config.reg_max + 1), 3, padding=1)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import inside_flags
@@ -21,7 +21,6 @@ from detcfg.boxes.nms import multiclass_nms
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.heads.anchor_head import sizes_of
-from detcfg.heads.anchor_targets import AnchorTargetMaker
 from detcfg.heads.approx_anchor_head import ApproxAnchorHead, ApproxAnchorHeadConfig, by_approxes
 from detcfg.heads.base import check_dense_sampler
 from detcfg.heads.dense_test import flatten_level, flatten_levels, scale_boxes
@@ -100,13 +99,12 @@ class GuidedAnchorHead(ApproxAnchorHead):
         self.ga_assigner = config.ga_assigner
         self.loss_loc = config.loss_loc.build()
         self.loss_shape = config.loss_shape.build()
-        self.shape_target_maker = AnchorTargetMaker(
-            num_classes=config.num_classes,
-            anchor_generator=config.anchor_generator,
+        self.shape_target_maker = evolve(
+            self.target_maker,
             bbox_coder=config.anchor_coder,
             sampler=config.ga_sampler,
             reg_decoded_bbox=True,
-            allowed_border=config.allowed_border,
+            pos_weight=-1.0,
         )
         self._init_layers(config)
 
@@ -172,10 +170,11 @@ class GuidedAnchorHead(ApproxAnchorHead):
         self, guided: Sequence[Tensor], index: int, flags: Tensor | None, batch: ImageBatch
     ) -> Tensor | None:
         """Of the squares that may learn, those whose anchor lies in the image as well."""
-        if flags is None or self.allowed_border < 0:
+        border = self.target_maker.allowed_border
+        if flags is None or border < 0:
             return flags
         own = torch.cat([level[index] for level in guided])
-        return flags & inside_flags(own, batch.sizes[index], self.allowed_border)
+        return flags & inside_flags(own, batch.sizes[index], border)
 
     def shape_loss(
         self,

@@ -8,10 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from attrs import frozen
+import torch
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.dense_test import scale_boxes
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -35,3 +37,16 @@ class ProposalHead(DenseHead):
     def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         """The proposals of each image in network pixels."""
         raise NotImplementedError
+
+
+def as_one_class(targets: Sequence[Targets]) -> list[Targets]:
+    """Objects of whatever class."""
+    return [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
+
+
+def in_output_pixels(proposals: Sequence[Detections], batch: ImageBatch) -> list[Detections]:
+    """Proposals in network pixels as detections."""
+    return [
+        evolve(image, boxes=scale_boxes(image.boxes, batch.scales(index)))
+        for index, image in enumerate(proposals)
+    ]

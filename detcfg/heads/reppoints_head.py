@@ -29,7 +29,7 @@ from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candid
 from detcfg.heads.base import DenseHead, DenseHeadConfig, check_dense_sampler
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level, flatten_levels
 from detcfg.heads.rep_points import TransformMethod, grids_on_boxes, kernel_offsets, points_to_boxes
-from detcfg.heads.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.towers import init_classifier, init_convs, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.norm import NormConfig
@@ -147,16 +147,7 @@ class RepPointsHead(DenseHead):
         )
 
     def _init_layers(self, config: RepPointsHeadConfig) -> None:
-        self.cls_convs, self.reg_convs = (
-            conv_tower(
-                config.in_channels,
-                config.feat_channels,
-                config.stacked_convs,
-                conv_cfg=config.conv_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for _ in range(2)
-        )
+        self.cls_convs, self.reg_convs = tower_of(config), tower_of(config)
         width = config.feat_channels if config.stacked_convs else config.in_channels
         hidden = config.point_feat_channels
         numbers = 4 if config.use_grid_points else 2 * config.num_points

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
-from detcfg.heads.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.towers import init_classifier, init_convs, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.norm import NormConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -60,13 +60,7 @@ class RetinaHead(AnchorHead):
 
     def stack(self, config: RetinaHeadConfig) -> nn.Module:
         """The layers before a predictor."""
-        return conv_tower(
-            config.in_channels,
-            config.feat_channels,
-            config.stacked_convs,
-            conv_cfg=config.conv_cfg,
-            norm_cfg=config.norm_cfg,
-        )
+        return tower_of(config)
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         del level

@@ -19,8 +19,8 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
-from detcfg.heads.dense_test import DenseTestConfig, flatten_level, scale_boxes
-from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig
+from detcfg.heads.dense_test import DenseTestConfig, choose_detections, flatten_level
+from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig, as_one_class
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import normal_init
 from detcfg.layers.neighbourhoods import conv_at
@@ -99,7 +99,7 @@ class RPNHead(AnchorHead, ProposalHead):
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        losses = super().losses(predictions, batch, _as_one_class(targets))
+        losses = super().losses(predictions, batch, as_one_class(targets))
         return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
 
     def loss_and_proposals(
@@ -137,7 +137,7 @@ class RPNHead(AnchorHead, ProposalHead):
         convolutions over whole maps, and the memory of what they would keep for it.
         """
         anchors = self.anchors(predictions[0])
-        learnt = self.targets(anchors, predictions[0], batch, _as_one_class(targets))
+        learnt = self.targets(anchors, predictions[0], batch, as_one_class(targets))
         images, chosen = learnt.sampled()
         hidden = self._hidden_at(features, images, chosen // self.num_base_priors)
         a = self.num_base_priors
@@ -186,8 +186,9 @@ class RPNHead(AnchorHead, ProposalHead):
     ) -> list[Detections]:
         """The proposals of each image, from anchors (B, n_i, 4) that are its own or all's.
 
-        They are in network pixels, or in output pixels if `rescale`, and so is `min_bbox_size`. The best of all levels are decoded together, and one call of NMS an image goes over all
-        levels, of which each is a group of its own.
+        They are in network pixels, or in output pixels if `rescale`, and so is `min_bbox_size`. The best of
+        all levels are decoded together, and one call of NMS an image goes over all levels, of which each is
+        a group of its own.
         """
         cls_scores, bbox_preds = predictions[:2]
         scores: list[Tensor] = []
@@ -211,30 +212,18 @@ class RPNHead(AnchorHead, ProposalHead):
         all_scores, all_levels = torch.cat(scores, dim=1), torch.cat(levels, dim=1)
         all_codes, all_anchors = torch.cat(codes, dim=1), torch.cat(anchors, dim=1)
         return [
-            _thin_out(
-                scale_boxes(
+            _of_one_class(
+                choose_detections(
                     self.bbox_coder.decode(all_anchors[image], all_codes[image], max_shape=size),
-                    batch.scales(image) if rescale else (1.0, 1.0),
-                ),
-                all_scores[image],
-                all_levels[image],
-                test_cfg,
+                    all_scores[image],
+                    all_levels[image],
+                    test_cfg=test_cfg,
+                    scales=batch.scales(image) if rescale else (1.0, 1.0),
+                )
             )
             for image, size in enumerate(batch.sizes)
         ]
 
 
-def _as_one_class(targets: Sequence[Targets]) -> list[Targets]:
-    """Objects of whatever class."""
-    return [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
-
-
-def _thin_out(boxes: Tensor, scores: Tensor, levels: Tensor, test_cfg: RPNTestConfig) -> Detections:
-    """Of the candidates of one image, (c, 4), (c,) and (c,), the proposals."""
-    if test_cfg.min_bbox_size >= 0:
-        large = ((boxes[:, 2:] - boxes[:, :2]) > test_cfg.min_bbox_size).all(dim=1)
-        boxes, scores, levels = boxes[large], scores[large], levels[large]
-    kept, scores = test_cfg.nms.keep(boxes, scores, levels)
-    if test_cfg.max_per_img >= 0:
-        kept, scores = kept[: test_cfg.max_per_img], scores[: test_cfg.max_per_img]
-    return Detections(boxes=boxes[kept], scores=scores, labels=torch.zeros_like(kept))
+def _of_one_class(found: Detections) -> Detections:
+    return evolve(found, labels=torch.zeros_like(found.labels))

@@ -20,7 +20,7 @@ from detcfg.config import ConfigError
 from detcfg.heads.anchor_head import level_losses, sizes_of
 from detcfg.heads.approx_anchor_head import ApproxAnchorHead, ApproxAnchorHeadConfig, by_approxes
 from detcfg.heads.dense_test import dense_detections, flatten_level
-from detcfg.heads.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.towers import init_classifier, init_convs, tower_of
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.norm import NormConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -85,7 +85,7 @@ class SABLRetinaHead(ApproxAnchorHead):
         self.loss_bbox_reg = config.loss_bbox_reg.build()
         # Few squares learn a box, and only those are encoded.
         self.target_maker = evolve(self.target_maker, reg_decoded_bbox=True)
-        self.cls_convs, self.reg_convs = self._stack(config), self._stack(config)
+        self.cls_convs, self.reg_convs = tower_of(config), tower_of(config)
         channels = config.feat_channels if config.stacked_convs else config.in_channels
         sides = 4 * self.bucket_coder.side_num
         self.retina_cls = nn.Conv2d(channels, self.cls_out_channels, 3, padding=1)
@@ -93,15 +93,6 @@ class SABLRetinaHead(ApproxAnchorHead):
         self.retina_bbox_cls = nn.Conv2d(channels, sides, 3, padding=1)
         init_convs(self)
         init_classifier(self.retina_cls)
-
-    def _stack(self, config: SABLRetinaHeadConfig) -> nn.Module:
-        return conv_tower(
-            config.in_channels,
-            config.feat_channels,
-            config.stacked_convs,
-            conv_cfg=config.conv_cfg,
-            norm_cfg=config.norm_cfg,
-        )
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         """Logits (B, C, H, W), and logits and offsets of the buckets (B, 8 * S, H, W)."""

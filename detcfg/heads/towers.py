@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import nn
 
@@ -53,6 +53,32 @@ def conv_tower(
             )
             for i, kind in enumerate(kinds)
         )
+    )
+
+
+class TowerConfig(Protocol):
+    """A config of a head with stacks of convolutions, one before the class scores and one before the boxes."""
+
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def feat_channels(self) -> int: ...
+    @property
+    def stacked_convs(self) -> int: ...
+    @property
+    def conv_cfg(self) -> ConvConfig | None: ...
+    @property
+    def norm_cfg(self) -> NormConfig | None: ...
+
+
+def tower_of(config: TowerConfig) -> nn.Sequential:
+    """One of the stacks, with weights of its own."""
+    return conv_tower(
+        config.in_channels,
+        config.feat_channels,
+        config.stacked_convs,
+        conv_cfg=config.conv_cfg,
+        norm_cfg=config.norm_cfg,
     )
 
 
