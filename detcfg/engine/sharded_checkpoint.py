@@ -87,7 +87,7 @@ def save_sharded(state: TrainingState, scalars: frozenset[str], folder: Path) ->
         if distributed.rank() == 0:
             _check_that_all_are_here(written, temporary)
             text = json.dumps(
-                {"format": FORMAT, "scalars": sorted(scalars), **_sizes(temporary), "state": rest}
+                {"format": FORMAT, "scalars": sorted(scalars), "files": _sizes(temporary), "state": rest}
             )
             write_atomically(temporary / STATE, lambda path: path.write_text(text, encoding="utf-8"))
             temporary.rename(folder / f"{NAME}-{number}")
@@ -206,7 +206,7 @@ def _header(path: Path) -> dict[str, Any]:
         if header["format"] != FORMAT:
             raise ValueError(f"its format is {header['format']!r} and not {FORMAT!r}")
         files: Mapping[str, int] = header["files"]
-        if (there := _sizes(path)["files"]) != files:
+        if (there := _sizes(path)) != files:
             wrong = sorted(name for name in files.keys() | there.keys() if files.get(name) != there.get(name))
             raise ValueError(f"{', '.join(wrong)} is missing or of another size")
     except (OSError, *MALFORMED) as error:
@@ -234,8 +234,8 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _sizes(folder: Path) -> dict[str, dict[str, int]]:
-    return {"files": {path.name: path.stat().st_size for path in _shards(folder)}}
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in _shards(folder)}
 
 
 def _number(path: Path | None) -> int:

@@ -268,7 +268,8 @@ class Trainer:
     def _refuse_broken_weights(self) -> None:
         """Keep the last good checkpoint if a step, whose loss was finite, spoilt the weights."""
         trained = [(name, p) for name, p in self.detector.named_parameters() if p.requires_grad]
-        finite = to_floats(torch.stack([own_part(p).isfinite().all() for _, p in trained]))
+        parts = [own_part(p) if self.shards else p.detach() for _, p in trained]
+        finite = to_floats(torch.stack([part.isfinite().all() for part in parts]))
         here = [name for (name, _), fine in zip(trained, finite, strict=True) if not fine]
         if broken := list(dict.fromkeys(name for names in distributed.gathered(here) for name in names)):
             raise broken_weights(broken, self.progress.step)
