@@ -64,8 +64,14 @@ def is_unset(value: object) -> bool:
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` was probably meant by `name`, or list them all."""
     choices = sorted(choices)
-    near = get_close_matches(name, choices, n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(choices) or 'none'}."
+    near = nearest(name, choices)
+    return f"It has {', '.join(choices) or 'none'}." if near is None else f"Did you mean {near!r}?"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """Which of `choices` was probably meant by `name`; None if it is like none of them."""
+    near = get_close_matches(name, sorted(choices), n=1, cutoff=0.6)
+    return near[0] if near else None
 
 
 def _inherited_fields(cls: type) -> set[str]:

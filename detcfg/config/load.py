@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import attrs
 
-from detcfg.config.base import Config, ConfigError, did_you_mean
+from detcfg.config.base import Config, ConfigError, did_you_mean, nearest
 from detcfg.config.serialize import from_data
 
 C = TypeVar("C", bound=Config)
@@ -101,7 +101,9 @@ def _import_name(name: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
-        raise ConfigError(f"There is no file {path}. {did_you_mean(path.stem, experiment_names())}")
+        near = nearest(path.stem, experiment_names())
+        hint = "Correct the path." if near is None else f"Did you mean {near!r}?"
+        raise ConfigError(f"There is no file {path}. {hint}")
     try:
         return _import_in_package(path) or _import_alone(path)
     except (ConfigError, KeyboardInterrupt):

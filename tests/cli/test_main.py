@@ -63,6 +63,7 @@ def test_showing_a_config_costs_little_more_than_torch_and_no_torchvision() -> N
 MISTAKES = [
     (("show-config", "double_hed"), "Did you mean 'double_head'?"),
     (("show-config", "nowhere/double_head.py"), "There is no file"),
+    (("show-config", "nowhere/unlike_all.py"), "unlike_all.py. Correct the path."),
     (
         ("show-config", "double_head", "model.roi_head.reg_roi_scale=3"),
         "Did you mean 'reg_roi_scale_factor'?",
