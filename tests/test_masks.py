@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 
 import pytest
 import torch
@@ -122,10 +121,8 @@ def test_a_thousand_instances_take_little_memory() -> None:
     masks = rectangles([(i % 90, i // 11, i % 90 + 10, i // 11 + 10) for i in range(1000)], 400, 400)
     boxes = torch.stack([torch.tensor([i % 90, i // 11, i % 90 + 10, i // 11 + 10]) for i in range(1000)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
     target = crop_and_resize(masks, boxes.float(), torch.arange(1000), (28, 28))
     pasted = paste(target, boxes.float(), (400, 400))
-    assert time.perf_counter() - start < 30
     # 160 MB of pasted masks, and twice a piece.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024
     assert pasted.equal(masks)

@@ -23,7 +23,6 @@ from detcfg.engine.distributed import device_of
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
 
-START_UP = "import detcfg.cli.main"
 Work = Literal["training", "inference", "data", "evaluation", "start-up"]
 WORK: Final[tuple[Work, ...]] = get_args(Work)
 
@@ -77,7 +76,7 @@ def measure(experiment: ExperimentConfig, options: BenchmarkOptions) -> list[Row
     if "evaluation" in options.work:
         rows += _evaluation_rows(options)
     if "start-up" in options.work:
-        rows.append(start_up(options.rounds))
+        rows += start_up(options.rounds)
     return rows
 
 
@@ -125,11 +124,18 @@ def _evaluation_rows(options: BenchmarkOptions) -> list[Row]:
     return _in_turns(own, "pycocotools", peer, options.rounds, torch.device("cpu"))
 
 
-def start_up(rounds: int) -> Row:
-    """A new process up to where `detcfg --help` can be answered."""
-    run = partial(subprocess.run, [sys.executable, "-c", START_UP], check=True)
-    (row,) = _in_turns({"start-up": run}, None, None, rounds, torch.device("cpu"))
-    return evolve(row, peak_bytes=None)  # that of another process
+def start_up(rounds: int) -> list[Row]:
+    """A new process that answers `--help`, and one that shows an experiment, beside one that imports torch."""
+
+    def python(*arguments: str) -> Callable[[], object]:
+        return partial(subprocess.run, [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    own = {
+        "start-up, --help": python("-m", "detcfg", "--help"),
+        "start-up, show-config": python("-m", "detcfg", "show-config", "double_head"),
+    }
+    rows = _in_turns(own, "import torch", python("-c", "import torch"), rounds, torch.device("cpu"))
+    return [evolve(row, peak_bytes=None, against_memory=None) for row in rows]  # those of other processes
 
 
 def _in_turns(

@@ -109,7 +109,8 @@ def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_pat
         "data, 8 images",
         "evaluation, 10 images",
         *(["evaluation, 10 images, fast"] if find_spec("hotcoco") else []),
-        "start-up",
+        "start-up, --help",
+        "start-up, show-config",
     ]
     assert all(row["name"] in result.output for row in rows)
     assert all(row["against"] > 0 for row in rows[:4])

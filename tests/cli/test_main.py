@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -21,18 +20,19 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def seconds(*arguments: str) -> float:
-    start = perf_counter()
-    python(*arguments)
-    return perf_counter() - start
+def imported(*arguments: str) -> set[str]:
+    """The modules that a new process imports. How long that takes is for `detcfg benchmark --only start-up`."""
+    lines = python("-X", "importtime", *arguments).stderr.splitlines()
+    return {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_and_version_answer_within_half_a_second_and_import_no_torch(option: str) -> None:
-    imported = python("-X", "importtime", "-m", "detcfg", option).stderr
+def test_help_and_version_import_no_torch_and_little_else(option: str) -> None:
+    modules = imported("-m", "detcfg", option)
 
-    assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() == "torch"]
-    assert min(seconds("-m", "detcfg", option) for _ in range(4)) < 0.5
+    assert "typer" in modules
+    assert not {"torch", "torchvision", "numpy", "PIL", "pycocotools", "cattrs"} & modules
+    assert len({module for module in modules if module.startswith("detcfg")}) < 40
 
 
 def test_version_is_the_packages(command: Command) -> None:
@@ -50,14 +50,13 @@ def test_every_command_says_what_it_does(command: Command) -> None:
         assert "Usage:" in shown.out
 
 
-def test_showing_a_config_costs_little_more_than_torch_and_no_torchvision() -> None:
-    arguments = ("-m", "detcfg", "show-config", "experiments/double_head.py")
-    imported = python("-X", "importtime", *arguments).stderr
+def test_showing_a_config_imports_little_besides_torch_and_no_torchvision() -> None:
+    torchs = imported("-c", "import torch")
+    others = imported("-m", "detcfg", "show-config", "experiments/double_head.py") - torchs
+    packages = {module.partition(".")[0] for module in others}
 
-    assert not [line for line in imported.splitlines() if line.split("|")[-1].strip() == "torchvision"]
-    # The machine may be busy with other things for a while: take turns, and each at its quickest.
-    rounds = [(seconds("-c", "import torch"), seconds(*arguments)) for _ in range(4)]
-    assert min(shown for _, shown in rounds) < 1.35 * min(torch for torch, _ in rounds)
+    assert "detcfg" in packages
+    assert not {"torchvision", "PIL", "pycocotools", "scipy", "tensorboard"} & packages
 
 
 MISTAKES = [
