@@ -59,7 +59,7 @@ class Evaluator:
         self.scopes: list[dict[str, Any]] = [dict(names or {})]
         self.places: dict[str, Place] = {}
         self.imported: set[str] = set()
-        self._depth = 0
+        self._depth = self._loops = 0
 
     @property
     def names(self) -> dict[str, Any]:
@@ -101,10 +101,10 @@ class Evaluator:
                     self._delete(target)
             case ast.Pass():
                 pass
-            case ast.Break():
-                raise Break
-            case ast.Continue():
-                raise Continue
+            case ast.Break() | ast.Continue():
+                if not self._loops:
+                    raise self.refused(node, f"`{ast.unparse(node)}` outside a loop.")
+                raise Break if isinstance(node, ast.Break) else Continue
             case ast.Import() | ast.ImportFrom():
                 self._import(node)
             case _:
@@ -143,12 +143,15 @@ class Evaluator:
     def _for(self, node: ast.For) -> None:
         for item in self._items(node.iter):
             self._assign(node.target, item)
+            self._loops += 1
             try:
                 self.run(node.body)
             except Break:
                 return
             except Continue:
                 continue
+            finally:
+                self._loops -= 1
         self.run(node.orelse)
 
     def _assign(self, target: ast.expr, value: Any) -> None:
@@ -329,7 +332,9 @@ class Evaluator:
                 return self._deepcopy(node)
             function = None if bound else FUNCTIONS.get(name)
             if function is None:
-                raise self.refused(node, f"calls {name}(), and a config that is read only makes plain data.")
+                raise self.refused(
+                    node, f"calls {name:.60}(), and a config that is read only makes plain data."
+                )
             if name == "dict":
                 return self._dict_call(node)
             return function(self, node, *self._positional(node))
@@ -346,7 +351,7 @@ class Evaluator:
                         )
                     return methods[name](self, node, owner, *self._positional(node))
             raise self.refused(
-                node, f"calls .{name}() of {kind_of(owner)}, which is not a method of plain data."
+                node, f"calls .{name:.60}() of {kind_of(owner)}, which is not a method of plain data."
             )
         raise self.refused(node, f"calls `{ast.unparse(node.func)[:60]}`.")
 
@@ -495,6 +500,8 @@ class Evaluator:
         result = function(left, right)
         if not is_number(result):
             raise self.refused(node, f"{type(result).__name__} is not a value of a config.")
+        if isinstance(result, int):
+            self.budget.integer(result.bit_length(), self.place(node))
         return result
 
     def _comprehension(

@@ -28,8 +28,18 @@ from detcfg.interop.mmdet.trust import execute
 
 MAX_BYTES: Final = 2**20
 """Of one file; a class list of thirteen thousand names takes a third of it."""
+MAX_TOKENS: Final = 100_000
+"""Words and marks of one file; Python's parser takes 3 µs for each at worst."""
+MAX_BRACES: Final = 5_000
+"""Of a file with an f-string, which older parsers read in a time that grows with the square of its fields."""
+MAX_NAME: Final = 500
+"""Characters of the path in a `_base_`."""
 MAX_FILES: Final = 60
 """A config, its bases and their bases; MMDetection's own have eight at most."""
+_TOKEN: Final = re.compile(r"\w+|[^\w\s]|\n")
+_F_STRING: Final = re.compile(r"\b[rR]?[fF][rR]?['\"]")
+_LONG_NAME: Final = re.compile(r"\b(?:\w++[\s\\]*+\.[\s\\]*+){100}")
+"""`a.a.a.…`, which after `import` costs the parser the square of its length in memory."""
 TRUST_HINT: Final = "If you trust the file, --trust runs it as Python."
 _ENVIRONMENT: Final = re.compile(
     r"\{\{['\"]?\s{0,9}\$(\w{1,99})\s{0,9}:\s{0,9}([^\s{}'\"]{0,999})\s{0,9}['\"]?\}\}"
@@ -148,6 +158,8 @@ class _Reader:
 
     def _located(self, name: str, place: Place) -> Path:
         """The file that a `_base_` stands for; one outside the folders of configs is refused."""
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise ReadError(f"{place}: _base_ names files, and {shown(name)} cannot be the name of one.")
         package, separator, rest = name.partition("::")
         if not separator:
             return self._inside(place.file.parent / name, place, name)
@@ -275,6 +287,15 @@ def _text(path: Path, asked: Place) -> str:
 
 
 def _parsed(path: Path, text: str) -> ast.Module:
+    if len(_TOKEN.findall(text)) > MAX_TOKENS:
+        raise ReadError(
+            f"{path}:1: this file has more than {MAX_TOKENS:,} words and marks, which is not read."
+        )
+    if text.count("{") > MAX_BRACES and _F_STRING.search(text):
+        raise ReadError(f"{path}:1: this file has f-strings and more than {MAX_BRACES:,} braces.")
+    if long := _LONG_NAME.search(text):
+        line = text.count("\n", 0, long.start()) + 1
+        raise ReadError(f"{path}:{line}: a name of more than 100 parts.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -297,7 +318,11 @@ def _names_base(statement: ast.stmt) -> TypeGuard[ast.Assign]:
 
 def _is_read_base(statement: ast.With) -> bool:
     match statement.items:
-        case [ast.withitem(context_expr=ast.Call(func=ast.Name(id="read_base"), args=[], keywords=[]))]:
+        case [
+            ast.withitem(
+                context_expr=ast.Call(func=ast.Name(id="read_base"), args=[], keywords=[]), optional_vars=None
+            )
+        ]:
             return True
         case _:
             return False
