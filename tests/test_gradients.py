@@ -5,16 +5,12 @@ So no process waits for one that another never computes: `find_unused_parameters
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-import attrs
 import pytest
 import torch
 from attrs import evolve
 
-from detcfg.boxes.samplers.base import SamplerConfig
-from detcfg.config import Config
 from detcfg.structures import Targets
+from tests.small import narrow
 from tests.test_experiments import NAMES, experiment
 
 SIZE = 64
@@ -33,22 +29,10 @@ def objects(count: int, side: int) -> Targets:
     return Targets(boxes=boxes, labels=torch.arange(count), masks=masks)
 
 
-def few(value: Any) -> Any:
-    """A config whose samplers take few boxes."""
-    if isinstance(value, tuple):
-        return tuple(few(item) for item in cast("tuple[object, ...]", value))
-    if not isinstance(value, Config):
-        return value
-    fields = {field: getattr(value, field) for field in attrs.fields_dict(type(value))}
-    inner = {field: few(item) for field, item in fields.items() if isinstance(item, Config | tuple)}
-    own = {"num": 32} if isinstance(value, SamplerConfig) and "num" in fields else {}
-    return evolve(value, **inner, **own)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_each_parameter_has_a_gradient_whatever_is_in_the_images(name: str) -> None:
     torch.manual_seed(0)
-    model = evolve(few(experiment(name).model), num_classes=3).build().train()
+    model = evolve(narrow(experiment(name).model, num=4), num_classes=3).build().train()
     side = LARGER.get(name, SIZE)
     images = [torch.randint(256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
     for counts in ((2, 0), (0, 0)):

@@ -1,0 +1,50 @@
+"""The shipped experiments as narrow models, quick enough to train each of them for a step."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import attrs
+from attrs import evolve
+
+from detcfg.boxes.samplers.base import SamplerConfig
+from detcfg.config import Config, is_unset
+from detcfg.layers.norm import GNConfig
+
+WIDTH: Final = 32
+"""Channels of the layers whose width a config names: the fewest that group norm divides."""
+
+
+def narrow(value: Any, **samplers: Any) -> Any:
+    """A config whose layers are few channels wide, and as many as ever.
+
+    Args:
+        value: A config, or a tuple of some; those within it change too.
+        samplers: Values for the fields of the samplers that have them.
+    """
+    if isinstance(value, tuple):
+        return tuple(narrow(item, **samplers) for item in cast("tuple[object, ...]", value))
+    if not isinstance(value, Config):
+        return value
+    fields = {name: getattr(value, name) for name in attrs.fields_dict(type(value))}
+    fields = {name: item for name, item in fields.items() if not is_unset(item)}
+    changes: dict[str, Any] = {
+        name: narrow(item, **samplers) for name, item in fields.items() if isinstance(item, Config | tuple)
+    }
+    changes |= {
+        name: min(item, WIDTH)
+        for name, item in fields.items()
+        if name.endswith("channels") and name != "stem_channels" and isinstance(item, int)
+    }
+    if "base_channels" in fields:
+        changes["base_channels"] = _base_channels(fields)
+    if isinstance(value, SamplerConfig):
+        changes |= {name: item for name, item in samplers.items() if name in fields}
+    return evolve(value, **changes)
+
+
+def _base_channels(backbone: dict[str, Any]) -> int:
+    """The width of a ResNet's first stage."""
+    if backbone.get("num_stages") == 3:  # a head has the fourth, whose width is given
+        return int(backbone["base_channels"])
+    return WIDTH if isinstance(backbone.get("norm_cfg"), GNConfig) else 8
