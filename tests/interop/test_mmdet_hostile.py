@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from detcfg.config import ConfigError
+from detcfg.config.load import load
 from detcfg.engine.schedules import CosineConfig, MultiStepConfig
+from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.experiment import Imported, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
@@ -39,6 +41,19 @@ def test_a_name_cannot_become_a_statement(tmp_path: Path, kind: str) -> None:
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not any(isinstance(node, ast.Import) for node in ast.walk(tree))
     assert {"attrs", "detcfg", "__future__", "typing", "torch"} >= {str(m).partition(".")[0] for m in modules}
+
+
+@pytest.mark.parametrize("part", ["backbone=dict(_delete_=True, type='Net'", "roi_head=dict(type='MyHead'"])
+@pytest.mark.parametrize(
+    "key", ["build", "wired", "self", "ﬁeld", "__init__", "_x", "class", "a b", "x\n", "", "1"]
+)
+def test_a_key_cannot_become_a_method_or_a_statement(tmp_path: Path, part: str, key: str) -> None:
+    found = imported(tmp_path, f"model = dict({part}, **{{{key!r}: 3}}))")
+    written = tmp_path / "written.py"
+    written.write_text(write_experiment(found, {}))
+
+    load(written, ExperimentConfig)
+    assert "a field of a config cannot be called so" in notes(found)
 
 
 def test_numbers_that_python_has_no_name_for_are_written_as_calls(tmp_path: Path) -> None:

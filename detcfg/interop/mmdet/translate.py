@@ -344,7 +344,10 @@ class Translator:
         given: dict[str, Any] = {}
         for item, value in node.items():
             inner = spot.at(item, node.places.get(item))
-            if item in ("type", "_delete_", "init_cfg") or not _is_name(item):
+            if item in ("type", "_delete_", "init_cfg"):
+                continue
+            if not _is_name(item) or (item not in inherited and hasattr(base, item)):
+                self.record.unsupported(inner.path, inner.place, "a field of a config cannot be called so")
                 continue
             if item not in inherited:
                 own[str(item)] = self._loose(value, inner)
@@ -432,7 +435,9 @@ def _configs(annotation: Any) -> tuple[type[Config], ...]:
 
 def _is_name(key: object) -> bool:
     """Whether a field can be called so."""
-    return isinstance(key, str) and key.isidentifier() and not iskeyword(key) and not key.startswith("_")
+    if not isinstance(key, str) or iskeyword(key) or key.startswith("_") or key == "self":
+        return False
+    return key.isidentifier() and key.isascii()  # Python takes some letters for others
 
 
 def _title(key: str) -> str:
