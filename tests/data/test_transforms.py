@@ -13,10 +13,13 @@ from detcfg.config import ConfigError
 from detcfg.data.base import ImageInfo, Sample
 from detcfg.data.transforms import (
     ColorJitterConfig,
+    ComposeConfig,
     ExpandConfig,
+    FilterAnnotationsConfig,
     MinIoURandomCropConfig,
     PhotoMetricDistortionConfig,
     Pipeline,
+    RandomChoiceConfig,
     RandomChoiceResizeConfig,
     RandomCropConfig,
     RandomFlipConfig,
@@ -37,6 +40,15 @@ PLACES: tuple[TransformConfig, ...] = (
     RandomChoiceResizeConfig(scales=((80, 40), (60, 60))),
     RandomCropConfig(crop_size=(30, 40)),
     RandomCropConfig(crop_size=(0.6, 0.7), crop_type="relative", allow_negative_crop=True),
+    RandomCropConfig(crop_size=(0.4, 0.7), crop_type="relative_range", recompute_bbox=True),
+    RandomCropConfig(crop_size=(20, 50), crop_type="absolute_range", allow_negative_crop=True),
+    RandomChoiceConfig(
+        transforms=(
+            RandomFlipConfig(prob=1),
+            ComposeConfig(transforms=(ResizeConfig(scale=(90, 60)), RandomCropConfig(crop_size=(30, 40)))),
+        )
+    ),
+    FilterAnnotationsConfig(min_gt_bbox_wh=(10, 12), by_mask=True, min_gt_mask_area=150),
     MinIoURandomCropConfig(),
     ExpandConfig(ratio_range=(1, 2), prob=1),
 )
@@ -186,6 +198,64 @@ def test_a_crop_has_its_size_unless_the_image_is_smaller() -> None:
     assert result.targets.boxes.tolist() == [[0, 0, 40, 20]]
 
 
+def one_image(height: int, width: int, boxes: list[list[float]], masks: Tensor | None = None) -> Sample:
+    image = tv_tensors.Image(torch.zeros((3, height, width), dtype=torch.uint8))
+    targets = Targets(torch.tensor(boxes), torch.arange(len(boxes)), masks)
+    return Sample(image, targets, ImageInfo(image_id=0, path="", size=(height, width)))
+
+
+def test_a_crop_of_drawn_size_is_between_its_ends() -> None:
+    config = RandomCropConfig(crop_size=(20, 50), crop_type="absolute_range", allow_negative_crop=True)
+    sample = one_image(40, 200, [[0.0, 0, 200, 40]])
+    shapes = [Pipeline([config])(sample, seed).image.shape[1:] for seed in range(300)]
+    assert {height for height, _ in shapes} == set(range(20, 41))
+    assert {width for _, width in shapes} == set(range(20, 51))
+
+
+def test_shares_of_a_crop_are_drawn_up_to_the_whole_image() -> None:
+    config = RandomCropConfig(crop_size=(0.5, 0.9), crop_type="relative_range", allow_negative_crop=True)
+    sample = one_image(100, 100, [[0.0, 0, 100, 100]])
+    shapes = [Pipeline([config])(sample, seed).image.shape[1:] for seed in range(600)]
+    assert {height for height, _ in shapes} == set(range(50, 101))
+    assert {width for _, width in shapes} == set(range(90, 101))
+
+
+def test_boxes_are_those_of_what_a_crop_leaves_of_masks() -> None:
+    masks = torch.zeros((1, 20, 60), dtype=torch.bool)
+    masks[0, 5:9, 3:7] = True
+    masks[0, 15:18, 50:55] = True  # one object, in two pieces
+    config = RandomCropConfig(crop_size=(20, 30), recompute_bbox=True)
+    sample = one_image(20, 60, [[3.0, 5, 55, 18]], masks)
+    results = [Pipeline([config])(sample, seed).targets for seed in range(50)]
+    assert {(15.0, 18.0), (5.0, 9.0)} <= {(t.boxes[0, 1].item(), t.boxes[0, 3].item()) for t in results}
+    for targets in results:
+        assert targets.masks is not None
+        torch.testing.assert_close(targets.boxes, extents(targets.masks))
+
+
+def test_choices_are_drawn_as_often_as_told() -> None:
+    choices = tuple(ResizeConfig(scale=(edge, edge), keep_ratio=False) for edge in (5, 6, 7))
+    config = RandomChoiceConfig(transforms=choices, prob=(0.7, 0.3, 0.0))
+    sample = one_image(10, 10, [[0.0, 0, 10, 10]])
+    edges = [Pipeline([config])(sample, seed).image.shape[1] for seed in range(1000)]
+    assert edges.count(5) == pytest.approx(700, abs=60)
+    assert edges.count(7) == 0
+
+
+def test_objects_too_small_go_with_their_labels_and_masks() -> None:
+    masks = torch.zeros((3, 20, 60), dtype=torch.bool)
+    masks[0, :4, :4], masks[1, :10, :1], masks[2, :1, :2] = True, True, True
+    boxes = [[0.0, 0, 4, 4], [0, 0, 1, 10], [0, 0, 9, 9]]
+    sample = one_image(20, 60, boxes, masks)
+    by_box = Pipeline([FilterAnnotationsConfig(min_gt_bbox_wh=(1, 3))])(sample, 0).targets
+    assert by_box.labels.tolist() == [0, 2]
+    both = FilterAnnotationsConfig(min_gt_bbox_wh=(1, 3), by_mask=True, min_gt_mask_area=3)
+    left = Pipeline([both])(sample, 0).targets
+    assert left.labels.tolist() == [0]
+    assert left.masks is not None
+    assert left.masks.shape == (1, 20, 60)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -193,7 +263,12 @@ def test_a_crop_has_its_size_unless_the_image_is_smaller() -> None:
         RandomResizeConfig(scale=((1, 2),)),
         RandomCropConfig(crop_size=(0, 5)),
         RandomCropConfig(crop_size=(2, 2), crop_type="relative"),
+        RandomCropConfig(crop_size=(20, 5), crop_type="absolute_range"),
+        RandomCropConfig(crop_size=(2, 0.5), crop_type="relative_range"),
         ExpandConfig(ratio_range=(0.5, 2)),
+        RandomChoiceConfig(transforms=()),
+        RandomChoiceConfig(transforms=(RandomFlipConfig(),), prob=(0.5, 0.5)),
+        RandomChoiceConfig(transforms=(RandomFlipConfig(),), prob=(0.5,)),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(config: TransformConfig) -> None:

@@ -74,14 +74,18 @@ class RandomCropConfig(TransformConfig):
 
     crop_size: tuple[float, float] = (1024, 1024)
     """(height, width), as `crop_type` says."""
-    crop_type: Literal["absolute", "relative"] = "absolute"
-    """In pixels, where a smaller image stays whole, or as shares of the image."""
+    crop_type: Literal["absolute", "relative", "absolute_range", "relative_range"] = "absolute"
+    """In pixels, where a smaller image stays whole, or as shares of the image. `absolute_range`: either side
+    is drawn between the two numbers, in pixels. `relative_range`: each share is drawn between its number and 1."""
     allow_negative_crop: bool = False
     """Whether a window without objects is taken, or the image stays as it is then."""
+    recompute_bbox: bool = False
+    """Whether boxes become those of what is left of the masks, where there are masks."""
 
     def wired(self) -> RandomCropConfig:
-        limit = 1 if self.crop_type == "relative" else float("inf")
-        if not all(0 < side <= limit for side in self.crop_size):
+        limit = 1 if self.crop_type.startswith("relative") else float("inf")
+        rising = self.crop_type != "absolute_range" or self.crop_size[0] <= self.crop_size[1]
+        if not rising or not all(0 < side <= limit for side in self.crop_size):
             raise ConfigError(
                 f"crop_size is {self.crop_size}, which cannot be with crop_type={self.crop_type!r}."
             )
@@ -97,15 +101,28 @@ class RandomCrop:
 
     def __call__(self, fields: Fields) -> Fields:
         height, width = fields["image"].shape[-2:]
-        sides = self.config.crop_size
-        if self.config.crop_type == "relative":
-            sides = sides[0] * height, sides[1] * width
-        size = min(height, max(1, int(sides[0]))), min(width, max(1, int(sides[1])))
+        size = self.size(height, width)
         top, left = _up_to(height - size[0]), _up_to(width - size[1])
         cropped = crop(fields, top, left, *size)
+        if self.config.recompute_bbox and "masks" in cropped:
+            cropped = _boxed_anew(cropped)
         boxes = cropped["boxes"]
         seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return cropped if self.config.allow_negative_crop or bool(seen.any()) else fields
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a window in an image of this size."""
+        first, second = self.config.crop_size
+        match self.config.crop_type:
+            case "absolute":
+                sides = first, second
+            case "relative":
+                sides = first * height, second * width
+            case "absolute_range":
+                sides = _between(first, min(height, second)), _between(first, min(width, second))
+            case "relative_range":
+                sides = _share(first) * height + 0.5, _share(second) * width + 0.5
+        return min(height, max(1, int(sides[0]))), min(width, max(1, int(sides[1])))
 
 
 def crop(fields: Fields, top: int, left: int, height: int, width: int) -> Fields:
@@ -120,3 +137,30 @@ def crop(fields: Fields, top: int, left: int, height: int, width: int) -> Fields
 
 def _up_to(most: int) -> int:
     return int(torch.randint(most + 1, ()))
+
+
+def _between(low: float, high: float) -> int:
+    """A whole number from `low` to `high`, or `high` where `low` is above."""
+    return int(high) - _up_to(max(int(high) - int(low), 0))
+
+
+def _share(least: float) -> float:
+    return least + float(torch.rand(())) * (1 - least)
+
+
+def _boxed_anew(fields: Fields) -> Fields:
+    """The boxes around the masks; one whose mask is empty is empty."""
+    from torchvision import tv_tensors
+
+    masks, old = fields["masks"].as_subclass(Tensor), fields["boxes"]
+    height, width = masks.shape[-2:]
+    ends: list[Tensor] = []
+    for line, length in ((masks.any(dim=1), width), (masks.any(dim=2), height)):
+        seen = line.int()
+        ends.append(seen.argmax(dim=1))  # the first pixel of an object, and the end of its last
+        ends.append((length - seen.flip(1).argmax(dim=1)) * line.any(dim=1))
+    boxes = torch.stack((ends[0], ends[2], ends[1], ends[3]), dim=1).to(old.dtype)
+    made = tv_tensors.BoundingBoxes(
+        boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=(height, width)
+    )
+    return {**fields, "boxes": made}
