@@ -7,7 +7,7 @@ detections in the pixels of those images.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from attrs import frozen
@@ -18,10 +18,13 @@ from detcfg.detectors.batch_augments import BatchAugmentConfig
 from detcfg.structures import ImageBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from detcfg.structures import Detections, Targets
+
+MAX_SHAPES: Final = 64
+"""Of batches, that are compiled."""
 
 
 @frozen(kw_only=True)
@@ -57,6 +60,7 @@ class DetDataPreprocessor(nn.Module):
         self.divisor = config.pad_size_divisor
         self.pad_value = config.pad_value
         self.memory_format = torch.contiguous_format
+        self.batch_size_divisor = 1
         self.batch_augments = nn.ModuleList(augment.build() for augment in config.batch_augments)
         # Not in the state dict: MMDetection's checkpoints do not hold them either.
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
@@ -66,8 +70,10 @@ class DetDataPreprocessor(nn.Module):
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
     ) -> ImageBatch:
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        padded = tuple((self._ceil(height), self._ceil(width)) for height, width in sizes)
-        height, width = max(h for h, _ in padded), max(w for _, w in padded)
+        padded = tuple((_ceil(height, self.divisor), _ceil(width, self.divisor)) for height, width in sizes)
+        height, width = (
+            _ceil(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
+        )
         tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
         for slot, image in zip(tensor, images, strict=True):
             pixels = image.to(self.mean.device, non_blocking=True)
@@ -92,8 +98,9 @@ class DetDataPreprocessor(nn.Module):
                 batch, targets = augment(batch, targets)
         return batch, targets
 
-    def _ceil(self, length: int) -> int:
-        return -(-length // self.divisor) * self.divisor
+
+def _ceil(length: int, divisor: int) -> int:
+    return -(-length // divisor) * divisor
 
 
 @frozen(kw_only=True)
@@ -137,6 +144,27 @@ class Detector(nn.Module):
         for parameter in self.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
+    def compile_features(self, size_divisor: int, backend: str | Callable[..., Any] = "inductor") -> Self:
+        """Compile the backbone and the neck (`torch.compile`), for few shapes.
+
+        Each shape of a batch is compiled by itself, which takes a minute or so. That their number stays small, the
+        tensor of a batch is padded to a multiple of `size_divisor`, as a larger image beside them would do; where
+        an image ends, and so every anchor and target, stays what it was.
+
+        Args:
+            size_divisor: What height and width of a batch are a multiple of, in pixels.
+            backend: Of `torch.compile`.
+        """
+        from torch._dynamo import config as dynamo  # takes seconds
+
+        self.data_preprocessor.batch_size_divisor = size_divisor
+        # torch gives up after 8 shapes, and goes on without.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, MAX_SHAPES)
+        for name, part in self.named_children():
+            if name in {"backbone", "neck"}:
+                part.compile(dynamic=False, backend=backend)  # pyright: ignore[reportUnknownMemberType]  # torch's own is untyped
         return self
 
     def forward(

@@ -91,6 +91,8 @@ class Trainer:
         self.detector.to(self.device).train()
         if config.channels_last:
             self.detector.channels_last()
+        if config.compile:
+            self.detector.compile_features(config.compile_size_divisor)
         self.shards = Shards.of(self.detector) if config.sharding == "fsdp" else None
         self.model = self.detector if self.shards else distributed.wrapped(self.detector)
         scale = self.images_per_step / config.base_batch_size if config.auto_scale_lr else 1.0
