@@ -80,7 +80,6 @@ def _check_data(config: ExperimentConfig, *, images: bool) -> bool:
 
 def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
     from detcfg.data.errors import DataError
-    from detcfg.data.files import FileDatasetConfig
 
     try:
         dataset = source.resolved().dataset()
@@ -94,8 +93,7 @@ def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
         typer.echo(f"  {problem}")
     if len(problems) > SHOWN:
         typer.echo(f"  ... and {len(problems) - SHOWN} more.")
-    goes_on = isinstance(source, FileDatasetConfig) and source.drop_invalid
-    return goes_on or not unreadable
+    return dataset.drop_invalid or not unreadable
 
 
 def _in_full(source: DatasetConfig) -> str:

@@ -9,6 +9,7 @@ from attrs import field, frozen, validators
 from detcfg.config import Config, ConfigError
 from detcfg.data.base import Dataset, DatasetConfig
 from detcfg.data.loader import Loader
+from detcfg.data.oversampled import Oversampled
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig, TransformConfig
 
 __all__ = ["DataConfig", "DatasetConfig"]
@@ -39,6 +40,9 @@ class DataConfig(Config):
     """Images in a batch of evaluation."""
     num_workers: int = field(default=2, validator=validators.ge(0))
     """Processes that read images, for each loader; 0 reads in the training process."""
+    oversample_thr: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    """Show images of classes that fewer than this share of `train`'s images have several times in an epoch, as
+    LVIS does with 0.001; 0 shows each image once."""
     group_by_aspect_ratio: bool = True
     """Put wide images with wide and tall with tall, so that batches have little padding."""
     drop_last: bool = False
@@ -71,8 +75,9 @@ class DataConfig(Config):
         Raises:
             DataError: The data cannot be used as it is.
         """
+        dataset = self.train.dataset(with_mask=self.with_mask)
         return Loader(
-            self.train.dataset(with_mask=self.with_mask),
+            Oversampled(dataset, self.oversample_thr) if self.oversample_thr else dataset,
             self.train_transforms,
             batch_size=self.batch_size,
             shuffle=True,

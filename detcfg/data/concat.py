@@ -1,0 +1,95 @@
+"""Several datasets as one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any
+
+from attrs import evolve, frozen
+
+from detcfg.config import ConfigError
+from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
+from detcfg.structures import Targets
+
+
+@frozen(kw_only=True)
+class ConcatDatasetConfig(DatasetConfig):
+    """Several datasets of the same classes, one after the other (mmengine/dataset/dataset_wrapper.py)."""
+
+    datasets: tuple[DatasetConfig, ...]
+    """What is put together. Each names the same `classes` in the same order."""
+
+    def wired(self) -> ConcatDatasetConfig:
+        super().wired()
+        if not self.datasets:
+            raise ConfigError("datasets is empty; name those to put together.")
+        for number, inner in enumerate(self.datasets):
+            if inner.classes != self.classes:
+                raise ConfigError(
+                    f"classes has {len(self.classes)} names, and datasets.{number}.classes "
+                    f"{len(inner.classes)} or others. Give them the same classes in the same order."
+                )
+        return self
+
+    def dataset(self, *, with_mask: bool = False) -> ConcatDataset:
+        return ConcatDataset([inner.dataset(with_mask=with_mask) for inner in self.datasets])
+
+
+class ConcatDataset(Dataset):
+    """Images keep their order; an image's id begins with the number of its dataset."""
+
+    def __init__(self, datasets: list[Dataset]) -> None:
+        self.datasets = datasets
+        self.classes = datasets[0].classes
+        self.problems = tuple(problem for inner in datasets for problem in inner.problems)
+        self.drop_invalid = all(inner.drop_invalid for inner in datasets)
+        self._ends = list(accumulate(map(len, datasets)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        number, inner = self._place(index)
+        sample = self.datasets[number][inner]
+        return evolve(sample, info=_renamed(sample.info, number))
+
+    def info(self, index: int) -> ImageInfo:
+        number, inner = self._place(index)
+        return _renamed(self.datasets[number].info(inner), number)
+
+    def targets(self, index: int) -> Targets:
+        number, inner = self._place(index)
+        return self.datasets[number].targets(inner)
+
+    def ground_truth(self) -> dict[str, Any]:
+        parts = [inner.ground_truth() for inner in self.datasets]
+        of_name = {category["name"]: category["id"] for category in parts[0]["categories"]}
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number, part in enumerate(parts):
+            category_of = {category["id"]: of_name[category["name"]] for category in part["categories"]}
+            images += [{**image, "id": _name(number, image["id"])} for image in part["images"]]
+            for annotation in part["annotations"]:
+                new = {
+                    "id": len(annotations) + 1,
+                    "image_id": _name(number, annotation["image_id"]),
+                    "category_id": category_of[annotation["category_id"]],
+                }
+                annotations.append({**annotation, **new})
+        return {**parts[0], "images": images, "annotations": annotations}
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """(dataset, index in it)."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = bisect_right(self._ends, index)
+        return number, index - (self._ends[number - 1] if number else 0)
+
+
+def _name(number: int, image_id: int | str) -> str:
+    return f"{number}/{image_id}"
+
+
+def _renamed(info: ImageInfo, number: int) -> ImageInfo:
+    return evolve(info, image_id=_name(number, info.image_id))
