@@ -11,8 +11,8 @@ from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.config import Config, is_unset
 from detcfg.layers.norm import GNConfig
 
-WIDTH: Final = 32
-"""Channels of the layers whose width a config names: the fewest that group norm divides."""
+WIDTH: Final = 16
+"""Channels of the layers whose width a config names."""
 
 
 def narrow(value: Any, **samplers: Any) -> Any:
@@ -37,14 +37,10 @@ def narrow(value: Any, **samplers: Any) -> Any:
         if name.endswith("channels") and name != "stem_channels" and isinstance(item, int)
     }
     if "base_channels" in fields:
-        changes["base_channels"] = _base_channels(fields)
+        # Of three stages the fourth is a head's, whose width is given.
+        changes["base_channels"] = fields["base_channels"] if fields.get("num_stages") == 3 else 8
+    if isinstance(value, GNConfig):
+        changes["num_groups"] = 4
     if isinstance(value, SamplerConfig):
         changes |= {name: item for name, item in samplers.items() if name in fields}
     return evolve(value, **changes)
-
-
-def _base_channels(backbone: dict[str, Any]) -> int:
-    """The width of a ResNet's first stage."""
-    if backbone.get("num_stages") == 3:  # a head has the fourth, whose width is given
-        return int(backbone["base_channels"])
-    return WIDTH if isinstance(backbone.get("norm_cfg"), GNConfig) else 8

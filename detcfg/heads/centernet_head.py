@@ -21,6 +21,7 @@ from detcfg.layers.init import bias_init_with_prob, normal_init
 from detcfg.losses.base import LossConfig
 from detcfg.losses.gaussian_focal import GaussianFocalLossConfig
 from detcfg.losses.l1 import L1LossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.structures import Detections, ImageBatch, Targets
 
 MIN_OVERLAP = 0.3
@@ -121,7 +122,7 @@ class CenterNetHead(DenseHead):
         heat, sizes, offsets = self(features)
         learnt = [self.image_targets(objects.learnt, heat, batch) for objects in targets]
         wanted = torch.stack([image.heat for image in learnt])
-        count = wanted.eq(1).sum().clamp(min=1)
+        count = shared_factor(wanted.eq(1).sum(), wanted)
         found_sizes, found_offsets = (
             torch.cat([at(maps[i], image.cells) for i, image in enumerate(learnt)])
             for maps in (sizes, offsets)

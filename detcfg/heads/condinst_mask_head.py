@@ -21,6 +21,7 @@ from detcfg.heads.condinst_mask_feat import CondInstMaskFeatModuleConfig
 from detcfg.layers.aligned_bilinear import aligned_bilinear
 from detcfg.losses.base import LossConfig
 from detcfg.losses.dice import DiceLossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.ops import unique
 from detcfg.structures import ImageBatch, Targets
 
@@ -151,7 +152,7 @@ class CondInstMaskHead(nn.Module):
             losses = self.loss_mask(masks, wanted[learning.objects], reduction_override="none")
             total = total + losses.sum()
             count += len(learning)
-        return {"loss_mask": total / max(count, 1)}
+        return {"loss_mask": total / shared_factor(count, total)}
 
     def _wanted(self, objects: Targets, size: tuple[int, int]) -> Tensor:
         """The masks (N, *size) float of objects at every `mask_out_stride`-th pixel."""

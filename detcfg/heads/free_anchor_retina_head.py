@@ -18,6 +18,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.heads.retina_head import RetinaHead, RetinaHeadConfig
 from detcfg.losses.base import LossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import ImageBatch, Targets
 
@@ -80,8 +81,8 @@ class FreeAnchorRetinaHead(RetinaHead):
         count = sum(len(objects) for objects in learnt)
         negative = self.negative_bag_loss(probs, taken).sum()
         return {
-            "positive_bag_loss": torch.cat(positive).sum() / max(1, count),
-            "negative_bag_loss": negative / max(1, count * self.pre_anchor_topk),
+            "positive_bag_loss": torch.cat(positive).sum() / shared_factor(count, probs),
+            "negative_bag_loss": negative / shared_factor(count * self.pre_anchor_topk, probs),
         }
 
     def positive_bag_loss(self, probs: Tensor, codes: Tensor, anchors: Tensor, objects: Targets) -> Tensor:

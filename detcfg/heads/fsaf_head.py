@@ -26,6 +26,7 @@ from detcfg.layers.init import normal_init
 from detcfg.losses.base import ClassLossConfig, LossConfig
 from detcfg.losses.focal import FocalLossConfig, one_hot
 from detcfg.losses.iou import IoULossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.structures import ImageBatch, Targets
 
 NEVER = 1e6
@@ -109,8 +110,8 @@ class FSAFHead(RetinaHead):
         # An object's class is only unlearnt where it is not learnt, not on the other levels.
         spared = elsewhere[:, None] & one_hot(learnt.labels.flatten(), self.cls_out_channels).bool()
 
-        positives = (positive & ~elsewhere).sum()
-        negatives = sum(sampling.num_neg for sampling in learnt.samplings)
+        positives = shared_factor((positive & ~elsewhere).sum(), scores, least=0.0)
+        negatives = shared_factor(sum(sampling.num_neg for sampling in learnt.samplings), scores)
         total = positives.where(positives > 0, negatives)
         return {
             "loss_cls": loss_cls.masked_fill(spared, 0).sum() / total,

@@ -19,6 +19,7 @@ from detcfg.heads.mask_head_base import masks_of
 from detcfg.layers.init import kaiming_init, normal_init
 from detcfg.losses.base import LossConfig
 from detcfg.losses.mse import MSELossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.masks import shares_within
 
 EPS: Final = 1e-7
@@ -114,7 +115,7 @@ class MaskIoUHead(nn.Module):
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
         targets = self.targets(logits, mask_targets, samplings)
         learnt = (targets > 0).float()
-        count = learnt.sum().clamp(min=1)
+        count = shared_factor(learnt.sum(), learnt)
         return {
             "loss_mask_iou": self.loss_iou(self.of_class(features, logits, labels), targets, learnt, count)
         }

@@ -24,6 +24,7 @@ from detcfg.heads.dense_test import flatten_level, flatten_levels, scale_boxes
 from detcfg.losses.base import LossConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.giou import GIoULossConfig
+from detcfg.losses.reduce import shared_factor
 from detcfg.structures import Detections, ImageBatch, Targets
 
 EPS = 1e-12
@@ -102,7 +103,7 @@ class PAAHead(ATSSHead):
                 scores.flatten(0, 1),
                 labels.flatten(),
                 learnt.label_weights.flatten(),
-                avg_factor=count.clamp(min=len(batch)),
+                avg_factor=shared_factor(count, scores, least=0.0).clamp(min=len(batch)),
             ),
             "loss_bbox": self.loss_bbox(boxes, wanted, overlaps.clamp(min=EPS), avg_factor=overlaps.sum()),
             "loss_iou": self.loss_centerness(

@@ -24,6 +24,7 @@ from detcfg.layers.norm import GNConfig, NormConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig
 from detcfg.losses.dice import DiceLossConfig
 from detcfg.losses.focal import FocalLossConfig
+from detcfg.losses.reduce import num_shares, shared_factor
 from detcfg.masks import enlarge, shrink
 from detcfg.ops import unique
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -190,8 +191,10 @@ class SOLOHead(DenseHead):
         labels = [torch.cat([levels[i].labels for levels in grids]) for i in range(len(self.num_grids))]
         scores = [maps.permute(0, 2, 3, 1).reshape(-1, self.num_classes) for maps in predictions.cls_scores]
         return {
-            "loss_mask": torch.cat(losses).sum() / num_pos.clamp(min=1),
-            "loss_cls": self.loss_cls(torch.cat(scores), torch.cat(labels), avg_factor=num_pos + 1),
+            "loss_mask": torch.cat(losses).sum() / shared_factor(num_pos, num_pos),
+            "loss_cls": self.loss_cls(
+                torch.cat(scores), torch.cat(labels), avg_factor=num_pos + 1 / num_shares()
+            ),
         }
 
     def _mask_losses(

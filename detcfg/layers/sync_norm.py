@@ -9,18 +9,41 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """torch's, which refuses tensors on the CPU as soon as there are other processes.
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Normalises by the mean and the variance of the batches of all processes.
 
-    There, the sums over the batch and over its squares are added up over the processes, by an operation
-    that goes back as it came: the gradient of a sum is the sum of the gradients.
+    On a GPU by the operation of torch's own module. That one is not inherited from: it refuses tensors on the
+    CPU, and DistributedDataParallel refuses a model on the CPU that has it. On the CPU, the sums over the batch
+    and over its squares are added up over the processes, by an operation that goes back as it came: the
+    gradient of a sum is the sum of the gradients.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is torch's
         if not (
-            self.training and input.device.type == "cpu" and dist.is_available() and dist.is_initialized()
+            self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         ):
             return super().forward(input)
+        return self._on_cpu(input) if input.device.type == "cpu" else self._on_gpu(input)
+
+    def _on_gpu(self, x: Tensor) -> Tensor:
+        from torch.nn.modules._functions import SyncBatchNorm as Normalise
+
+        share = self._share()
+        normalise: Any = Normalise.apply
+        normalised: Tensor = normalise(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.eps,
+            share,
+            dist.group.WORLD,
+            dist.get_world_size(),
+        )
+        return normalised
+
+    def _on_cpu(self, input: Tensor) -> Tensor:  # noqa: A002
         x = input.float()
         others = [d for d in range(x.ndim) if d != 1]
         count = x.new_full((1,), x.numel() / x.shape[1])
@@ -40,12 +63,18 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     @torch.no_grad()
     def _note(self, mean: Tensor, variance: Tensor) -> None:
         """Take the batch into the running statistics."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+        share = self._share()
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance, share)
+
+    def _share(self) -> float:
+        """Count a batch; how much of the running statistics it becomes."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                return 1 / float(self.num_batches_tracked)
+        return self.momentum or 0.0
 
     @staticmethod
     def _along(values: Tensor, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detcfg.losses.base import ClassLoss, ClassLossConfig, LossConfig, Reduction, reduce_loss
 from detcfg.losses.focal import one_hot
+from detcfg.losses.reduce import reduce_mean, shared_factor
 
 
 @frozen(kw_only=True)
@@ -67,12 +68,15 @@ class _GradientHarmonizing(ClassLoss):
             self.register_buffer("acc_sum", torch.zeros(config.bins))
 
     def harmonize(self, gradient: Tensor, valid: Tensor, total: Tensor) -> Tensor:
-        """The weight of each element: `total` / (elements in its bin) / (bins in use)."""
+        """The weight of each element: `total` / (elements in its bin) / (bins in use).
+
+        As `total` does, the counts of elements belong to the batches of all processes.
+        """
         bins = [
             (gradient >= low) & (gradient < high) & valid
             for low, high in zip(self.edges[:-1], self.edges[1:], strict=True)
         ]
-        counts = torch.stack([inside.sum() for inside in bins]).to(self.edges)
+        counts = reduce_mean(torch.stack([inside.sum() for inside in bins]).to(self.edges))
         density = self._remember(counts) if self.momentum > 0 else counts
         weights = torch.zeros_like(gradient)
         for inside, share in zip(bins, total / density, strict=True):
@@ -117,7 +121,7 @@ class GHMC(_GradientHarmonizing):
         if weight.dim() < pred.dim():
             weight = weight[:, None].expand_as(pred)
         target, valid = target.type_as(pred), weight > 0
-        total = valid.sum().type_as(pred).clamp(min=1)
+        total = shared_factor(valid.sum(), pred)
         gradient = (pred.detach().sigmoid() - target).abs()
         weights = self.harmonize(gradient, valid, total)
         loss = F.binary_cross_entropy_with_logits(pred, target, reduction="none")
@@ -143,7 +147,7 @@ class GHMR(_GradientHarmonizing):
         reduction_override: Reduction | None = None,
     ) -> Tensor:
         weight = torch.ones_like(pred) if weight is None else weight
-        total = weight.float().sum().clamp(min=1)
+        total = shared_factor(weight.sum(), pred)
         error = pred - target
         length = torch.sqrt(error * error + self.mu * self.mu)
         weights = self.harmonize((error / length).abs().detach(), weight > 0, total)

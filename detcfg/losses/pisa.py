@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detcfg.boxes.rank import rank_within
 from detcfg.config import Config
+from detcfg.losses.reduce import shared_factor
 
 
 @frozen(kw_only=True)
@@ -61,10 +62,11 @@ class CARLConfig(Config):
         Args:
             scores: (P,) probability of each positive's own class; the gradient goes through it.
             box_losses: (P,) or (P, 4).
-            avg_factor: What the sum is divided by.
+            avg_factor: What the sum is divided by; its mean, where several processes train together.
         """
+        divisor = shared_factor(avg_factor, scores, least=0.0)
         if len(scores) == 0:
             return scores.sum() + box_losses.sum()
         weights = (self.bias + (1 - self.bias) * scores).pow(self.k)
         weights = weights * (len(scores) / weights.sum())
-        return (box_losses.reshape(len(scores), -1).sum(dim=1) * weights).sum() / avg_factor
+        return (box_losses.reshape(len(scores), -1).sum(dim=1) * weights).sum() / divisor

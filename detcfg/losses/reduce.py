@@ -43,6 +43,14 @@ def reduce_mean(value: Tensor) -> Tensor:
 
 
 def shared_factor(value: Tensor | float, like: Tensor, least: float = 1.0) -> Tensor:
-    """`reduce_mean` of a number as a tensor beside `like`, and at least `least`."""
+    """`reduce_mean` of a number as a tensor beside `like`; over all processes together it is at least `least`.
+
+    MMDetection bounds the mean, so that one process and several learn differently from few positives.
+    """
     number = value.detach() if isinstance(value, Tensor) else torch.tensor(value, device=like.device)
-    return reduce_mean(number.float()).clamp(min=least)
+    return reduce_mean(number.float()).clamp(min=least / num_shares())
+
+
+def num_shares() -> int:
+    """How many processes share a divisor."""
+    return dist.get_world_size() if are_shared() else 1

@@ -14,7 +14,8 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.config import ConfigError, derived, fill
-from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss, shared_divisor
+from detcfg.losses.reduce import are_shared, num_shares, reduce_mean
 
 
 @frozen(kw_only=True)
@@ -99,7 +100,8 @@ class SeesawLoss(ClassLoss):
     ) -> tuple[Tensor, Tensor]:
         """The losses of the two decisions, each (N,) if they are not reduced."""
         if self.training and torch.is_grad_enabled():
-            self.cum_samples += torch.bincount(target, minlength=self.num_classes + 1)
+            counts = torch.bincount(target, minlength=self.num_classes + 1).float()
+            self.cum_samples += reduce_mean(counts) * num_shares()  # of all processes
         positive = target < self.num_classes
         weight = torch.ones_like(pred[:, 0]) if weight is None else weight.float()
         found = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")
@@ -109,6 +111,8 @@ class SeesawLoss(ClassLoss):
             spread = torch.zeros_like(found).masked_scatter(positive, classes * weight[positive])
             return self.loss_weight * objectness, self.loss_weight * spread
         if len(classes) == 0:  # keeps the graph, so that every worker has the same gradients
+            if are_shared() and reduction == "mean":
+                shared_divisor(classes, avg_factor)  # the others ask for it
             return self.loss_weight * objectness, pred[:, :-2].sum() * 0
         reduced = reduce_loss(classes, weight[positive], reduction, avg_factor)
         return self.loss_weight * objectness, self.loss_weight * reduced
