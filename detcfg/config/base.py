@@ -181,11 +181,12 @@ def fill(config: C, source: str, **values: object) -> C:
         config: The inner config.
         source: Where the values come from, as a path seen from the config whose `wired`
             this is: `"backbone.feature_channels"`. It is what an error names.
-        values: The derived fields and their values.
+        values: The derived fields and their values. One that is itself still unset fills nothing.
 
     Raises:
         ConfigError: A field was given another value.
     """
+    values = {name: value for name, value in values.items() if value is not UNSET}
     for name, value in values.items():
         given = getattr(config, name)
         if given is not UNSET and given != value:

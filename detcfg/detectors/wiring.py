@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import Config, ConfigError, fill
+from detcfg.config.types import field_types, matches
 from detcfg.necks.base import NeckConfig
 
 H = TypeVar("H", bound=Config)
@@ -30,12 +31,14 @@ def wired_neck(
 
 
 def wired_head(head: H, name: str, features: BackboneConfig | NeckConfig, source: str) -> H:
-    """A head with its inputs filled in: the feature maps of `source`, which must be of one width."""
+    """A head with its inputs filled in: the feature maps of `source`, of one width unless it reads several."""
     channels = features.feature_channels
-    if len(set(channels)) != 1:
+    reads = field_types(type(head))["in_channels"]
+    one_width = len(set(channels)) == 1 and matches(channels[0], reads)
+    if not one_width and not matches(channels, reads):
         raise ConfigError(
             f"{source}.feature_channels is {channels}, but {name}.in_channels is one number. "
             "Put a neck between them that brings all levels to one width."
         )
-    head = fill(head, f"{source}.feature_channels", in_channels=channels[0])
+    head = fill(head, f"{source}.feature_channels", in_channels=channels[0] if one_width else channels)
     return fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)

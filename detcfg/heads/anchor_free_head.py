@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
-from detcfg.config import fill, is_unset
+from detcfg.config import derived, fill, is_unset
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import DenseTestConfig, detections_with_places, flatten_level
 from detcfg.heads.towers import conv_tower
@@ -32,6 +32,8 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class AnchorFreeHeadConfig(DenseHeadConfig):
     """A config that builds an `AnchorFreeHead` (mmdet/models/dense_heads/anchor_free_head.py)."""
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the hidden layers."""
     stacked_convs: int = field(default=4, validator=validators.ge(0))

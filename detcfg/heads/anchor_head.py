@@ -20,7 +20,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
-from detcfg.config import fill, is_unset
+from detcfg.config import derived, fill, is_unset
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
 from detcfg.heads.base import DenseHead, DenseHeadConfig, check_dense_sampler
 from detcfg.heads.dense_test import DenseTestConfig, dense_detections, flatten_level
@@ -34,6 +34,8 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class AnchorHeadConfig(DenseHeadConfig):
     """A config that builds an `AnchorHead` (mmdet/models/dense_heads/anchor_head.py)."""
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the hidden layers."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0, 16.0, 32.0))

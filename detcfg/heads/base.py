@@ -22,8 +22,8 @@ class DenseHeadConfig(ModuleConfig):
 
     num_classes: int = derived()
     """Classes of the data, without background."""
-    in_channels: int = derived()
-    """Channels of every feature map."""
+    in_channels: int | tuple[int, ...] = derived()
+    """Channels of every feature map, or of each. A head says which of the two it reads; most read one width."""
     in_strides: tuple[int, ...] = derived()
     """Stride of each feature map."""
 

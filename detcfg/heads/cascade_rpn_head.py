@@ -23,8 +23,6 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class CascadeRPNHeadConfig(ProposalHeadConfig):
     """Cascade RPN (Vu et al., 2019, https://arxiv.org/abs/1909.06720)."""
 
-    num_classes: int = 1
-    """K, without background."""
     num_stages: int = 2
     """Heads in a row."""
     stages: tuple[StageCascadeRPNHeadConfig, ...] = (

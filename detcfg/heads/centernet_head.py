@@ -13,7 +13,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import Config, ConfigError, is_unset
+from detcfg.config import Config, ConfigError, derived, is_unset
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import scale_boxes
 from detcfg.heads.heatmap import draw_gaussians, gaussian_radius, peaks
@@ -49,6 +49,8 @@ class CenterNetHeadConfig(DenseHeadConfig):
     Follows mmdet/models/dense_heads/centernet_head.py.
     """
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 64
     """Channels of the hidden layers."""
     loss_center_heatmap: LossConfig = GaussianFocalLossConfig()

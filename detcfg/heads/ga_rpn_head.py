@@ -58,8 +58,6 @@ class GARPNHeadConfig(GuidedAnchorHeadConfig, ProposalHeadConfig):
     Follows mmdet/models/dense_heads/ga_rpn_head.py.
     """
 
-    num_classes: int = 1
-    """K, without background."""
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
     """Which anchors learn which object."""
     sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)

@@ -12,6 +12,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.config import derived
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import scale_boxes
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -20,6 +21,11 @@ from detcfg.structures import Detections, ImageBatch, Targets
 @frozen(kw_only=True)
 class ProposalHeadConfig(DenseHeadConfig):
     """A config that builds a `ProposalHead`. It knows objects only, not their classes."""
+
+    num_classes: int = 1
+    """K, without background."""
+    in_channels: int = derived()
+    """Channels of every feature map."""
 
     @abstractmethod
     def build(self) -> ProposalHead: ...

@@ -23,7 +23,7 @@ from detcfg.boxes.coders.base import clip_boxes
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
-from detcfg.config import ConfigError
+from detcfg.config import ConfigError, derived
 from detcfg.heads.anchor_head import level_losses, sizes_of
 from detcfg.heads.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates
 from detcfg.heads.base import DenseHead, DenseHeadConfig, check_dense_sampler
@@ -46,6 +46,8 @@ class RepPointsHeadConfig(DenseHeadConfig):
     https://arxiv.org/abs/1904.11490. Follows mmdet/models/dense_heads/reppoints_head.py.
     """
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the two stacks."""
     point_feat_channels: int = 256

@@ -48,8 +48,6 @@ class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
     Follows mmdet/models/dense_heads/rpn_head.py.
     """
 
-    num_classes: int = 1
-    """K, without background."""
     num_convs: int = field(default=1, validator=validators.ge(1))
     """3x3 convolutions before the two predictions."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,))

@@ -15,7 +15,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.boxes.matrix_nms import matrix_nms
-from detcfg.config import Config, ConfigError, is_unset
+from detcfg.config import Config, ConfigError, derived, is_unset
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.solo_targets import GridTargetMaker, GridTargets
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
@@ -57,6 +57,8 @@ class SOLOHeadConfig(DenseHeadConfig):
     Follows mmdet/models/dense_heads/solo_head.py.
     """
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the hidden layers."""
     stacked_convs: int = field(default=7, validator=validators.ge(0))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.boxes.assigners.sim_ota import SimOTAAssignerConfig
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import Config, fill, is_unset
+from detcfg.config import Config, derived, fill, is_unset
 from detcfg.heads.anchor_head import sizes_of
 from detcfg.heads.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense_test import flatten_levels, scale_boxes
@@ -55,6 +55,8 @@ class YOLOXHeadConfig(DenseHeadConfig):
     Follows mmdet/models/dense_heads/yolox_head.py.
     """
 
+    in_channels: int = derived()
+    """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the hidden layers."""
     stacked_convs: int = field(default=2, validator=validators.ge(0))

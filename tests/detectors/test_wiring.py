@@ -1,0 +1,56 @@
+"""What a head reads is what the neck before it gives."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import frozen
+
+from detcfg.config import ConfigError, derived
+from detcfg.detectors.wiring import wired_head
+from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.retina_head import RetinaHeadConfig
+from detcfg.necks.base import Neck, NeckConfig
+
+
+@frozen(kw_only=True)
+class GivesConfig(NeckConfig):
+    """Feature maps of any widths."""
+
+    widths: tuple[int, ...] = (8, 16)
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        return self.widths
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        return tuple(8 * 2**level for level in range(len(self.widths)))
+
+    def build(self) -> Neck:
+        return Neck()
+
+
+@frozen(kw_only=True)
+class ReadsEachConfig(DenseHeadConfig):
+    """A head with layers of their own for each level."""
+
+    in_channels: tuple[int, ...] = derived()
+
+    def build(self) -> DenseHead:
+        return DenseHead()
+
+
+@pytest.mark.parametrize("widths", [(8, 16), (8, 8)])
+def test_a_head_that_reads_each_width_is_told_all_of_them(widths: tuple[int, ...]) -> None:
+    head = wired_head(ReadsEachConfig(), "bbox_head", GivesConfig(widths=widths), "neck")
+    assert head.in_channels == widths
+    assert head.in_strides == (8, 16)
+
+
+def test_a_head_that_reads_one_width_is_told_that_one() -> None:
+    assert wired_head(RetinaHeadConfig(), "bbox_head", GivesConfig(widths=(8, 8)), "neck").in_channels == 8
+
+
+def test_a_head_that_reads_one_width_refuses_several() -> None:
+    with pytest.raises(ConfigError, match=r"\(8, 16\), but bbox_head\.in_channels is one number"):
+        wired_head(RetinaHeadConfig(), "bbox_head", GivesConfig(), "neck")
