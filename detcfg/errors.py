@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class DetcfgError(Exception):
     """Something in the input is wrong: a config, a file, the data or the command line.
@@ -9,3 +11,18 @@ class DetcfgError(Exception):
     The message says where, what, and what to do. The command line shows it without a traceback;
     any other exception is a bug and keeps its traceback.
     """
+
+
+class NotWrittenError(DetcfgError, NotImplementedError):
+    """A stub has not been filled in: it stands for a component of another project that detcfg lacks.
+
+    `detcfg import-mmdet` writes stubs.
+    """
+
+    def __init__(self, owner: object, name: str) -> None:
+        cls = next(cls for cls in type(owner).__mro__ if name in vars(cls))
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+        super().__init__(
+            f"{file}: {cls.__name__}.{name} is to be written. {cls.__name__} stands for a component that detcfg "
+            "lacks, with its fields; write the rest there, or put a component in its place that detcfg has."
+        )

@@ -25,6 +25,7 @@ from detcfg.data.voc import VOCDatasetConfig
 from detcfg.engine.config import ClipGradConfig, TrainerConfig
 from detcfg.engine.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
 from detcfg.engine.schedules import CosineConfig, MultiStepConfig
+from detcfg.errors import NotWrittenError
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.command import known_experiments
 from detcfg.interop.mmdet.experiment import Imported, import_config
@@ -133,13 +134,41 @@ def test_a_stub_carries_the_sources_fields_and_resolves(tmp_path: Path) -> None:
     text = path.read_text()
     assert "widths: tuple[int, ...] = (4, 8, 16, 32)" in text
     assert "act: ReLUConfig = ReLUConfig()" in text
-    assert 'raise NotImplementedError("MyNetConfig.build is to be written.")' in text
+    assert 'raise NotWrittenError(self, "build")' in text
     assert "return (4, 8, 16, 32)" in text
     experiment = load_experiment(path)
     resolved = experiment.resolved()
     assert cast("Any", resolved.model).neck.in_channels == (4, 8, 16, 32)
-    with pytest.raises(NotImplementedError, match="MyNetConfig"):
+    with pytest.raises(NotWrittenError, match=rf"{path.name}: MyNetConfig\.build is to be written"):
         resolved.model.build()
+
+
+def test_what_reads_a_stub_agrees_with_it_and_the_sources_other_word_is_a_comment(tmp_path: Path) -> None:
+    neck = "dict(_delete_=True, type='MyNeck', in_channels=[2048, 1024, 512], out_channels=[64, 32, 16])"
+    head = "dict(type='MyHead', num_classes=80, in_channels=[64, 32, 16], anchor_generator=dict(strides=[32, 16, 8]))"
+    found = imported(
+        tmp_path,
+        f"model = dict(_delete_=True, type='SingleStageDetector', neck={neck.replace('_delete_=True, ', '')}, "
+        f"backbone=dict(type='ResNet', depth=50, out_indices=(1, 2, 3)), bbox_head={head})",
+    )
+    path = written(found, tmp_path, "stubs")
+    model: Any = load_experiment(path).resolved().model
+    assert model.neck.feature_channels == model.bbox_head.in_channels == (16, 32, 64)
+    assert model.neck.feature_strides == model.bbox_head.in_strides == (8, 16, 32)
+    assert "neck.in_channels is (2048, 1024, 512), but backbone" in " ".join(path.read_text().split("\n#   "))
+
+
+def test_a_detector_inside_a_stub_resolves_with_its_own_settings(tmp_path: Path) -> None:
+    found = imported(
+        tmp_path,
+        "model = dict(_delete_=True, type='MyTracker', detector=_base_.model, reid=dict(type='MyReID', "
+        "backbone=dict(type='ResNet', depth=50, out_indices=(3,)), neck=dict(type='MyPool', size=4)))",
+    )
+    model: Any = load_experiment(written(found, tmp_path, "stubs")).resolved().model
+    assert model.detector == imported(tmp_path, "").experiment.resolved().model
+    assert model.reid.neck.size == 4
+    with pytest.raises(NotWrittenError, match=r"MyTrackerConfig\.build"):
+        model.build()
 
 
 def test_a_stub_is_not_called_as_a_class_that_its_file_may_import(tmp_path: Path) -> None:

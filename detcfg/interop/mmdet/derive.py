@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
+import attrs
 from attrs import evolve, frozen
 
-from detcfg.config.base import Config, ConfigError
+from detcfg.config.base import UNSET, Config
 from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import DetectorConfig
+from detcfg.errors import DetcfgError
 from detcfg.interop.mmdet.data import Place
 from detcfg.interop.mmdet.record import Record
+from detcfg.interop.mmdet.stubs import is_stub
 
 C = TypeVar("C", bound=Config)
 
@@ -29,75 +32,95 @@ class GivenValue:
 
 
 def settled(
-    config: DetectorConfig, given: Sequence[GivenValue], record: Record, num_classes: int | None
+    config: DetectorConfig,
+    given: Sequence[GivenValue],
+    record: Record,
+    num_classes: int | None,
+    guess: Callable[[str], object] | None = None,
 ) -> DetectorConfig:
     """The config with those of the given values that do not come out by themselves.
 
+    Args:
+        config: In the given state.
+        given: The source's values of derived fields.
+        record: Where it is said what became of them.
+        num_classes: Of the data.
+        guess: For a model with stubs, which derive nothing for what is in them: a value for a field there that
+            the source says nothing of; None if nothing is known.
+
     Raises:
-        ConfigError: It contradicts itself with them as without.
+        ConfigError: It contradicts itself with them as without, and there are no stubs that may be to blame.
     """
     waiting = {value.path: value for value in given}
+    if guess is not None:
+        num_classes = num_classes or 1
+        config = _filled(config, waiting, record, guess)
     resolved: Config | None = None
     while resolved is None:
         try:
             resolved = _with_classes(config, num_classes).resolved()
-        except ConfigError as error:
-            wanted = _open_field(str(error), waiting)
-            if wanted is None:
+        except DetcfgError as error:
+            found = re.match(r"([\w.]+) is derived, and nothing", str(error))
+            told = waiting.pop(found[1], None) if found else None
+            if told is None and guess is None:
                 raise
-            config = replaced(config, wanted, waiting.pop(wanted).value)
-    for value in waiting.values():
-        if _agrees(at(resolved, value.path), value.value):
-            record.carried(value.source, value.place, f"{value.path}, which follows from the rest")
+            if told is None:
+                break  # the person who fills in the stubs has to say it
+            record.carried(told.source, told.place, told.path)
+            config = _replaced_if_taken(config, told.path, told.value)
+    for told in waiting.values():
+        if resolved is None or _agrees(at(resolved, told.path), told.value):
+            record.carried(told.source, told.place, f"{told.path}, which follows from the rest")
             continue
-        own = replaced(config, value.path, value.value)
+        own = _replaced_if_taken(config, told.path, told.value)
+        if own is config:
+            record.unsupported(told.source, told.place, f"{told.path} follows from the rest, otherwise")
+            continue
         try:
             _with_classes(own, num_classes).resolved()
-        except ConfigError as error:
-            record.unsupported(value.source, value.place, str(error))
+        except DetcfgError as error:
+            record.unsupported(told.source, told.place, str(error))
         else:
-            record.carried(value.source, value.place, value.path)
+            record.carried(told.source, told.place, told.path)
             config = own
     return config
 
 
-def completed(
+def _filled(
     config: DetectorConfig,
-    given: Sequence[GivenValue],
-    prefixes: tuple[str, ...],
-    fallbacks: Mapping[str, object],
+    waiting: dict[str, GivenValue],
+    record: Record,
+    guess: Callable[[str], object],
 ) -> DetectorConfig:
-    """A config with stubs, which derive nothing for what is in them: that gets the source's values.
-
-    Args:
-        config: With stubs.
-        given: The source's values of derived fields.
-        prefixes: Paths of the stubs.
-        fallbacks: Values that the source does not say, by the end of the field's path.
-    """
-    waiting = {value.path: value.value for value in given}
-    for path, value in waiting.items():
-        if any(path.startswith(f"{prefix}.") if prefix else True for prefix in prefixes):
-            config = _replaced_if_taken(config, path, value)
-    for _ in range(100):
-        try:
-            _with_classes(config, cast("int", fallbacks.get("num_classes", 1))).resolved()
-        except ConfigError as error:
-            found = re.match(r"([\w.]+) is derived, and nothing", str(error))
-            path = found[1] if found else ""
-            ends = [end for end in fallbacks if path == end or path.endswith(f".{end}")]
-            if path not in waiting and not ends:
-                return config  # the person has to say it
-            value = waiting[path] if path in waiting else fallbacks[max(ends, key=len)]
-            changed = _replaced_if_taken(config, path, value)
-            if changed is config:
-                return config
-            config = changed
-        except (NotImplementedError, TypeError):
-            return config
+    """The config where what is directly in a stub has its values, those of the source before others."""
+    heads = list(waiting.values())
+    for path in list(_open(config, "", in_stub=False)):
+        told = waiting.pop(path, None)
+        owner, _, name = path.rpartition(".")
+        if told is not None:
+            record.carried(told.source, told.place, path)
+            value: object = told.value
+        elif name == "num_classes":
+            inner = [head for head in heads if head.path.startswith(f"{owner}.")]
+            value = max((head.value for head in inner if head.path.endswith(f".{name}")), default=None)
         else:
-            return config
+            value = guess(path)
+        config = _replaced_if_taken(config, path, value)
     return config
+
+
+def _open(value: object, path: str, *, in_stub: bool) -> Iterator[str]:
+    """The unset fields of the configs that are directly in stubs."""
+    if isinstance(value, tuple):
+        for index, item in enumerate(cast("tuple[object, ...]", value)):
+            yield from _open(item, f"{path}.{index}", in_stub=in_stub)
+    elif isinstance(value, Config):
+        for name in attrs.fields_dict(type(value)):
+            inner: object = getattr(value, name)
+            here = f"{path}.{name}" if path else name
+            if inner is UNSET and in_stub:
+                yield here
+            yield from _open(inner, here, in_stub=is_stub(type(value)))
 
 
 def _replaced_if_taken(config: DetectorConfig, path: str, value: object) -> DetectorConfig:
@@ -105,7 +128,7 @@ def _replaced_if_taken(config: DetectorConfig, path: str, value: object) -> Dete
     owner = at(config, path.rpartition(".")[0]) if "." in path else config
     name = path.rpartition(".")[2]
     annotation = field_types(type(owner)).get(name) if isinstance(owner, Config) else None
-    return replaced(config, path, value) if matches(value, annotation) and annotation else config
+    return replaced(config, path, value) if annotation and matches(value, annotation) else config
 
 
 def _agrees(found: object, given: object) -> bool:
@@ -115,19 +138,13 @@ def _agrees(found: object, given: object) -> bool:
         levels = cast("tuple[object, ...]", found)
         one = len(values) == 1 and levels and (set(levels) == set(values) or levels[-1] == values[0])
         return levels == values or bool(one)
+    if isinstance(given, tuple):
+        return set(cast("tuple[object, ...]", given)) == {found}
     return found == given
 
 
 def _with_classes(config: DetectorConfig, num_classes: int | None) -> DetectorConfig:
     return config if num_classes is None else evolve(config, num_classes=num_classes)
-
-
-def _open_field(message: str, waiting: dict[str, GivenValue]) -> str | None:
-    """The field that waits for its value, if the source has it."""
-    found = re.match(r"([\w.]+) is derived, and nothing", message)
-    if found and found[1] in waiting:
-        return found[1]
-    return None
 
 
 def at(config: object, path: str) -> Any:
@@ -151,7 +168,11 @@ def replaced(config: C, path: str, value: object) -> C:
     if not rest:
         return evolve(config, **{name: value})
     if isinstance(old, tuple):
-        index, _, rest = rest.partition(".")
+        index, _, inner = rest.partition(".")
+        if index.isdecimal():
+            rest = inner
+        else:  # one for all stages, which resolve into one each
+            index = "0"
         items = list(cast("tuple[object, ...]", old))
         items[int(index)] = replaced(cast("Config", items[int(index)]), rest, value) if rest else value
         return evolve(config, **{name: tuple(items)})

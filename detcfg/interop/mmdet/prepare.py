@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isabstract
 from typing import Any, Final
 
 from detcfg.config.base import Config
@@ -49,7 +50,7 @@ def _backbone(node: Node, cls: type[Config]) -> None:
 def _detector(node: Node, cls: type[Config]) -> None:
     """A list of necks is one neck here."""
     neck: Any = node.get("neck")
-    if (is_list(neck) or is_tuple(neck)) and "neck" in field_types(cls):
+    if (is_list(neck) or is_tuple(neck)) and ("neck" in field_types(cls) or isabstract(cls)):
         if len(neck) == 1:
             node["neck"] = neck[0]
         else:

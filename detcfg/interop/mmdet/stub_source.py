@@ -14,6 +14,7 @@ import attrs
 
 from detcfg.config.base import Config
 from detcfg.config.types import field_types
+from detcfg.errors import NotWrittenError
 from detcfg.interop.mmdet.layout import INDENT, Layout
 from detcfg.interop.mmdet.stubs import methods_to_write
 
@@ -57,7 +58,8 @@ def _method(cls: type[Config], base: type[Config], name: str, layout: Layout) ->
     if known is not None:
         body = f"return {known!r}"
     else:
-        body = f'raise NotImplementedError("{cls.__name__}.{name} is to be written.")'
+        layout.imports.use(NotWrittenError.__module__, NotWrittenError.__name__)
+        body = f'raise {NotWrittenError.__name__}(self, "{name}")'
     made = [*(["@property"] if is_property else []), *_wrapped(head), f"{' ' * INDENT}{body}"]
     return [f"{' ' * INDENT}{line}" for line in made]
 

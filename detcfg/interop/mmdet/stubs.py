@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 import attrs
 from attrs import frozen
 
-from detcfg.config.base import Config, ConfigError, ModuleConfig
+from detcfg.config.base import Config, ModuleConfig
+from detcfg.errors import NotWrittenError
 from detcfg.interop.mmdet.data import Place
 
 MODULE: Final = "detcfg_stubs"
@@ -60,7 +61,7 @@ def make_stub(
     space["known_properties"] = dict(known)
     for method in methods_to_write(base):
         is_property = isinstance(getattr(base, method), property)
-        space[method] = _property(method, known.get(method)) if is_property else _method(name, method)
+        space[method] = _property(method, known.get(method)) if is_property else _method(method)
     metaclass: Any = type(base)
     made: type[Config] = frozen(kw_only=True)(metaclass(name, (base,), space))
     return made
@@ -80,9 +81,9 @@ def is_stub(cls: type) -> bool:
     return cls.__module__ == MODULE
 
 
-def _method(owner: str, name: str) -> Callable[..., Any]:
+def _method(name: str) -> Callable[..., Any]:
     def method(self: object, *_: object, **__: object) -> Any:
-        raise NotImplementedError(f"{owner}.{name} is to be written.")
+        raise NotWrittenError(self, name)
 
     return method
 
@@ -90,7 +91,7 @@ def _method(owner: str, name: str) -> Callable[..., Any]:
 def _property(name: str, value: tuple[int, ...] | None) -> property:
     def get(self: object) -> tuple[int, ...]:
         if value is None:
-            raise ConfigError(f"{type(self).__name__}.{name} is to be written.")
+            raise NotWrittenError(self, name)
         return value
 
     return property(get)

@@ -7,7 +7,8 @@ A dict becomes the class of its `type`'s name, its keys that class's fields of t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from keyword import iskeyword
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
@@ -21,8 +22,8 @@ from detcfg.config.types import describe, field_types, matches, mismatch
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
 from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, in_docstring, shown
-from detcfg.interop.mmdet.derive import GivenValue, at, completed, settled
-from detcfg.interop.mmdet.hints import fallbacks, hints
+from detcfg.interop.mmdet.derive import GivenValue, settled
+from detcfg.interop.mmdet.hints import Features, guesses, hints
 from detcfg.interop.mmdet.placement import is_sequence, placed, spread
 from detcfg.interop.mmdet.prepare import prepared
 from detcfg.interop.mmdet.record import Record
@@ -33,11 +34,11 @@ C = TypeVar("C", bound=Config)
 
 KIND_OF_KEY: Final = {
     "backbone": "backbones.base:BackboneConfig",
-    "neck": "necks.base:NeckConfig",
-    "rpn_head": "heads.proposal_head:ProposalHeadConfig",
-    "roi_head": "heads.base:RoIHeadConfig",
-    "bbox_head": "heads.base:DenseHeadConfig",
-    "mask_head": "heads.base:DenseHeadConfig",
+    "neck": "config.base:ModuleConfig",
+    "rpn_head": "config.base:ModuleConfig",
+    "roi_head": "config.base:ModuleConfig",
+    "bbox_head": "config.base:ModuleConfig",
+    "mask_head": "config.base:ModuleConfig",
     "data_preprocessor": "detectors.base:DetDataPreprocessorConfig",
     "norm_cfg": "layers.norm:NormConfig",
     "act_cfg": "layers.activation:ActivationConfig",
@@ -103,23 +104,28 @@ def translate_model(
     """
     translator = Translator(index(modules), Record())
     translator.hints = hints(model)
-    config = translator.component(placed(model), (DetectorConfig,), Spot(path))
+    config = translator.component(model, (DetectorConfig,), Spot(path))
     assert isinstance(config, DetectorConfig)
     translator.record.forgive_shared()
     classes = num_classes or translator.num_classes()
-    if not translator.missing:
-        given = [value for value in translator.given.values() if value.path != "num_classes"]
-        config = settled(config, given, translator.record, classes)
-    else:
-        prefixes = tuple(missing.own for missing in translator.missing)
-        config = completed(config, list(translator.given.values()), prefixes, fallbacks(model, classes))
-        for value in translator.given.values():
-            known = at(config, value.path)
-            note = value.path if known is not UNSET else f"{value.path}, which follows from the rest"
-            translator.record.carried(value.source, value.place, note)
+    given = [value for value in translator.given.values() if value.path != "num_classes"]
+    guess = partial(_guess, model) if translator.missing else None
+    config = settled(config, given, translator.record, classes, guess)
     return Translation(
         model=config, num_classes=classes, record=translator.record, missing=tuple(translator.missing)
     )
+
+
+def _guess(model: Node, path: str) -> object:
+    """A value for an open field of a part of a stub, by the longest end of its path that is known."""
+    known = guesses(model, path)
+    return next((known[end] for end in _ends(path) if end in known), None)
+
+
+def _ends(path: str) -> Iterator[str]:
+    """`a.b.c`, `b.c` and `c`."""
+    names = path.split(".")
+    return (".".join(names[start:]) for start in range(len(names)))
 
 
 class Translator:
@@ -131,7 +137,7 @@ class Translator:
         self.given: dict[str, GivenValue] = {}
         """Values of derived fields, by detcfg's path: they should come out by themselves."""
         self.stubs: dict[str, type[Config]] = {}
-        self.hints: Mapping[str, Mapping[str, tuple[int, ...]]] = {}
+        self.hints: Mapping[str, Features] = {}
         """What components give, by path, for stubs that could not say so."""
 
     def num_classes(self) -> int | None:
@@ -160,7 +166,7 @@ class Translator:
         if cls is None:
             return self._stub(node, declared, spot)
         name = short_name(kind) if isinstance(kind, str) else cls.__name__
-        made = prepared(cast("Node", cloned(node)), cls)
+        made = _arranged(node, cls)
         rules = rules_for(name, cls)
         for rule in rules:
             for path, place in rename(made, rule):
@@ -322,6 +328,7 @@ class Translator:
     def _stub(self, node: Node, declared: tuple[type[Config], ...], spot: Spot, problem: str = "") -> Config:
         """A made-up config for what detcfg lacks."""
         base = declared[0] if declared else Config
+        node = _arranged(node, base)
         kind: Any = node.get("type")
         key = next(part for part in reversed(spot.path.split(".")) if not part.isdecimal())
         name = short_name(kind) if isinstance(kind, str) else _title(key)
@@ -386,6 +393,7 @@ class Translator:
         """The class of a stub; components of one name share it where their fields are the same."""
         short = re.sub(r"\W", "_", name.rpartition(".")[2], flags=re.ASCII)
         short = f"_{short}" if short[:1].isdecimal() else short[:1].upper() + short[1:]
+        features = self.hints.get(spot.path, {})
         for number in range(1, 100):
             full = f"{short}{number if number > 1 else ''}Config"
             known = self.stubs.get(full)
@@ -393,14 +401,17 @@ class Translator:
                 continue  # the file may import that one
             if known is None:
                 try:
-                    made = make_stub(full, base, own, self.hints.get(spot.path, {}), about)
+                    made = make_stub(full, base, own, features, about)
                 except TypeError as error:  # nothing can stand in for a component that is more than a family
                     raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
                 self.stubs[full] = made
                 return made
             types = field_types(known)
-            if known.__mro__[1] is base and all(
-                item in types and matches(value, types[item]) for item, value in own.items()
+            same_features = getattr(known, "known_properties", {}) == features
+            if (
+                same_features
+                and known.__mro__[1] is base
+                and all(item in types and matches(value, types[item]) for item, value in own.items())
             ):
                 return known
         raise ConfigError(f"{spot.place or spot.path}: there are more than 100 kinds of {name}.")
@@ -421,6 +432,11 @@ class Translator:
         names = [part for part in spot.path.split(".") if not part.isdecimal()]
         where = KIND_OF_KEY.get(names[-1])
         return () if where is None else (find_class(f"detcfg.{where}", Config),)
+
+
+def _arranged(node: Node, cls: type[Config]) -> Node:
+    """A copy of the dict in which everything is where `cls` has it."""
+    return prepared(placed(node) if issubclass(cls, DetectorConfig) else cast("Node", cloned(node)), cls)
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:

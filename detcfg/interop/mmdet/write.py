@@ -237,9 +237,10 @@ class _Writer:
     def _comments(self, entries: Iterable[Entry]) -> str:
         """What has no counterpart, with its place."""
         lines: list[str] = []
+        stubs = {missing.path for missing in self.imported.missing}
         for entry in entries:
-            if any(entry.path.startswith(f"{missing.path}.") for missing in self.imported.missing):
-                continue  # the stub has it
+            if entry.path in stubs and any(entry.path.startswith(f"{path}.") for path in stubs):
+                continue  # the stub around it has it
             place = "" if entry.place is None else f" ({self._shown(entry.place)})"
             text = in_comment(f"{entry.path}{place}: {entry.note}")
             lines += textwrap.wrap(
