@@ -24,19 +24,24 @@ from detcfg.structures import Targets, rescaled_size
 SIZE = (480, 640)
 """Height and width of the files, as most of COCO's are."""
 FILES = 8
+LARGE = (2400, 3200)
+"""As cameras make them."""
+LARGE_FILES = 2
 
 
-def write_images(folder: Path) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int] = SIZE, count: int = FILES) -> list[Path]:
     """Some JPEGs of smooth noise, which take about as long to decode as photographs do."""
     chance = np.random.default_rng(0)
-    paths = [folder / f"{index}.jpg" for index in range(FILES)]
+    paths = [folder / f"{index}.jpg" for index in range(count)]
     for path in paths:
-        coarse = Image.fromarray(chance.integers(0, 256, (SIZE[0] // 4, SIZE[1] // 4, 3), dtype=np.uint8))
-        coarse.resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC).save(path, quality=95)
+        coarse = Image.fromarray(chance.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8))
+        coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC).save(path, quality=95)
     return paths
 
 
-def own_pipeline(experiment: ExperimentConfig, paths: Sequence[Path]) -> Callable[[], list[Tensor]]:
+def own_pipeline(
+    experiment: ExperimentConfig, paths: Sequence[Path], draft_size: tuple[int, int] | None = None
+) -> Callable[[], list[Tensor]]:
     """Read, transform as in training, normalise and pad."""
     pipeline = Pipeline(experiment.data.train_transforms)
     preprocessor = evolve(experiment.model.data_preprocessor, batch_augments=()).build()
@@ -45,8 +50,9 @@ def own_pipeline(experiment: ExperimentConfig, paths: Sequence[Path]) -> Callabl
     def run() -> list[Tensor]:
         made: list[Tensor] = []
         for index, path in enumerate(paths):
-            info = ImageInfo(image_id=index, path=str(path), size=SIZE)
-            sample = Sample(image=read_image(str(path)), targets=nothing, info=info)
+            image = read_image(str(path), draft_size=draft_size)
+            info = ImageInfo(image_id=index, path=str(path), size=(image.shape[1], image.shape[2]))
+            sample = Sample(image=image, targets=nothing, info=info)
             made.append(preprocessor([pipeline(sample, index).image]).tensor[0])
         return made
 
@@ -58,7 +64,7 @@ def cv2_pipeline(experiment: ExperimentConfig, paths: Sequence[Path]) -> Callabl
 
     None where OpenCV is not installed, or the experiment has other transforms than a resize and a flip.
     """
-    steps = _resize_and_flip(experiment.data.train_transforms)
+    steps = resize_and_flip(experiment.data.train_transforms)
     if steps is None or find_spec("cv2") is None:
         return None
     cv2: Any = import_module("cv2")
@@ -96,15 +102,18 @@ def _padded(image: Any, settings: DetDataPreprocessorConfig) -> Tensor:
 
 
 @frozen
-class _Steps:
+class Steps:
+    """The transforms of MMDetection's usual training."""
+
     resize: ResizeConfig
     flip: RandomFlipConfig
 
 
-def _resize_and_flip(transforms: Sequence[TransformConfig]) -> _Steps | None:
+def resize_and_flip(transforms: Sequence[TransformConfig]) -> Steps | None:
+    """A resize and a flip, if that is what the transforms are."""
     match tuple(transforms):
         case (ResizeConfig(keep_ratio=True) as resize, RandomFlipConfig(direction="horizontal") as flip):
-            return _Steps(resize, flip)
+            return Steps(resize, flip)
         case _:
             return None
 

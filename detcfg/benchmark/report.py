@@ -17,7 +17,14 @@ from attrs import evolve, frozen
 from detcfg.benchmark.bare import bare_seconds, products_of
 from detcfg.benchmark.evaluation import Judged, own_evaluation, pycocotools_evaluation
 from detcfg.benchmark.measure import in_turns
-from detcfg.benchmark.pipeline import cv2_pipeline, own_pipeline, write_images
+from detcfg.benchmark.pipeline import (
+    LARGE,
+    LARGE_FILES,
+    cv2_pipeline,
+    own_pipeline,
+    resize_and_flip,
+    write_images,
+)
 from detcfg.benchmark.tasks import Workload, inference, torchvisions, training_step
 from detcfg.engine.distributed import device_of
 from detcfg.engine.seeds import seed_all
@@ -110,7 +117,16 @@ def _data_rows(experiment: ExperimentConfig, rounds: int) -> list[Row]:
     with TemporaryDirectory() as folder:
         paths = write_images(Path(folder))
         own = {f"data, {len(paths)} images": own_pipeline(experiment, paths)}
-        return _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+        rows = _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+        if (steps := resize_and_flip(experiment.data.train_transforms)) is not None:
+            paths = write_images(Path(folder), LARGE, LARGE_FILES)
+            name = f"data, {len(paths)} large images"
+            own = {
+                name: own_pipeline(experiment, paths),
+                f"{name}, drafts": own_pipeline(experiment, paths, steps.resize.scale),
+            }
+            rows += _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+    return rows
 
 
 def _evaluation_rows(options: BenchmarkOptions) -> list[Row]:

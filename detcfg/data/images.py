@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from detcfg.data.errors import DataError
+from detcfg.structures import rescaled_size
 
 MAX_PIXELS: Final = 128 * 1024 * 1024
 """Larger images are refused: a small file may unpack to more memory than the machine has."""
@@ -25,7 +26,13 @@ _SIDEWAYS: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
 
-def read_image(path: str, *, ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_image(
+    path: str,
+    *,
+    ignore_orientation: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    draft_size: tuple[int, int] | None = None,
+) -> Tensor:
     """Read an image file as (3, H, W) uint8 RGB, the three values of a pixel side by side in memory.
 
     So files have them, and so they are resized fastest.
@@ -35,11 +42,16 @@ def read_image(path: str, *, ignore_orientation: bool = False, max_pixels: int =
         path: The file.
         ignore_orientation: Take the pixels as they are stored, not as EXIF turns them.
         max_pixels: Refuse images of more pixels.
+        draft_size: The longest and the shortest edge that will be made of the image, in any order. A JPEG
+            is decoded at a half, a quarter or an eighth of its size where that is no less.
 
     Raises:
         DataError: The file is absent, is no image, is damaged or is too large.
     """
     with _opened(path, max_pixels) as image:
+        if draft_size is not None:
+            height, width = rescaled_size((image.height, image.width), draft_size)
+            image.draft(None, (width, height))
         # Always a copy or an exclusive buffer, so that torch may own it.
         pixels = _to_rgb(image if ignore_orientation else _upright(image))
         return torch.as_tensor(pixels).permute(2, 0, 1)

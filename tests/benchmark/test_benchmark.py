@@ -107,6 +107,8 @@ def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_pat
         "inference",
         "inference, bf16",
         "data, 8 images",
+        "data, 2 large images",
+        "data, 2 large images, drafts",
         "evaluation, 10 images",
         *(["evaluation, 10 images, fast"] if find_spec("hotcoco") else []),
         "start-up, --help",

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
+from PIL import Image
 
 from detcfg.data.errors import DataError
+from detcfg.data.transforms import Pipeline, ResizeConfig
 from tests.data.coco_files import Data, Spoil, write
 
 
@@ -248,3 +251,57 @@ def test_ground_truth_is_what_the_file_says(tmp_path: Path) -> None:
     assert truth["images"] == data["images"]
     assert truth["annotations"] == data["annotations"]
     assert [category["name"] for category in truth["categories"]] == ["dog", "cat"]
+
+
+def as_jpegs(data: Data, folder: Path) -> None:
+    """Eight times as large, as JPEGs."""
+    for image in data["images"]:
+        image.update(file_name=f"{image['id']}.jpg", width=317, height=241)
+        Image.new("RGB", (317, 241), (image["id"], 0, 0)).save(folder / image["file_name"])
+    data["annotations"] = [
+        {
+            "id": 1,
+            "image_id": 10,
+            "category_id": 7,
+            "iscrowd": 0,
+            "area": 200.0 * 100,
+            "bbox": [40, 40, 200, 100],
+            "segmentation": [[40, 40, 240, 40, 240, 140, 40, 140]],
+        }
+    ]
+
+
+def test_boxes_and_masks_of_a_draft_shrink_with_it(tmp_path: Path) -> None:
+    config = write(tmp_path, lambda data: as_jpegs(data, tmp_path), draft_size=(160, 120))
+    sample = config.dataset(with_mask=True)[0]
+
+    assert sample.image.shape == (3, 121, 159)
+    assert sample.info.size == (241, 317)
+    ((x1, y1, x2, y2),) = sample.targets.boxes.tolist()
+    assert (x1, y1, x2, y2) == pytest.approx((20, 20, 120, 70), abs=1)
+    masks = sample.targets.masks
+    assert masks is not None
+    assert masks.shape == (1, 121, 159)
+    assert masks.dtype == torch.bool
+    assert masks[0].sum() == pytest.approx(100 * 50, rel=0.03)
+
+
+def test_an_image_of_another_size_than_annotated_is_refused_in_a_draft_too(tmp_path: Path) -> None:
+    def spoil(data: Data) -> None:
+        as_jpegs(data, tmp_path)
+        data["images"][0]["width"] = 241
+
+    with pytest.raises(DataError, match="159x121 pixels, but its annotation says 241x241"):
+        write(tmp_path, spoil, draft_size=(160, 120)).dataset()[0]
+
+
+def test_after_the_resize_a_draft_is_nearly_the_image_that_was_decoded_whole(tmp_path: Path) -> None:
+    whole = write(tmp_path, lambda data: as_jpegs(data, tmp_path))
+    resize = Pipeline((ResizeConfig(scale=(150, 110)),))
+    first, second = (
+        resize(config.dataset()[0], 0) for config in (whole, evolve(whole, draft_size=(150, 110)))
+    )
+
+    assert first.image.shape == second.image.shape
+    torch.testing.assert_close(first.targets.boxes, second.targets.boxes, rtol=0, atol=1e-3)
+    assert (first.image.float() - second.image.float()).abs().max() < 4

@@ -172,3 +172,54 @@ def test_names_that_lead_elsewhere_may_not_be_used(name: object) -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "a/b/c.jpg", "a..b.jpg", "..a/b.jpg", "ä b.jpg"])
 def test_names_inside_the_folder_may(name: str) -> None:
     assert not problem_of_name(name)
+
+
+def photograph(path: Path, width: int, height: int, mode: str = "RGB", **options: object) -> Path:
+    """A JPEG of smooth shades."""
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 40, width // 40, 3)).astype(np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    image.convert(mode).save(path, quality=95, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "draft", "part"),
+    [
+        ((640, 400), (640, 400), 1),
+        ((640, 400), (400, 300), 1),
+        ((640, 400), (320, 200), 2),
+        ((641, 401), (150, 160), 4),
+        ((640, 400), (1333, 40), 8),
+        ((400, 641), (80, 10), 8),
+    ],
+)
+def test_a_draft_is_the_smallest_part_that_the_resize_only_shrinks(
+    tmp_path: Path, size: tuple[int, int], draft: tuple[int, int], part: int
+) -> None:
+    path = photograph(tmp_path / "a.jpg", *size)
+    image = read_image(str(path), draft_size=draft)
+    height, width = image.shape[1:]
+
+    assert (width, height) == (-(-size[0] // part), -(-size[1] // part))
+    whole = Image.open(path).resize((width, height), Image.Resampling.BOX)
+    # Where the size is no multiple, the last pixel stands for less than the others: the box filter knows it.
+    limit = 3 if size == (640, 400) else 8
+    assert np.abs(np.asarray(whole).astype(int) - image.permute(1, 2, 0).numpy()).mean() < limit
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_drafts_of_other_modes_are_rgb_too(tmp_path: Path, mode: str) -> None:
+    path = photograph(tmp_path / "a.jpg", 400, 320, mode)
+    assert read_image(str(path), draft_size=(200, 200)).shape == (3, 160, 200)
+
+
+def test_a_draft_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = photograph(tmp_path / "a.jpg", 400, 320, exif=exif)
+    assert read_image(str(path), draft_size=(200, 200)).shape == (3, 200, 160)
+
+
+def test_what_is_no_jpeg_is_read_whole(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert read_image(str(tmp_path / "a.png"), draft_size=(2, 2)).shape == (3, 6, 10)
