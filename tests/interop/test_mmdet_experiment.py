@@ -279,7 +279,7 @@ def test_voc_comes_along(tmp_path: Path) -> None:
             "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=90000)",
             "train_cfg.max_iters",
         ),
-        ("val_evaluator = dict(type='LVISMetric')", "val_evaluator"),
+        ("val_evaluator = dict(type='VOCMetric')", "val_evaluator"),
         ("train_dataloader = dict(sampler=dict(type='ClassAwareSampler'))", "train_dataloader.sampler"),
         ("optim_wrapper = dict(constructor='LearningRateDecay')", "optim_wrapper.constructor"),
     ],

@@ -31,7 +31,6 @@ COCO_FORMAT: Final[dict[str, tuple[str, ...] | None]] = {
     "DeepFashionDataset": DEEP_FASHION,
     "LVISDataset": (),
     "LVISV05Dataset": (),
-    "LVISV1Dataset": (),
     "Objects365V1Dataset": (),
     "Objects365V2Dataset": (),
     "V3DetDataset": (),

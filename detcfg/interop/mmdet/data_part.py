@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from attrs import define, evolve
 
 from detcfg.data.base import DatasetConfig
+from detcfg.data.concat import ConcatDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms.base import TransformConfig
 from detcfg.interop.mmdet.classes import COCO_FORMAT, placeholders
 from detcfg.interop.mmdet.components import short_name
-from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_tuple
+from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_number, is_tuple
+from detcfg.interop.mmdet.pipeline_part import BY_ITSELF, PipelineTranslator
 from detcfg.interop.mmdet.translate import Spot, Translator
 
-BY_ITSELF: Final = {
-    "LoadImageFromFile": "datasets read images themselves",
-    "LoadAnnotations": "datasets read annotations themselves",
-    "PackDetInputs": "samples need no packing",
-    "Normalize": "the model does so",
-}
-"""Steps of a pipeline that detcfg does without being told."""
 ABOUT_READING: Final = (
     "test_mode",
     "backend_args",
@@ -30,11 +24,15 @@ ABOUT_READING: Final = (
     "lazy_init",
     "max_refetch",
     "return_classes",
+    "ignore_keys",
+    "verify_meta",
 )
 """Keys of a dataset about how files are read."""
 OF_PROCESSES: Final = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "drop_last")
 OF_BATCHES: Final = ("batch_size", "sampler", "batch_sampler")
 """Keys of a loader."""
+WITH_NAMES: Final = ("VOCDataset", "LVISV1Dataset")
+"""Datasets besides COCO's whose classes detcfg knows."""
 ABOUT_ACCESS: Final = ("backend_args", "file_client_args")
 """Those about another place than the disk."""
 
@@ -48,6 +46,8 @@ class Split:
     with_mask: bool = False
     times: int = 1
     """How often the data is repeated in an epoch."""
+    oversample_thr: float = 0.0
+    """Of a `ClassBalancedDataset`."""
 
 
 class DataTranslator:
@@ -65,6 +65,7 @@ class DataTranslator:
         self.classes = classes if classes is not None and len(classes) == num_classes else None
         """What the checkpoint says."""
         self.root: object = data.get("data_root")
+        self.pipelines = PipelineTranslator(translator)
 
     def translated(self) -> tuple[DataConfig | None, int]:
         """The data, if there is any to train on, and how often an epoch of MMDetection repeats it."""
@@ -90,6 +91,7 @@ class DataTranslator:
             "train": train.dataset,
             "val": _with_classes(val.dataset, classes),
             "with_mask": train.with_mask,
+            "oversample_thr": train.oversample_thr,
             "train_transforms": train.transforms,
             "val_transforms": val.transforms,
         }
@@ -165,7 +167,7 @@ class DataTranslator:
         dataset: Any = loader.get("dataset")
         if not isinstance(dataset, Node):
             return Split(None, ())
-        times, steps = 1, list[Any]()
+        times, steps, balance = 1, list[Any](), 0.0
         here = f"{path}.dataset"
         while isinstance(dataset.get("dataset"), Node):
             kind = dataset.get("type")
@@ -178,14 +180,54 @@ class DataTranslator:
                 self.record.carried(f"{here}.times", dataset.places.get("times", place), note)
             elif name == "MultiImageMixDataset":
                 steps = [*_list(dataset.get("pipeline")), *steps]
+            elif name == "ClassBalancedDataset" and is_number(share := dataset.get("oversample_thr")):
+                balance = float(share)
+                where = dataset.places.get("oversample_thr", place)
+                self.record.carried(f"{here}.oversample_thr", where, "data.oversample_thr")
             else:
                 self.record.unsupported(here, place, f"detcfg has no {name}; the dataset inside is used")
             dataset = dataset["dataset"]
             here += ".dataset"
-        pipeline = [*_list(dataset.get("pipeline")), *steps]
+        parts = [part for part in _list(dataset.get("datasets")) if isinstance(part, Node)]
+        first = parts[0] if parts else dataset
+        pipeline = [*_list(first.get("pipeline", dataset.get("pipeline"))), *steps]
         masks = any(isinstance(step, Node) and bool(step.get("with_mask")) for step in pipeline)
-        transforms = self._pipeline(pipeline, f"{here}.pipeline")
-        return Split(self._dataset(dataset, here), transforms, masks, times)
+        transforms = self.pipelines.translated(pipeline, f"{here}.pipeline")
+        found = self._joined(dataset, parts, here) if parts else self._dataset(dataset, here)
+        return Split(found, transforms, masks, times, balance)
+
+    def _joined(self, node: Node, parts: list[Node], path: str) -> DatasetConfig | None:
+        """Several datasets as one, if they have the same classes; else the first."""
+        made: list[DatasetConfig] = []
+        for index, part in enumerate(parts):
+            here = f"{path}.datasets.{index}"
+            if _told(part) != _told(parts[0]):
+                note = "the images of all datasets go through the first one's transforms, and these differ"
+                self.record.unsupported(f"{here}.pipeline", part.places.get("pipeline"), note)
+            found = self._dataset(self._unwrapped(part, here), here)
+            if found is not None:
+                made.append(found)
+        if len({found.classes for found in made}) > 1:
+            note = (
+                "datasets that are put together have the same classes, and these have not: the first is used"
+            )
+            self.record.unsupported(path, node.places.get("type"), note)
+            return made[0]
+        for key in (key for key in node if key not in ("type", "datasets")):
+            where = node.places.get(key)
+            if key in ABOUT_READING or key == "pipeline":
+                self.record.defaulted(f"{path}.{key}", where, "detcfg's datasets need not be told")
+            else:
+                self.record.unsupported(f"{path}.{key}", where, "detcfg's datasets have no such setting")
+        return ConcatDatasetConfig(classes=made[0].classes, datasets=tuple(made)) if made else None
+
+    def _unwrapped(self, node: Node, path: str) -> Node:
+        """The dataset inside of wrappers, which cannot stand in a list."""
+        while isinstance(node.get("dataset"), Node):
+            note = "a dataset among others is taken as it is; the dataset inside is used"
+            self.record.unsupported(path, node.places.get("type"), note)
+            node = node["dataset"]
+        return node
 
     def _dataset(self, node: Node, path: str) -> DatasetConfig | None:
         made = cast("Node", cloned(node))
@@ -205,7 +247,7 @@ class DataTranslator:
             made["type"] = "CocoDataset"
             if "classes" not in made and (names := self._names(name, path, node.places.get("type"))):
                 made["classes"] = names
-        elif "classes" not in made and name != "VOCDataset":
+        elif "classes" not in made and name not in WITH_NAMES:
             made["classes"] = list(self.classes or placeholders(self.num_classes or 1))
         found = self.translator.component(made, (DatasetConfig,), Spot(path, "", node.places.get("type")))
         return found if isinstance(found, DatasetConfig) else None
@@ -246,16 +288,16 @@ class DataTranslator:
                 place = inner.places.get(key)
                 if key in names:
                     text = value.rstrip("/") if isinstance(value, str) else value
-                    node.put(names[key], text, place)
+                    node.put(names[key], "." if text == "" and names[key] == "img_prefix" else text, place)
                 else:
                     note = "detcfg's datasets have no such setting"
                     self.record.unsupported(f"{path}.{outer}.{key}", place, note)
         self._relative(node)
         short = node.get("type")
         if isinstance(short, str) and short_name(short) == "VOCDataset":
-            if "sub_data_root" in node:
-                place = node.places.get("sub_data_root")
-                self.record.carried(f"{path}.data_prefix.sub_data_root", place, "data_root")
+            for key in ("sub_data_root", "img_prefix"):
+                if key in node:
+                    self.record.carried(f"{path}.data_prefix.{key}", node.places.get(key), "data_root")
             _voc(node)
 
     def _relative(self, node: Node) -> None:
@@ -271,28 +313,6 @@ class DataTranslator:
         if isinstance(node.get("data_root"), str) and node["data_root"] != "/":
             node["data_root"] = node["data_root"].rstrip("/")
 
-    # Pipelines
-
-    def _pipeline(self, steps: Sequence[Any], path: str) -> tuple[TransformConfig, ...]:
-        made: list[TransformConfig] = []
-        for index, step in enumerate(steps):
-            if not isinstance(step, Node) or not isinstance(step.get("type"), str):
-                self.record.unsupported(f"{path}.{index}", None, "a step of a pipeline is a dict with a type")
-                continue
-            name, place = short_name(step["type"]), step.places.get("type")
-            here = f"{path}.{index}"
-            if name in BY_ITSELF:
-                self.record.defaulted(here, place, f"{name}: {BY_ITSELF[name]}")
-            elif name == "Pad" and set(step) <= {"type", "size_divisor", "pad_val"}:
-                self.record.defaulted(here, place, "Pad: the model does so")
-            elif name == "RandomFlip" and step.get("prob", step.get("flip_ratio")) in (0, 0.0, None):
-                self.record.defaulted(here, place, "RandomFlip: it never flips")
-            else:
-                found = self.translator.component(step, (TransformConfig,), Spot(here, "", place))
-                if isinstance(found, TransformConfig):
-                    made.append(found)
-        return tuple(made)
-
 
 def _steps(loader: object) -> list[Any]:
     """The pipeline of a loader's dataset, without what packs samples."""
@@ -300,7 +320,16 @@ def _steps(loader: object) -> list[Any]:
     while isinstance(dataset, Node) and isinstance(dataset.get("dataset"), Node):
         dataset = dataset["dataset"]
     steps: list[Any] = _list(dataset.get("pipeline")) if isinstance(dataset, Node) else []
-    return [s for s in steps if not isinstance(s, Node) or str(s.get("type")) not in BY_ITSELF]
+    return [step for step in steps if _kind(step) not in BY_ITSELF]
+
+
+def _told(dataset: Node) -> list[Any]:
+    """The steps of a dataset's pipeline that tell transforms."""
+    return [step for step in _list(dataset.get("pipeline")) if _kind(step) not in BY_ITSELF]
+
+
+def _kind(step: Any) -> str:
+    return short_name(str(step.get("type"))) if isinstance(step, Node) else ""
 
 
 def _list(value: object) -> list[Any]:
@@ -321,4 +350,9 @@ def _voc(node: Node) -> None:
 
 def _with_classes(dataset: DatasetConfig, classes: tuple[str, ...]) -> DatasetConfig:
     """The classes of training, where the dataset itself was given none."""
-    return dataset if dataset.classes == classes else evolve(dataset, classes=classes)
+    if dataset.classes == classes:
+        return dataset
+    if isinstance(dataset, ConcatDatasetConfig):
+        inner = tuple(_with_classes(part, classes) for part in dataset.datasets)
+        return evolve(dataset, classes=classes, datasets=inner)
+    return evolve(dataset, classes=classes)

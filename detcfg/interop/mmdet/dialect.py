@@ -174,6 +174,8 @@ def _data(data: Node) -> None:
 
 
 def _dataset(dataset: Node, pipeline: Any) -> Node:
+    if is_list(files := dataset.get("ann_file")) and dataset.get("type") != "ConcatDataset":
+        return _dataset(_several(dataset, files), pipeline)
     if "classes" in dataset:
         _move(dataset, "classes", _inner(dataset, "metainfo"), "classes")
     if "img_prefix" in dataset:
@@ -191,6 +193,24 @@ def _dataset(dataset: Node, pipeline: Any) -> Node:
         where = dataset.places.get("pipeline")
         dataset.put("pipeline", list(_steps(cloned(list(steps)))), where)
     return dataset
+
+
+def _several(dataset: Node, files: list[Any]) -> Node:
+    """A dataset of several annotation files: in 3.x one of several datasets."""
+    prefixes: Any = dataset.get("img_prefix")
+    parts: list[Node] = []
+    for index, file in enumerate(files):
+        part: Node = cloned(dataset)
+        part["ann_file"] = file
+        if is_list(prefixes):
+            part["img_prefix"] = prefixes[index] if index < len(prefixes) else ""
+        if "separate_eval" in part:
+            part.drop("separate_eval")
+        parts.append(part)
+    made = Node()
+    made.put("type", "ConcatDataset", dataset.places.get("type"))
+    made.put("datasets", parts, dataset.places.get("ann_file"))
+    return made
 
 
 def _steps(steps: list[Any]) -> Iterable[Any]:

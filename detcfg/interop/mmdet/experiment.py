@@ -45,7 +45,10 @@ WITHOUT_EFFECT: Final = {
 """What a config may say beside model, data and training: why detcfg need not be told."""
 NOT_KNOWN: Final = "the importer does not know it"
 """What is said of a value that no rule speaks of, so that none is lost without a word."""
-METRICS: Final = ("CocoMetric", "bbox", "segm", "proposal")
+AS_COCO: Final = "detcfg evaluates as COCO does"
+METRICS: Final = dict.fromkeys(("CocoMetric", "bbox", "segm", "proposal"), AS_COCO) | {
+    "LVISMetric": "LVIS's annotations are judged by LVIS's rules"
+}
 
 
 @frozen(kw_only=True)
@@ -158,10 +161,10 @@ def _rest(data: Node, record: Record) -> None:
         elif key in ("val_evaluator", "test_evaluator"):
             for metric in value if is_list(value) else [value]:
                 kind = metric.get("type", "CocoMetric") if isinstance(metric, Node) else None
-                if kind in METRICS or kind is None:
-                    record.defaulted(str(key), place, "detcfg evaluates as COCO does")
+                if kind is None or (isinstance(kind, str) and kind in METRICS):
+                    record.defaulted(str(key), place, METRICS.get(str(kind), AS_COCO))
                 else:
-                    record.unsupported(str(key), place, f"{kind}: detcfg evaluates as COCO does")
+                    record.unsupported(str(key), place, f"{kind}: {AS_COCO}")
         elif key in ("tta_model", "tta_pipeline"):
             record.unsupported(str(key), place, "detcfg does not test on changed copies of an image")
         elif key == "custom_imports":

@@ -218,7 +218,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "Resize": RESIZE,
     "RandomResize": RESIZE,
     "RandomChoiceResize": RESIZE,
-    "RandomCrop": Rule(dropped=CLIPPED, harmless={"recompute_bbox": (False,), "bbox_clip_border": (True,)}),
+    "RandomCrop": Rule(dropped=CLIPPED, harmless={"bbox_clip_border": (True,)}),
+    "FilterAnnotations": Rule(harmless={"by_box": (True,), "keep_empty": (False,)}),
     "AnchorGenerator": Rule(harmless={"centers": (None,)}),
 }
 
