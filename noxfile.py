@@ -24,13 +24,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def zoo(session: nox.Session) -> None:
-    """Import every config of MMDetection 3.3.0 and compare the models; needs the shared figures."""
+    """Import every config of MMDetection 3.3.0, compare the models and check what is written.
+
+    Needs the shared figures. `-- fcos` takes the configs whose path has that in it.
+    """
     session.install("-e.[test]")
     folder = session.create_tmp()
     session.run("pip", "download", "-q", "--no-deps", "--dest", folder, "mmdet==3.3.0")
     session.run("python", "-m", "zipfile", "-e", f"{folder}/mmdet-3.3.0-py3-none-any.whl", folder)
     configs = f"{folder}/mmdet/.mim/configs"
     session.run("python", "-m", "tests.interop.zoo", configs, *session.posargs)
+    session.run("python", "-m", "tests.interop.zoo_written", configs, *session.posargs)
     goldens = "tests/interop/test_mmdet_goldens.py"
     session.run("pytest", goldens, env={"DETCFG_MMDET_CONFIGS": configs})
 

@@ -20,7 +20,7 @@ SINGLE_STAGE: Final = (
 )
 """Detectors that are a single-stage detector under another name."""
 TWO_STAGE: Final = (
-    "FasterRCNN CascadeRCNN HybridTaskCascade MaskScoringRCNN GridRCNN PointRend SCNet FastRCNN "
+    "FasterRCNN CascadeRCNN HybridTaskCascade MaskScoringRCNN GridRCNN PointRend SCNet "
     "TridentFasterRCNN SparseRCNN QueryInst"
 )
 

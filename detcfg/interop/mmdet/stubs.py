@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import or_
 from types import GenericAlias
 from typing import Any, Final, cast
 
@@ -15,6 +17,9 @@ from detcfg.interop.mmdet.data import Place
 
 MODULE: Final = "detcfg_stubs"
 """The module that stubs say they are of; the written file defines them itself."""
+
+LONG: Final = 4
+"""A tuple of more items of different types is one of any number of them."""
 
 
 @frozen(kw_only=True)
@@ -111,8 +116,10 @@ def annotation_of(value: object) -> Any:
 
 def _annotation_of_items(values: tuple[object, ...]) -> Any:
     kinds: list[Any] = list(dict.fromkeys(map(_item_annotation, values)))
-    if set(kinds) == {int, float}:
-        kinds = [float]
+    if float in kinds:
+        kinds = [kind for kind in kinds if kind is not int]
+    if len(values) > LONG:
+        kinds = [reduce(or_, kinds)]
     items: tuple[Any, ...] = (*kinds, ...) if len(kinds) == 1 else tuple(map(_item_annotation, values))
     return GenericAlias(tuple, items or (int, ...))
 
