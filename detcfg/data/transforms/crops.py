@@ -72,7 +72,7 @@ class ExpandConfig(TransformConfig):
 class RandomCropConfig(TransformConfig):
     """Cut a window of a given size out of the image (mmdet/datasets/transforms/transforms.py, RandomCrop)."""
 
-    crop_size: tuple[float, float] = (1024, 1024)
+    crop_size: tuple[int, int] | tuple[float, float] = (1024, 1024)
     """(height, width), as `crop_type` says."""
     crop_type: Literal["absolute", "relative", "absolute_range", "relative_range"] = "absolute"
     """In pixels, where a smaller image stays whole, or as shares of the image. `absolute_range`: either side

@@ -11,12 +11,22 @@ import attrs
 from attrs import Factory, define
 
 from detcfg.config.base import UNSET, Config
+from detcfg.data.classes import COCO_CLASSES, VOC_CLASSES
+from detcfg.data.lvis_classes import LVIS_V1_CLASSES
 from detcfg.interop.mmdet.classes import PLACEHOLDER, are_placeholders
 
 WIDTH: Final = 110
 INDENT: Final = 4
 LONG: Final = 8
 """A tuple of more strings than this becomes a constant."""
+LONG_NUMBER: Final = 12
+"""A number of more characters than this may be a quotient."""
+NAMED: Final[Mapping[tuple[object, ...], tuple[str, str]]] = {
+    COCO_CLASSES: ("detcfg.data.classes", "COCO_CLASSES"),
+    VOC_CLASSES: ("detcfg.data.classes", "VOC_CLASSES"),
+    LVIS_V1_CLASSES: ("detcfg.data.lvis_classes", "LVIS_V1_CLASSES"),
+}
+"""Those that detcfg has a name for."""
 
 
 @define
@@ -83,6 +93,8 @@ class Layout:
         """
         if isinstance(value, tuple):
             items = cast("tuple[object, ...]", value)
+            if items in NAMED:
+                return self.imports.use(*NAMED[items])
             if items in self.imports.constants:
                 return self.imports.constants[items]
             ending = ",)" if len(items) == 1 else ")"
@@ -150,7 +162,11 @@ def plain(value: object) -> str:
         return text
     if isinstance(value, float) and not isfinite(value):
         return f'float("{value}")'
-    return repr(value)
+    text = repr(value)
+    if isinstance(value, float) and len(text) > LONG_NUMBER and 0 < value < 1:
+        whole = round(1 / value)  # 0.1111111111111111 is what 1 / 9 became
+        return f"1 / {whole}" if 1 / whole == value else text
+    return text
 
 
 def constant(value: tuple[object, ...], name: str) -> str:
@@ -182,7 +198,7 @@ def long_tuples(value: object) -> Iterable[tuple[object, ...]]:
     """The long tuples of strings that an expression would hold."""
     if isinstance(value, tuple):
         items = cast("tuple[object, ...]", value)
-        if len(items) > LONG and all(isinstance(item, str) for item in items):
+        if items not in NAMED and len(items) > LONG and all(isinstance(item, str) for item in items):
             yield items
         for item in items:
             yield from long_tuples(item)

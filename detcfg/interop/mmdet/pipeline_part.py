@@ -73,10 +73,7 @@ class PipelineTranslator:
             return
         size: Any = step.get("size")
         to = "a square" if step.get("pad_to_square") else "x".join(map(str, _list(size))) or "a size"
-        note = (
-            f"Pad: the model pads a batch to its largest image, not to {to}; in training, "
-            "data_preprocessor.batch_augments can, by BatchFixedSizePadConfig"
-        )
+        note = f"Pad: the model pads a batch to its largest image, not to {to} (BatchFixedSizePadConfig can)"
         self.record.unsupported(path, place, note)
 
     def _choice(self, step: Node, path: str) -> TransformConfig | None:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import attrs
 from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config
+from detcfg.config.diff import diff
 from detcfg.config.serialize import lowered
 from detcfg.config.types import field_types, matches
 from detcfg.data.config import DataConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.data import Place, in_comment, in_docstring
+from detcfg.interop.mmdet.derive import at
 from detcfg.interop.mmdet.experiment import Imported
 from detcfg.interop.mmdet.layout import (
     INDENT,
@@ -66,6 +68,10 @@ class _Change:
     changes: tuple[tuple[str, object], ...] = ()
 
 
+ALONE: Final = 200
+"""Characters that it is worth to say by a parent of what family an experiment is."""
+
+
 def write_experiment(imported: Imported, parents: Mapping[str, ExperimentConfig]) -> str:
     """The text of the experiment.
 
@@ -84,7 +90,7 @@ def write_experiment(imported: Imported, parents: Mapping[str, ExperimentConfig]
 def _cost(parent: Parent | None, text: str) -> tuple[int, int, str]:
     """How much there is to write; of equals, the nearest to the root of all experiments."""
     if parent is None:
-        return len(text), 0, ""
+        return len(text) + ALONE, 0, ""
     names = len(re.findall(rf"\b{parent.reference}\b", text))
     return len(text) - names * len(parent.reference), len(type(parent.experiment).__mro__), parent.name
 
@@ -98,11 +104,35 @@ def _may_inherit(imported: Imported, parent: Parent) -> bool:
     if lowered(model) is not type(imported.model) or not parent.module.startswith("experiments."):
         return False
     types = field_types(model)
-    return all(
+    taken = all(
         matches(value, types[field.name])
         for field in attrs.fields(type(imported.model))
         if (value := getattr(imported.model, field.name)) is not UNSET
     )
+    return taken and not _undoes(imported.model, experiment)
+
+
+def _undoes(model: Config, parent: ExperimentConfig) -> bool:
+    """Whether a model has what the parent's own parent has, where the parent has another component.
+
+    Cascade RPN without its RPN is Faster R-CNN, however little there would be to write.
+    """
+    cls = cast("Any", type(parent).__mro__[1])
+    if cls is ExperimentConfig or not issubclass(cls, ExperimentConfig):
+        return False
+    above = cast("Callable[[], ExperimentConfig]", cls)()
+    return any(
+        _kind(at(model, change.path)) is _kind(change.old)
+        for change in diff(above.model, parent.model)
+        if change.path and _kind(change.old) is not _kind(change.new)
+    )
+
+
+def _kind(value: object) -> type | None:
+    """The class of a component, or that class itself; None for anything else."""
+    if isinstance(value, type):
+        return value
+    return type(value) if isinstance(value, Config) else None
 
 
 class _Writer:
@@ -186,7 +216,7 @@ class _Writer:
             old = field.default if self.parent is None else getattr(self.parent.experiment.model, field.name)
             if value is UNSET or same(value, old):
                 continue
-            yield _Change(field.name, types[field.name], value)
+            yield self._evolved(_Change(field.name, types[field.name], value), old)
 
     def _experiment_changes(self) -> Iterator[_Change | str]:
         imported = self.imported
@@ -204,6 +234,21 @@ class _Writer:
             trainer = inherited.trainer
         if imported.trainer != trainer:
             yield self._nearest("trainer", type(imported.trainer), imported.trainer)
+
+    def _evolved(self, change: _Change, old: object) -> _Change:
+        """The parent's component with what differs, where that is shorter and its annotation has the fields."""
+        value, cls = change.value, change.annotation
+        if self.parent is None or not isinstance(value, Config) or type(old) is not type(value):
+            return change
+        changes = tuple(
+            (field.name, new)
+            for field in attrs.fields(type(value))
+            if not same(new := getattr(value, field.name), getattr(old, field.name))
+        )
+        known = isinstance(cls, type) and {name for name, _ in changes} <= set(field_types(cls))
+        if not known or self._size(changes) >= self._size(written(value)):
+            return change
+        return evolve(change, evolved=f"{self.parent.reference}.Model().{change.name}", changes=changes)
 
     def _nearest(self, name: str, cls: type[Config], value: Config) -> _Change:
         """The shorter one: the parent's evolved, or all that is not default."""
@@ -238,7 +283,12 @@ class _Writer:
         """What has no counterpart, with its place."""
         lines: list[str] = []
         stubs = {missing.path for missing in self.imported.missing}
+        said: set[tuple[Place | None, str, str]] = set()
         for entry in entries:
+            same_line = (entry.place, entry.path.partition(".")[2], entry.note)
+            if entry.place is not None and same_line in said:
+                continue  # a loader that stands for another
+            said.add(same_line)
             if entry.path in stubs and any(entry.path.startswith(f"{path}.") for path in stubs):
                 continue  # the stub around it has it
             place = "" if entry.place is None else f" ({self._shown(entry.place)})"
