@@ -168,9 +168,12 @@ data = dict(samples_per_gpu=2, workers_per_gpu=2,
     train=dict(type='RepeatDataset', times=3, dataset=dict(
         type='VOCDataset', ann_file={years}, img_prefix=['VOC2007/', 'VOC2012/'], pipeline=[])),
     val=dict(type='VOCDataset', ann_file='VOC2007/ImageSets/Main/test.txt', img_prefix='VOC2007/', pipeline=[]))
+evaluation = dict(interval=1, metric='mAP')
 """
     )
-    data = data_of(import_config(read_config(path)))
+    found = import_config(read_config(path))
+    assert notes(found) == ["val_evaluator: VOCMetric: detcfg evaluates as COCO does"]
+    data = data_of(found)
     parts = tuple(
         VOCDatasetConfig(data_root=f"VOC{year}", ann_file="ImageSets/Main/trainval.txt")
         for year in (2007, 2012)

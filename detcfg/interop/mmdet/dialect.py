@@ -113,6 +113,8 @@ def _length(data: Node) -> None:
         _move(evaluation, "interval", found, "val_interval")
         hooks = _inner(data, "default_hooks")
         _move(evaluation, "save_best", _inner(hooks, "checkpoint"), "save_best")
+        if evaluation.get("metric") in ("mAP", "recall"):  # VOC's; COCO's are called bbox and segm
+            evaluation.put("type", "VOCMetric", evaluation.places.get("metric"))
         data.put("val_evaluator", evaluation, data.places.get("evaluation"))
         data.drop("evaluation")
     if found:
