@@ -219,6 +219,29 @@ def test_a_mask_head_without_upsampling_says_so_by_a_type_of_none(tmp_path: Path
     assert cast("Any", with_change(tmp_path, change).model).roi_head.mask_head.upsample_cfg is None
 
 
+def test_the_losses_of_v3det_ask_the_heads_how_many_classes_there_are(tmp_path: Path) -> None:
+    loss = "dict(_delete_=True, type='CrossEntropyCustomLoss', use_sigmoid=True, num_classes=80)"
+    found = with_change(tmp_path, f"dict(roi_head=dict(bbox_head=dict(loss_cls={loss})))")
+    assert not notes(found)
+    model = cast("Any", found.complete.resolved())
+    assert model.roi_head.bbox_head.cls_channels == 80
+
+
+def test_fcos_predicts_classes_by_a_convolution_whatever_the_source_calls_it(tmp_path: Path) -> None:
+    found = translated(
+        tmp_path,
+        "model = dict(type='FCOS', backbone=dict(type='ResNet', depth=18), neck=dict(type='FPN', "
+        "in_channels=[64, 128, 256, 512], out_channels=64, num_outs=5), bbox_head=dict(type='FCOSHead', "
+        "num_classes=7, in_channels=64, strides=[4, 8, 16, 32, 64], "
+        "cls_predictor_cfg=dict(type='NormedLinear', tempearture=50, bias=True), "
+        "loss_cls=dict(type='FocalCustomLoss', num_classes=7)))",
+    )
+    assert not found.missing
+    head = cast("Any", found.model).bbox_head
+    assert head.cls_predictor_cfg.temperature == 50
+    assert type(head.loss_cls).__name__ == "FocalLossConfig"
+
+
 def test_what_mmdetection_does_not_look_at_needs_no_field(tmp_path: Path) -> None:
     found = with_change(
         tmp_path,

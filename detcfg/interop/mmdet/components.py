@@ -31,6 +31,7 @@ OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "SOLO": ("SingleStageInstanceSegmentor",),
     "SOLOv2": ("SingleStageInstanceSegmentor",),
     "BBoxHead": ("ConvFCBBoxHead",),
+    "FocalCustomLoss": ("FocalLoss",),
     "DetectoRS_ResNet": ("DetectoRSResNet",),
     "DetectoRS_ResNeXt": ("DetectoRSResNeXt",),
     "nms": ("NMS",),

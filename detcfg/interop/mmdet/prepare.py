@@ -81,6 +81,13 @@ def _strides(node: Node, cls: type[Config]) -> None:
             node.drop(key)
 
 
+def _cosine(node: Node, _: type[Config]) -> None:
+    """Whatever `type` the predictor of FCOS's classes has, MMDetection builds the convolution."""
+    predictor: Any = node.get("cls_predictor_cfg")
+    if isinstance(predictor, Node) and "type" in predictor:
+        predictor["type"] = "NormedConv2d"
+
+
 def _pyramid(node: Node, _: type[Config]) -> None:
     """True is the older way to say "on_input"."""
     if node.get("add_extra_convs") is True:
@@ -153,6 +160,7 @@ STEPS: Final[dict[str, Callable[[Node, type[Config]], None]]] = {
     "RoILayerConfig": _rois,
     "DenseTestConfig": _proposals,
     "DenseHeadConfig": _strides,
+    "FCOSHeadConfig": _cosine,
     "FPNConfig": _pyramid,
     "CascadeRPNHeadConfig": _staged,
     "IoULossConfig": _iou_loss,

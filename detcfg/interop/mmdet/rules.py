@@ -100,6 +100,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "NormedConv2d": Rule(renamed={"tempearture": "temperature"}),
     "ResNet": Rule(harmless={"non_block_plugin": (None,)}),
     "CrossEntropyLoss": Rule(harmless={"use_mask": (False,)}),
+    **dict.fromkeys(
+        ("CrossEntropyCustomLoss", "FocalCustomLoss"), Rule(dropped={"num_classes": "the head says so"})
+    ),
     "RPNHeadConfig": Rule(harmless={"num_classes": (1,)}, defaults={"sampler": {"type": "PseudoSampler"}}),
     "DenseHeadConfig": Rule(harmless={"background_label": (None,)}),
     "AssignerConfig": Rule(harmless={"iou_calculator": ({"type": "BboxOverlaps2D"},)}),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import reduce
-from operator import or_
 from types import GenericAlias
 from typing import Any, Final, cast
 
@@ -119,7 +117,10 @@ def _annotation_of_items(values: tuple[object, ...]) -> Any:
     if float in kinds:
         kinds = [kind for kind in kinds if kind is not int]
     if len(values) > LONG:
-        kinds = [reduce(or_, kinds)]
+        any_kind = kinds[0]
+        for kind in kinds[1:]:
+            any_kind |= kind
+        kinds = [any_kind]
     items: tuple[Any, ...] = (*kinds, ...) if len(kinds) == 1 else tuple(map(_item_annotation, values))
     return GenericAlias(tuple, items or (int, ...))
 
