@@ -7,29 +7,28 @@ from typing import Any, Final, cast
 import attrs
 from attrs import evolve
 
-from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.config import Config, is_unset
 from detcfg.layers.norm import GNConfig
 
-WIDTH: Final = 16
+WIDTH: Final = 32
 """Channels of the layers whose width a config names."""
 
 
-def narrow(value: Any, **samplers: Any) -> Any:
+def narrow(value: Any, **others: Any) -> Any:
     """A config whose layers are few channels wide, and as many as ever.
 
     Args:
         value: A config, or a tuple of some; those within it change too.
-        samplers: Values for the fields of the samplers that have them.
+        others: Values for other fields, by name, in all configs that have them.
     """
     if isinstance(value, tuple):
-        return tuple(narrow(item, **samplers) for item in cast("tuple[object, ...]", value))
+        return tuple(narrow(item, **others) for item in cast("tuple[object, ...]", value))
     if not isinstance(value, Config):
         return value
     fields = {name: getattr(value, name) for name in attrs.fields_dict(type(value))}
     fields = {name: item for name, item in fields.items() if not is_unset(item)}
     changes: dict[str, Any] = {
-        name: narrow(item, **samplers) for name, item in fields.items() if isinstance(item, Config | tuple)
+        name: narrow(item, **others) for name, item in fields.items() if isinstance(item, Config | tuple)
     }
     changes |= {
         name: min(item, WIDTH)
@@ -41,6 +40,5 @@ def narrow(value: Any, **samplers: Any) -> Any:
         changes["base_channels"] = fields["base_channels"] if fields.get("num_stages") == 3 else 8
     if isinstance(value, GNConfig):
         changes["num_groups"] = 4
-    if isinstance(value, SamplerConfig):
-        changes |= {name: item for name, item in samplers.items() if name in fields}
+    changes |= {name: item for name, item in others.items() if name in fields}
     return evolve(value, **changes)

@@ -36,7 +36,7 @@ from detcfg.losses.base import ClassLossConfig, LossConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.focal import FocalLossConfig
 from detcfg.losses.giou import GIoULossConfig
-from detcfg.losses.reduce import shared_factor
+from detcfg.losses.reduce import reduce_sum, shared_factor
 from detcfg.structures import ImageBatch, Targets
 
 
@@ -96,7 +96,7 @@ class DDODHead(AnchorHead):
     """Two stacks of convolutions; the one for boxes also says how much a box overlaps its object."""
 
     positives_so_far: Tensor
-    """(L,): positives of each level in the training up to now, those of both assigners."""
+    """(L,): positives of each level in the training up to now, those of both assigners and all processes."""
 
     def __init__(self, config: DDODHeadConfig) -> None:
         super().__init__(config)
@@ -180,7 +180,7 @@ class DDODHead(AnchorHead):
     def level_weights(self, learnt: AnchorTargets, anchors: Sequence[Tensor]) -> Tensor:
         """(A,): from 1 on the level that has had most positives to 2 on the one that has had fewest."""
         counts = torch.stack([(labels < self.num_classes).sum() for labels in learnt.levels(learnt.labels)])
-        counts = counts + self.positives_so_far
+        counts = self.positives_so_far + reduce_sum(counts.double()).long()
         if self.training:
             self.positives_so_far.copy_(counts)
         counts = counts.double()

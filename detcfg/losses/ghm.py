@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detcfg.losses.base import ClassLoss, ClassLossConfig, LossConfig, Reduction, reduce_loss
 from detcfg.losses.focal import one_hot
-from detcfg.losses.reduce import reduce_mean, shared_factor
+from detcfg.losses.reduce import num_shares, reduce_sum, shared_factor
 
 
 @frozen(kw_only=True)
@@ -70,16 +70,16 @@ class _GradientHarmonizing(ClassLoss):
     def harmonize(self, gradient: Tensor, valid: Tensor, total: Tensor) -> Tensor:
         """The weight of each element: `total` / (elements in its bin) / (bins in use).
 
-        As `total` does, the counts of elements belong to the batches of all processes.
+        The elements of all processes count, and `total` is their mean.
         """
         bins = [
             (gradient >= low) & (gradient < high) & valid
             for low, high in zip(self.edges[:-1], self.edges[1:], strict=True)
         ]
-        counts = reduce_mean(torch.stack([inside.sum() for inside in bins]).to(self.edges))
+        counts = reduce_sum(torch.stack([inside.sum() for inside in bins]).to(self.edges))
         density = self._remember(counts) if self.momentum > 0 else counts
         weights = torch.zeros_like(gradient)
-        for inside, share in zip(bins, total / density, strict=True):
+        for inside, share in zip(bins, total * num_shares() / density, strict=True):
             weights = torch.where(inside, share, weights)
         return weights / (counts > 0).sum().clamp(min=1)
 

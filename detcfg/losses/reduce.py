@@ -42,6 +42,11 @@ def reduce_mean(value: Tensor) -> Tensor:
     return mean
 
 
+def reduce_sum(value: Tensor) -> Tensor:
+    """The sum of a float tensor over the processes of a distributed run; alone, the tensor itself."""
+    return reduce_mean(value) * num_shares()
+
+
 def shared_factor(value: Tensor | float, like: Tensor, least: float = 1.0) -> Tensor:
     """`reduce_mean` of a number as a tensor beside `like`; over all processes together it is at least `least`.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detcfg.config import ConfigError, derived, fill
 from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss, shared_divisor
-from detcfg.losses.reduce import are_shared, num_shares, reduce_mean
+from detcfg.losses.reduce import are_shared, reduce_sum
 
 
 @frozen(kw_only=True)
@@ -101,7 +101,7 @@ class SeesawLoss(ClassLoss):
         """The losses of the two decisions, each (N,) if they are not reduced."""
         if self.training and torch.is_grad_enabled():
             counts = torch.bincount(target, minlength=self.num_classes + 1).float()
-            self.cum_samples += reduce_mean(counts) * num_shares()  # of all processes
+            self.cum_samples += reduce_sum(counts)  # of all processes
         positive = target < self.num_classes
         weight = torch.ones_like(pred[:, 0]) if weight is None else weight.float()
         found = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")

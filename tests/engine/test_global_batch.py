@@ -1,0 +1,120 @@
+"""Two processes have the gradients of one that has all their images, whatever head learns from them.
+
+The models are the shipped experiments', with all that is drawn at random taken out: samplers take all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+from attrs import evolve
+from torch import Tensor, nn
+
+from detcfg.engine import distributed
+from detcfg.layers.norm import BATCH_NORMS
+from detcfg.losses.reduce import alone
+from detcfg.structures import Targets
+from tests.engine.processes import members
+from tests.small import narrow
+from tests.test_experiments import NAMES, experiment
+from tests.test_gradients import SIZE, objects
+
+OTHERS: Final = {
+    "c4",
+    "cascade_mask_rcnn",
+    "centernet_r18",
+    "dc5",
+    "dcn",
+    "dcnv2",
+    "detectors",
+    "double_head_bccd",
+    "double_head_demo",
+    "dyhead",
+    "gcnet",
+    "giou",
+    "gn",
+    "gn_ws",
+    "groie",
+    "hrnet",
+    "mask_rcnn_nuclei",
+    "nas_fpn",
+    "pafpn",
+    "pvt",
+    "regnet",
+    "res2net",
+    "resnest",
+    "resnext",
+    "swin",
+    "tridentnet",
+}
+"""Experiments whose heads and losses are those of others."""
+BY_SHARE: Final = {
+    "grid_rcnn": "boxes are moved at random",
+    "pisa": "positives rank among those of their own process",
+    "pisa_retinanet": "positives rank among those of their own process",
+    "point_rend": "points are drawn at random",
+}
+"""They agree only where one process has all objects. The docs name them."""
+SINGLE: Final = {"rtmdet", "tood", "vfnet", "yolof", "yolox"}
+"""Experiments whose heads compute in float32 whatever their weights are. The others compute in float64, where
+rounding does not decide which of two proposals is the better one."""
+
+
+def drawing_nothing(name: str) -> nn.Module:
+    """An experiment's narrow model in training, without chance and without looks at the batch."""
+    torch.manual_seed(0)
+    everything = {"num": 10**6, "pos_fraction": 0.5, "neg_pos_ub": -1.0}
+    config = narrow(experiment(name).model, **everything, max_per_img=20, depth=18)
+    model: nn.Module = evolve(config, num_classes=3).build().train()
+    for part in model.modules():
+        if isinstance(part, BATCH_NORMS):  # SyncBN has a test of its own
+            part.eval()
+    return model if name in SINGLE else model.double()
+
+
+def gradients(
+    of: nn.Module, model: nn.Module, images: list[Tensor], targets: list[Targets]
+) -> dict[str, Tensor]:
+    """Of the parameters `of` a model that may be wrapped, after one pass."""
+    of.zero_grad()
+    torch.manual_seed(1)
+    losses: dict[str, Tensor] = model(images, targets)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None}
+
+
+def compare(model: nn.Module, counts: Sequence[int]) -> None:
+    """In one of the processes that share out a batch: its gradients against those of the whole batch."""
+    targets = [objects(count, SIZE) for count in counts]
+    chance = torch.Generator().manual_seed(sum(counts))
+    images = [torch.randint(256, (3, SIZE, SIZE), dtype=torch.uint8, generator=chance) for _ in targets]
+    mine = slice(distributed.rank(), distributed.rank() + 1)
+    before = copy.deepcopy(model)  # some count what they have seen
+    with alone():
+        expected = gradients(model, model, images, targets)
+    found = gradients(before, distributed.wrapped(before), images[mine], targets[mine])
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, largest), msg=f"{name}, {counts} objects"
+        )
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - OTHERS))
+def test_the_gradients_of_two_processes_are_those_of_one(tmp_path: Path, name: str) -> None:
+    def work() -> None:
+        model = drawing_nothing(name)
+        for counts in ((2, 0), (0, 0), (2, 1)):
+            if counts != (2, 1) or name not in BY_SHARE:
+                compare(model, counts)
+
+    processes = members(2, work, tmp_path / "meet")
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
