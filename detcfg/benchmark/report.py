@@ -103,7 +103,7 @@ def _model_rows(experiment: ExperimentConfig, options: BenchmarkOptions, device:
     rows: list[Row] = []
     for kind, (name, task) in tasks.items():
         if kind in options.work:
-            own = {name: task(amp=False), f"{name}, bf16": task(amp=True)}
+            own = {name: task(amp="none"), f"{name}, bf16": task(amp="bf16")}
             timed = _in_turns(own, options.against, peers.get(kind), options.rounds, device)
             rows += [
                 evolve(row, limit_seconds=bare_seconds(products_of(run), device))

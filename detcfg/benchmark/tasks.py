@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
 import torch
 from attrs import define
-from torch import Tensor, nn
+from torch import Tensor
 
 from detcfg.config import ConfigError
 from detcfg.detectors.base import Detector
 from detcfg.detectors.faster_rcnn import FasterRCNN
+from detcfg.engine.amp import Amp, autocast
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
 from detcfg.structures import Targets
@@ -51,7 +51,7 @@ class Workload:
 
 
 def training_step(
-    experiment: ExperimentConfig, model: Detector, work: Workload, *, amp: bool
+    experiment: ExperimentConfig, model: Detector, work: Workload, *, amp: Amp
 ) -> Callable[[], object]:
     """Forward, backward and the optimizer, as the trainer does them."""
     optimizer = experiment.trainer.optimizer.optimizer(model, 1e-4)  # so small that the work stays the same
@@ -59,19 +59,19 @@ def training_step(
     def step() -> None:
         seed_all(0)
         model.train()
-        with autocast(model, on=amp):
+        with autocast(model, amp):
             losses = model.loss(work.images, work.targets)
         _descend(losses, optimizer)
 
     return step
 
 
-def inference(model: Detector, work: Workload, *, amp: bool) -> Callable[[], object]:
+def inference(model: Detector, work: Workload, *, amp: Amp) -> Callable[[], object]:
     """The detections of the first image."""
 
     def predict() -> None:
         model.eval()
-        with torch.inference_mode(), autocast(model, on=amp):
+        with torch.inference_mode(), autocast(model, amp):
             model.predict(work.images[:1])
 
     return predict
@@ -129,9 +129,3 @@ def _descend(losses: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> Non
     total.backward()
     optimizer.step()
     optimizer.zero_grad()
-
-
-def autocast(model: nn.Module, *, on: bool) -> AbstractContextManager[object]:
-    """bf16 where it is safe."""
-    device = next(model.parameters()).device
-    return torch.autocast(device.type, torch.bfloat16) if on else nullcontext()

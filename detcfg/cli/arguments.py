@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,12 @@ Fast = Annotated[
     bool,
     typer.Option(
         "--fast", help="Compute with hotcoco (pip install 'detcfg[fast]'): the same numbers, sooner."
+    ),
+]
+HalfPrecision = Annotated[
+    Literal["none", "bf16", "fp16"],
+    typer.Option(
+        "--amp", help="Compute in half precision where that is safe. What is found then differs a little."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detcfg.cli.arguments import Allow, Fast, Json, Overrides
+from detcfg.cli.arguments import Allow, Fast, HalfPrecision, Json, Overrides
 from detcfg.cli.checkpoints import Partial
 from detcfg.cli.output import progress, write_json
 
@@ -43,6 +43,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the detections there, in COCO's json.")
     ] = None,
+    amp: HalfPrecision = "none",
     fast: Fast = False,
     as_json: Json = False,
     partial: Partial = False,
@@ -51,12 +52,13 @@ def evaluate(
     """Judge a trained detector: COCO's twelve numbers, and AP by class."""
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
+    from detcfg.engine.amp import autocast
     from detcfg.engine.validation import validate
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
-    with progress("evaluating", len(loader)) as advance:
+    with progress("evaluating", len(loader)) as advance, autocast(model, amp):
         evaluator, losses = validate(model, loader, kinds, after_batch=advance)
     evaluator.backend = "hotcoco" if fast else "numpy"
     if out is not None:

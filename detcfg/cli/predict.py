@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detcfg.cli.arguments import Allow
+from detcfg.cli.arguments import Allow, HalfPrecision
 from detcfg.cli.checkpoints import Partial
 from detcfg.cli.output import OutputError, progress, write_json
 
@@ -35,6 +35,7 @@ def predict(
         "predictions"
     ),
     score_thr: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less sure.")] = 0.3,
+    amp: HalfPrecision = "none",
     partial: Partial = False,
     allow: Allow = None,
 ) -> None:
@@ -45,6 +46,7 @@ def predict(
     """
     from detcfg.cli.checkpoints import load_detector
     from detcfg.data.errors import DataError
+    from detcfg.engine.amp import autocast
     from detcfg.engine.predict import Predictor
     from detcfg.visualise import draw_detections
 
@@ -53,7 +55,7 @@ def predict(
     predictor = Predictor(model, config.data)
     entries: list[dict[str, Any]] = []
     names: set[str] = set()
-    with progress("predicting", len(files)) as advance:
+    with progress("predicting", len(files)) as advance, autocast(model, amp):
         for file in files:
             advance()
             try:

@@ -99,6 +99,20 @@ class DetDataPreprocessor(nn.Module):
         return batch, targets
 
 
+def _may_overrun(module: nn.Module) -> bool:
+    """Whether a convolution may write beyond its memory if channels lie side by side.
+
+    oneDNN 3.12, in torch 2.14, does so on processors with AVX2 and no AVX-512 where 1x1 convolutions with a stride
+    read fewer than 8 channels. No published model has them.
+    """
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.in_channels % 8 != 0
+        and set(module.kernel_size) == {1}
+        and set(module.stride) != {1}
+    )
+
+
 def _ceil(length: int, divisor: int) -> int:
     return -(-length // divisor) * divisor
 
@@ -138,8 +152,10 @@ class Detector(nn.Module):
         """Lay weights and images out so that the channels of a pixel lie side by side.
 
         It changes no value beyond rounding, and convolutions are quicker so. For a model that is built; see `detcfg
-        benchmark`.
+        benchmark`. Models with narrow strided 1x1 convolutions stay as they are.
         """
+        if any(_may_overrun(module) for module in self.modules()):
+            return self
         self.data_preprocessor.memory_format = torch.channels_last
         for parameter in self.parameters():
             if parameter.ndim == 4:

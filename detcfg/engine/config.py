@@ -7,6 +7,7 @@ from typing import Literal, Self
 from attrs import field, frozen, validators
 
 from detcfg.config import Config, ConfigError
+from detcfg.engine.amp import Amp
 from detcfg.engine.ema import EMAConfig
 from detcfg.engine.optimizers import OptimizerConfig, SGDConfig
 from detcfg.engine.schedules import MultiStepConfig, ScheduleConfig
@@ -36,7 +37,7 @@ class TrainerConfig(Config):
     """How gradients are bounded; None: not at all."""
     accumulate: int = field(default=1, validator=validators.ge(1))
     """Batches whose gradients are averaged for one step."""
-    amp: Literal["none", "bf16", "fp16"] = "none"
+    amp: Amp = "none"
     """Compute in half precision where that is safe; fp16 scales the loss so that no gradient vanishes."""
     channels_last: bool = True
     """Lay out the channels of a pixel side by side in memory: quicker convolutions, the same

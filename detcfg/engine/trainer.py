@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from detcfg.backbones.pretrained import load_pretrained
 from detcfg.config import did_you_mean
 from detcfg.data.loader import Batch, mix
 from detcfg.engine import distributed
+from detcfg.engine.amp import autocast
 from detcfg.engine.checkpoint import (
     BEST,
     LAST,
@@ -48,7 +49,6 @@ from detcfg.experiment import ExperimentConfig
 from detcfg.layers.epochs import set_epoch
 
 METRICS: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-HALF: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @define
@@ -169,7 +169,8 @@ class Trainer:
         config.schedule.set_lr(self.optimizer, progress.step, self.steps_per_epoch, self.total_steps)
         every: list[dict[str, Tensor]] = []
         for number, batch in enumerate(batches, 1):
-            with distributed.synchronised(self.model, when=number == len(batches)), self.autocast():
+            last = number == len(batches)
+            with distributed.synchronised(self.model, when=last), autocast(self.detector, self.config.amp):
                 losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
                 loss = torch.stack(list(losses.values())).sum()
                 scaled: Any = self.scaler.scale(loss / len(batches))
@@ -202,12 +203,6 @@ class Trainer:
             images = [info for infos in distributed.gathered(here) for info in infos]
             raise non_finite(means, images, self.progress.step)
         return means
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Half precision, where the config asks for it."""
-        if self.config.amp == "none":
-            return nullcontext()
-        return torch.autocast(self.device.type, HALF[self.config.amp])
 
     def validate(self) -> dict[str, float]:
         """Judge the model, or its average, and keep it if it is the best so far."""

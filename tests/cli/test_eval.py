@@ -109,3 +109,13 @@ def test_a_broken_checkpoint_is_named(command: Command, run: Path, tmp_path: Pat
 
     assert 1 == outcome.code
     assert f"{tmp_path / LAST} is not a whole checkpoint" in outcome.err
+
+
+def test_half_precision_finds_about_the_same(command: Command, run: Path) -> None:
+    whole, half = (
+        json.loads(command("eval", str(run), *ALLOW, "--json", *option).out)["losses"]
+        for option in ((), ("--amp", "bf16"))
+    )
+
+    assert whole != half
+    assert half == pytest.approx(whole, rel=0.03)

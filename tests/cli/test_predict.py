@@ -106,3 +106,16 @@ def test_a_result_that_cannot_be_written_is_an_error(command: Command, run: Path
     assert f"{pictures / 'out'}" in outcome.err
     assert "cannot be written" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_half_precision_is_a_switch(command: Command, run: Path, pictures: Path) -> None:
+    scores: list[list[float]] = []
+    for amp in ("none", "bf16"):
+        out = pictures / amp
+        given = ("--checkpoint", str(run), "--out", str(out), "--score-thr", "0.1", "--amp", amp)
+        assert command("predict", str(pictures / "a"), *given, *ALLOW).code == 0
+        (entry,) = json.loads((out / "detections.json").read_text())
+        scores.append([found["score"] for found in entry["detections"]][:5])
+
+    assert scores[0] != scores[1]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)

@@ -32,7 +32,7 @@ RPN_SAMPLER: SamplerConfig = RandomSamplerConfig(num=16, pos_fraction=0.5, add_g
 
 @frozen(kw_only=True)
 class Model(FasterRCNNConfig):
-    backbone: BackboneConfig = ResNetConfig(depth=18, base_channels=4, norm_eval=False)
+    backbone: BackboneConfig = ResNetConfig(depth=18, base_channels=8, norm_eval=False)
     neck: NeckConfig | None = FPNConfig(out_channels=8)
     rpn_head: ProposalHeadConfig = RPNHeadConfig(feat_channels=8, sampler=RPN_SAMPLER)
     roi_head: RoIHeadConfig = StandardRoIHeadConfig(
