@@ -13,6 +13,7 @@ from detcfg.data.config import DataConfig
 from detcfg.data.lvis import LVISV1DatasetConfig
 from detcfg.data.transforms import (
     ComposeConfig,
+    ExpandConfig,
     FilterAnnotationsConfig,
     RandomChoiceConfig,
     RandomChoiceResizeConfig,
@@ -112,6 +113,19 @@ def test_the_shortest_edge_is_a_scale_of_two_edges(tmp_path: Path) -> None:
         RandomChoiceResizeConfig(scales=((1333, 480), (1333, 512))),
         ResizeConfig(scale=(800, 1333)),
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "mean"),
+    [
+        ("mean=[1, 2, 3], to_rgb=True", (1.0, 2.0, 3.0)),
+        ("mean=[1, 2, 3], to_rgb=False", (3.0, 2.0, 1.0)),
+        ("ratio_range=(1, 4)", (0.0, 0.0, 0.0)),
+    ],
+)
+def test_the_colour_around_a_smaller_image_is_rgb(tmp_path: Path, keys: str, mean: tuple[float, ...]) -> None:
+    (expand,) = transforms(tmp_path, f"[dict(type='Expand', {keys})]").train_transforms
+    assert expand == ExpandConfig(mean=(mean[0], mean[1], mean[2]))
 
 
 @pytest.mark.parametrize(

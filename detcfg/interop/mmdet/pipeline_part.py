@@ -91,16 +91,18 @@ class PipelineTranslator:
 
 
 def _known(name: str, step: Node) -> Node:
-    """A step under the name that detcfg has for it."""
-    shortest = step.get("resize_type") == "ResizeShortestEdge" and is_list(step.get("scales"))
-    if name != "FixScaleResize" and not shortest:
-        return step
+    """A step in detcfg's words."""
     made = cast("Node", cloned(step))
     if name == "FixScaleResize":  # it rounds down, to a pixel less
         made["type"] = "Resize"
-    longest: Any = made.get("max_size")
-    if shortest and type(longest) is int and all(type(edge) is int for edge in made["scales"]):
-        made["scales"] = [(longest, edge) for edge in made["scales"]]
+    elif name == "Expand" and made.get("to_rgb") is False:  # the colour is in the order of files, BGR
+        made["to_rgb"] = True
+        if "mean" in made:
+            made["mean"] = _list(made["mean"])[::-1]
+    longest, scales = made.get("max_size"), _list(made.get("scales"))
+    shortest = made.get("resize_type") == "ResizeShortestEdge" and type(longest) is int
+    if shortest and scales and all(type(edge) is int for edge in scales):
+        made["scales"] = [(longest, edge) for edge in scales]
         made.drop("max_size")
     return made
 

@@ -222,6 +222,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "RandomResize": RESIZE,
     "RandomChoiceResize": RESIZE,
     "RandomCrop": Rule(dropped=CLIPPED, harmless={"bbox_clip_border": (True,)}),
+    "Expand": Rule(harmless={"to_rgb": (True,)}, defaults={"mean": (0.0, 0.0, 0.0)}),
     "FilterAnnotations": Rule(harmless={"by_box": (True,), "keep_empty": (False,)}),
     "AnchorGenerator": Rule(harmless={"centers": (None,)}),
 }
