@@ -47,7 +47,8 @@ OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "nearest": ("NearestUpsample",),
     "bilinear": ("BilinearUpsample",),
     "deconv": ("DeconvUpsample",),
-    "carafe": ("CARAFEUpsample", "CARAFE"),
+    "carafe": ("CARAFEUpsample",),
+    "FPN_CARAFE": ("FPNCARAFE",),
 }
 """`type`s of MMDetection whose class is called otherwise here; the name itself goes first."""
 
