@@ -56,7 +56,7 @@ def import_mmdet(
 
     Neither MMDetection nor mmcv needs to be installed, and nothing in the config or the checkpoint is run.
     """
-    from detcfg.cli.output import print_table
+    from detcfg.cli.output import print_table, printable
     from detcfg.config import ConfigError
 
     if survey is not None:
@@ -83,7 +83,7 @@ def import_mmdet(
     if result.converted is not None:
         typer.echo(f"The weights are in {result.weights}: {result.converted.report}")
         for note in result.converted.weights.notes:
-            typer.echo(note)
+            typer.echo(printable(note))
 
 
 def _record(imported: Imported) -> Table:

@@ -20,6 +20,7 @@ from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.import_mmdet import import_mmdet
 from detcfg.cli.import_torchvision import import_torchvision
 from detcfg.cli.list import list_components
+from detcfg.cli.output import printable
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
 from detcfg.cli.train import train
@@ -79,6 +80,6 @@ def _print_error(message: str) -> None:
     lines = message.splitlines()
     if len(lines) > MAX_LINES:
         lines[MAX_LINES - 1 :] = [f"... and {len(lines) - MAX_LINES + 1} more lines."]
-    text = "\n".join(lines)
+    text = printable("\n".join(lines))
     # click leaves the colour out where stderr is no terminal.
     typer.secho(f"error: {text}", fg=typer.colors.RED, err=True)

@@ -27,6 +27,14 @@ class OutputError(DetcfgError):
         )
 
 
+def printable(text: str) -> str:
+    """A text in which what a terminal would take for a command, or cannot show, is written out: `\\x1b`.
+
+    Names out of other people's files are printed, after all.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 @frozen(kw_only=True)
 class Table:
     """Rows of text under a header."""
@@ -41,7 +49,7 @@ class Table:
 
     def add(self, *cells: str, style: str = "") -> None:
         """Add a row, a cell a column."""
-        self.rows.append(cells)
+        self.rows.append(tuple(map(printable, cells)))
         self.styles.append(style)
 
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 import torch
@@ -92,6 +93,35 @@ def test_the_survey_counts_a_folder_and_names_what_is_missing(here: Path, comman
     assert "2 components missing" in outcome.out
     row = next(row for row in outcome.out.splitlines() if row.startswith("MyNeck "))
     assert row.split()[1:3] == ["2", "2"]
+
+
+BELL: Final = "\x1b[2J\x07\ud800"
+"""What a terminal would take for a command, and what no encoding has."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"model = dict(backbone=dict(_delete_=True, type={BELL!r}))",
+        f"model = dict(type={BELL!r})",
+        f"model = dict(neck=dict(**{{{BELL!r}: 1}}))",
+        f"custom_hooks = [dict(type={BELL!r})]",
+        f"x = dict(**{{{BELL!r}: 1}})\ny = x['z']",
+        f"_base_ = {BELL!r}",
+        f"model = dict(**{{{BELL!r}: 1}})",
+    ],
+)
+def test_names_in_a_strangers_config_are_no_commands_to_the_terminal(
+    here: Path, command: Command, text: str
+) -> None:
+    path = write_config(here, "faster_rcnn")
+    path.write_text(path.read_text() + text)
+    for arguments in ((str(path), "--out", "mine.py"), ("--survey", str(here))):
+        outcome = command("import-mmdet", *arguments)
+        shown = outcome.out + outcome.err
+        shown.encode()
+        assert shown.replace("\n", "").isprintable()
+    assert not (here / "mine.py").exists() or (here / "mine.py").read_text().replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
