@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,8 +30,10 @@ from detcfg.engine.validation import validate
 from detcfg.heads.rpn_head import RPNHeadConfig
 from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
 from detcfg.structures import Targets
+from experiments import mask_rcnn
 from tests.engine.processes import assert_same_state
 from tests.engine.tiny import Model, experiment
+from tests.small import narrow
 
 EXPERIMENT = Path(__file__).with_name("tiny.py")
 
@@ -130,6 +133,31 @@ def test_validation_is_shared_out_and_merged_without_duplicates(tmp_path: Path, 
     together(size, work, tmp_path)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_masks_are_shared_out_and_merged_too(tmp_path: Path, size: int) -> None:
+    torch.manual_seed(0)
+    data = evolve(
+        experiment().data,
+        val=DemoDatasetConfig(split="val", num_images=5, image_size=(64, 64)),
+        with_mask=True,
+    )
+    model = narrow(mask_rcnn.Model(), depth=18, max_per_img=5, pretrained=None)
+    detector = evolve(model, num_classes=len(data.classes)).build()
+    evaluator, _ = validate(detector, data.val_loader(), ("bbox", "segm"))
+    metrics = evaluator.compute()
+    found = evaluator.detections()
+    assert all("segmentation" in detection for detection in found)
+    assert len({detection["image_id"] for detection in found}) == 5
+
+    def work() -> None:
+        loader = data.val_loader(rank=distributed.rank(), world_size=size)
+        shared, _ = validate(detector, loader, ("bbox", "segm"))
+        assert shared.detections() == found
+        assert shared.compute() == metrics
+
+    together(size, work, tmp_path)
+
+
 def command(folder: Path, *more: str) -> list[str]:
     """Two processes train the tiny experiment."""
     values = ("trainer.epochs=3", "trainer.checkpoint_interval=1", "data.batch_size=1")
@@ -221,6 +249,24 @@ def test_sigterm_ends_all_processes_with_a_checkpoint_and_the_command_that_resum
     assert process.returncode == 0
     assert len(re.findall(r"detcfg train .* --resume --devices 2", said)) == 1
     assert load_training(tmp_path / LAST).progress["step"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_that_one_process_says_when_it_is_stopped_goes_on(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "trainer.epochs=1000"), env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    until((tmp_path / LAST).is_file)
+    process.send_signal(number)
+    said, _ = process.communicate()
+    # Clusters take any other code of a job that they stopped for a failure; a shell knows Ctrl-C by 130.
+    assert process.returncode == (0 if number == signal.SIGTERM else 130)
+    stopped = load_training(tmp_path / LAST).progress["step"]
+    (again,) = re.findall(r"^ *detcfg (train .* --resume)$", said, flags=re.MULTILINE)
+    process = subprocess.Popen([sys.executable, "-m", "detcfg", *shlex.split(again)], env=environment())
+    until(lambda: load_training(tmp_path / LAST).progress["step"] > stopped)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
 
 
 def test_torchrun_trains_too(tmp_path: Path) -> None:
