@@ -12,6 +12,7 @@ from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.command import known_experiments
 from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
+from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import as_written, write_experiment
 from tests.interop.small_configs import RUN, write_config
 
@@ -77,3 +78,19 @@ def test_what_stands_in_one_line_is_commented_once(tmp_path: Path) -> None:
     )
     assert "val_dataloader.sampler (line 2)" in text
     assert "test_dataloader.sampler" not in text
+
+
+def test_values_that_fit_only_together_are_settled_together(tmp_path: Path) -> None:
+    # out_channels contradicts the strides that come out by themselves, not those that stand after it.
+    concat = (
+        "dict(_delete_=True, type='GenericRoIExtractor', aggregation='concat', out_channels=256, "
+        "featmap_strides=[4], roi_layer=dict(type='RoIAlign', output_size=14))"
+    )
+    path = tmp_path / "x.py"
+    path.write_text(
+        f"_base_ = {write_config(tmp_path, 'mask_rcnn').name!r}\n"
+        f"model = dict(roi_head=dict(mask_roi_extractor={concat}))\n"
+    )
+    found = import_config(read_config(path))
+    assert not list(found.record.of(Status.UNSUPPORTED))
+    assert "featmap_strides=(4,)" in write_experiment(found, {})

@@ -19,15 +19,15 @@ SINGLE_STAGE: Final = (
     "YOLOV3 YOLOX RTMDet CenterNet"
 )
 """Detectors that are a single-stage detector under another name."""
-TWO_STAGE: Final = (
-    "FasterRCNN CascadeRCNN HybridTaskCascade MaskScoringRCNN GridRCNN PointRend SCNet "
-    "TridentFasterRCNN SparseRCNN QueryInst"
-)
+TWO_STAGE: Final = "FasterRCNN CascadeRCNN TridentFasterRCNN SparseRCNN QueryInst"
 
 OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(SINGLE_STAGE.split(), ("SingleStageDetector",)),
     **dict.fromkeys(TWO_STAGE.split(), ("TwoStageDetector",)),
     "MaskRCNN": ("FasterRCNN", "TwoStageDetector"),
+    **dict.fromkeys(("HybridTaskCascade", "SCNet"), ("CascadeRCNN",)),
+    **dict.fromkeys(("MaskScoringRCNN", "PointRend"), ("MaskRCNN",)),
+    "GridRCNN": ("FasterRCNN",),
     "SOLO": ("SingleStageInstanceSegmentor",),
     "SOLOv2": ("SingleStageInstanceSegmentor",),
     "BBoxHead": ("ConvFCBBoxHead",),

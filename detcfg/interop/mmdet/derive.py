@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -68,7 +69,9 @@ def settled(
                 break  # the person who fills in the stubs has to say it
             record.carried(told.source, told.place, told.path)
             config = _replaced_if_taken(config, told.path, told.value)
-    for told in waiting.values():
+    left, in_a_row = deque(waiting.values()), 0
+    while left:
+        told = left.popleft()
         if resolved is None or _agrees(at(resolved, told.path), told.value):
             record.carried(told.source, told.place, f"{told.path}, which follows from the rest")
             continue
@@ -77,12 +80,16 @@ def settled(
             record.unsupported(told.source, told.place, f"{told.path} follows from the rest, otherwise")
             continue
         try:
-            _with_classes(own, num_classes).resolved()
+            resolved = _with_classes(own, num_classes).resolved()
         except DetcfgError as error:
-            record.unsupported(told.source, told.place, str(error))
+            in_a_row += 1
+            if in_a_row <= len(left):
+                left.append(told)  # it may go with the others
+            else:
+                record.unsupported(told.source, told.place, str(error))
         else:
             record.carried(told.source, told.place, told.path)
-            config = own
+            config, in_a_row = own, 0
     return config
 
 
