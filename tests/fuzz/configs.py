@@ -15,8 +15,8 @@ from detcfg.interop.mmdet.functions import FUNCTIONS, METHODS
 from detcfg.interop.mmdet.read import Source, read_config
 from detcfg.interop.mmdet.write import write_experiment
 from tests.fuzz.mutate import HOSTILE, TOKENS, spoilt_bytes, spoilt_text, spoilt_tree
+from tests.interop.attacks import ATTACKS
 from tests.interop.small_configs import FAMILIES, RUN
-from tests.interop.test_mmdet_read_safely import ATTACKS
 
 IMPORTS: Final = ("__future__", "attrs", "detcfg", "experiments", "torch", "typing", "tests")
 """What a written experiment may import."""
@@ -59,8 +59,9 @@ class Importer:
             case 0:
                 path.write_text("".join(f"{_statement(draw)}\n" for _ in range(draw.randint(1, 6))))
             case 1:
-                text = draw.choice(list(ATTACKS.values()))
-                path.write_bytes(_encoded(spoilt_text(draw, text, (*ATTACKS.values(), *TOKENS))))
+                texts = [attack for attack in ATTACKS.values() if isinstance(attack, str)]
+                text = draw.choice(texts)
+                path.write_bytes(_encoded(spoilt_text(draw, text, (*texts, *TOKENS))))
             case 2 | 3:
                 path = self.folder / "config.json"
                 path.write_text(json.dumps(spoilt_tree(draw, draw.choice(self.trees))))
@@ -107,6 +108,7 @@ def check_text(text: str) -> None:
     nodes = list(ast.walk(tree))
     known = {node.name for node in nodes if isinstance(node, ast.alias | ast.ClassDef)} | set(dir(builtins))
     known |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     unknown = {node.id for node in nodes if isinstance(node, ast.Name)} - known
     assert not unknown, f"the experiment names {unknown}"
 
