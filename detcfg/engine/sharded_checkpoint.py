@@ -80,7 +80,7 @@ def save_sharded(state: TrainingState, scalars: frozenset[str], folder: Path) ->
         distributed.from_first(None)  # until it is there
         with _without_warnings():
             dcp().save(
-                {name: tensor.detach() for name, tensor in tensors.items()},
+                _apart(tensors),
                 storage_writer=dcp().HuggingFaceStorageWriter(str(temporary), save_distributed=True),
             )
         written = distributed.gathered([path.name for path in _shards(temporary)])
@@ -242,6 +242,21 @@ def _number(path: Path | None) -> int:
     """Which checkpoint of the run it is, from 1 on; 0: none."""
     match = None if path is None else _NUMBERED.fullmatch(path.name)
     return int(match[1]) if match else 0
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each in a memory of its own: layers that share weights have several names for one."""
+    from torch.distributed.tensor import DTensor
+
+    seen: set[int] = set()
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        cut: Any = tensor
+        local = cut.to_local() if isinstance(tensor, DTensor) else tensor
+        place = local.untyped_storage().data_ptr()
+        apart[name] = tensor.detach().clone() if place in seen else tensor.detach()
+        seen.add(place)
+    return apart
 
 
 def _causes(error: Any) -> list[Exception]:
