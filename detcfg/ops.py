@@ -5,6 +5,7 @@ Importing torchvision costs as much as importing torch, and a config is read wit
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -58,6 +59,10 @@ def roi_align(
     return ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
 
 
+FAR: Final = 6e4
+"""Pixels: outside of every feature map, and a number in half precision too."""
+
+
 def deform_conv2d(
     features: Tensor,
     offset: Tensor,
@@ -69,10 +74,14 @@ def deform_conv2d(
     dilation: tuple[int, int],
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Deformable convolution, v2 where `mask` is given."""
+    """Deformable convolution, v2 where `mask` is given; NaN where an offset is NaN, as after a diverged step."""
     from torchvision import ops
 
-    return ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
+    # torchvision reads at whatever address NaN comes to, which ends the process.
+    broken = offset.isnan().any(dim=1, keepdim=True)
+    offset = offset.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
+    out = ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
+    return out.masked_fill(broken, math.nan)
 
 
 def unique(values: Tensor) -> tuple[Tensor, Tensor]:

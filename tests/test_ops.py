@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,3 +29,22 @@ def test_nms_of_known_groups_gives_what_it_gives_without_knowing_them(
         grouped = ops.nms(boxes, scores, 0.4, groups)
 
     assert grouped.tolist() == ops.nms(boxes, scores, 0.4).tolist()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_deformable_convolution_survives_offsets_that_are_no_numbers(value: float) -> None:
+    features = torch.randn(1, 4, 8, 8, requires_grad=True)
+    weight, offset = torch.randn(5, 4, 3, 3), torch.zeros(1, 18, 8, 8)
+    offset[:, :, 2, 3] = value
+    offset.requires_grad_()
+    geometry = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+
+    out = ops.deform_conv2d(features, offset, weight, None, **geometry)
+    out.sum().backward()
+
+    plain = torch.nn.functional.conv2d(features, weight, padding=1)
+    elsewhere = torch.ones(8, 8, dtype=torch.bool)
+    elsewhere[2, 3] = False
+    torch.testing.assert_close(out[..., elsewhere], plain[..., elsewhere], rtol=1e-4, atol=1e-4)
+    assert bool(out[..., 2, 3].isnan().all()) == math.isnan(value)
+    assert out[..., 2, 3].isfinite().all() or math.isnan(value)
