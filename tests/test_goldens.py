@@ -18,6 +18,6 @@ NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.py"))
 def test_state_dict_losses_gradients_and_detections_are_mmdetections(name: str) -> None:
     config: DetectorConfig = golden.as_made(load_experiment(EXPERIMENTS / f"{name}.py").resolved().model)
     golden.check_state_dict(name, config)
-    model = golden.filled(config)
+    model = golden.filled(config, name)
     golden.check_detections(name, model)
     golden.check_losses(name, model)

@@ -31,7 +31,7 @@ def test_the_imported_config_computes_what_the_experiment_computes(name: str) ->
         return  # equal configs compute the same
     config = golden.as_made(model)
     golden.check_state_dict(name, config)
-    built = golden.filled(config)
+    built = golden.filled(config, name)
     golden.check_detections(name, built)
     golden.check_losses(name, built)
 
