@@ -8,13 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar, cast
+from datetime import timedelta
+from typing import Any, Final, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+
+MEETING: Final = timedelta(minutes=5)
+"""How long processes wait for one another to begin. Now and then gloo's connections get lost after a restart; a
+process that gives up is started again."""
+WORKING: Final = timedelta(minutes=30)
+"""How long they wait for one another later, when one of them writes to a slow disk, say."""
 
 
 def together() -> bool:
@@ -34,7 +41,10 @@ def process_group() -> Generator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=MEETING)
+    c10d: Any = dist.distributed_c10d
+    set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # noqa: SLF001  # its name until 2.13
+    set_timeout(WORKING)
     try:
         yield
     finally:

@@ -296,3 +296,30 @@ def test_a_mistake_is_said_once(tmp_path: Path) -> None:
     assert run.returncode == 1
     assert run.stderr.count("is not measured") == 1
     assert "Traceback" not in run.stderr
+
+
+def test_a_process_whose_partner_never_comes_gives_up() -> None:
+    code = (
+        "from datetime import timedelta\n"
+        "from detcfg.engine import distributed\n"
+        "distributed.MEETING = timedelta(seconds=2)\n"
+        "with distributed.process_group(): pass\n"
+    )
+    alone = {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | alone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode != 0
+    assert re.search("time.?out|timed out", done.stderr, re.IGNORECASE)
