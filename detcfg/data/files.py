@@ -18,6 +18,7 @@ from torch import Tensor
 from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.masks import Segmentations
+from detcfg.data.reading import MAX_NUMBER
 from detcfg.structures import Targets
 
 
@@ -91,7 +92,7 @@ class Table:
             paths=paths,
             sizes=sizes.reshape(-1, 2),
             ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            boxes=boxes.astype(np.float32).reshape(-1, 4),
+            boxes=boxes.clip(-MAX_NUMBER, MAX_NUMBER).astype(np.float32).reshape(-1, 4),
             labels=labels,
             ignored=ignored,
             segmentations=segmentations,

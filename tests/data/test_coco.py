@@ -305,3 +305,10 @@ def test_after_the_resize_a_draft_is_nearly_the_image_that_was_decoded_whole(tmp
     assert first.image.shape == second.image.shape
     torch.testing.assert_close(first.targets.boxes, second.targets.boxes, rtol=0, atol=1e-3)
     assert (first.image.float() - second.image.float()).abs().max() < 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_box_of_astronomic_size_is_as_large_as_its_image(tmp_path: Path) -> None:
+    dataset = write(tmp_path, lambda data: data["annotations"][0].update(bbox=[5, 5, 1e300, 1e300])).dataset()
+    sample = Pipeline(())(dataset[0], 0)
+    assert sample.targets.boxes[0].tolist() == [5, 5, 40, 30]
