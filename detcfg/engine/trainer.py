@@ -47,6 +47,7 @@ from detcfg.engine.weights import put_weights
 from detcfg.evaluation.truth import IoUType
 from detcfg.experiment import ExperimentConfig
 from detcfg.layers.epochs import set_epoch
+from detcfg.layers.memory import memories, recall
 
 METRICS: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -245,6 +246,7 @@ class Trainer:
                 from before stays.
         """
         self._refuse_broken_weights()
+        memory = distributed.gathered(memories(self.detector))
         if distributed.rank() > 0 and not self.shards:
             return
         state = TrainingState(
@@ -255,6 +257,7 @@ class Trainer:
                 **asdict(self.progress),
                 "scaler": self.scaler.state_dict(),
                 "images_per_step": self.images_per_step,
+                "memory": memory,
             },
         )
         if self.shards:
@@ -281,12 +284,17 @@ class Trainer:
             load_state(self.optimizer, state.optimizer)
             self.scaler.load_state_dict(state.progress.pop("scaler"))
             images_per_step: int = state.progress.pop("images_per_step")
+            memory: list[dict[str, Any]] = state.progress.pop("memory", [])
             self.progress = progress = Progress(**state.progress)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} does not fit trainer.optimizer: {error}. Go on with the one that it was trained with, or "
                 "begin anew from its weights: trainer.load_from, in another --work-dir."
             ) from error
+        if memory:  # of each process; another number of them goes on with the first one's
+            recall(
+                self.detector, memory[distributed.rank() if len(memory) == distributed.world_size() else 0]
+            )
         if images_per_step != self.images_per_step:
             progress.step_in_epoch = progress.step_in_epoch * images_per_step // self.images_per_step
             progress.step = progress.epoch * self.steps_per_epoch + progress.step_in_epoch

@@ -6,9 +6,9 @@ L levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from attrs import field, frozen, validators
@@ -30,6 +30,7 @@ from detcfg.heads.point_targets import per_level
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.deform_conv import DCNConfig
+from detcfg.layers.memory import Remembers
 from detcfg.layers.norm import GNConfig, NormConfig
 from detcfg.layers.scale import Scale
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -92,7 +93,7 @@ class DDODHeadConfig(AnchorHeadConfig):
         return DDODHead(self.resolved())
 
 
-class DDODHead(AnchorHead):
+class DDODHead(AnchorHead, Remembers):
     """Two stacks of convolutions; the one for boxes also says how much a box overlaps its object."""
 
     positives_so_far: Tensor
@@ -121,6 +122,12 @@ class DDODHead(AnchorHead):
         self.register_buffer("positives_so_far", counts, persistent=False)  # as in MMDetection
         init_convs(self)
         init_classifier(self.atss_cls)
+
+    def memory(self) -> dict[str, Any]:
+        return {"positives_so_far": [int(count) for count in self.positives_so_far]}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self.positives_so_far.copy_(torch.tensor(memory["positives_so_far"]))
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         boxes = self.reg_convs(feature)

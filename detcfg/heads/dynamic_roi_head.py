@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
 
 import torch
 from attrs import evolve, field, frozen, validators
@@ -15,6 +15,7 @@ from detcfg.config import Config, ConfigError
 from detcfg.heads.bbox_head import BBoxHeadConfig
 from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
+from detcfg.layers.memory import Remembers
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
@@ -64,11 +65,8 @@ class DynamicRoIHeadConfig(StandardRoIHeadConfig):
         return DynamicRoIHead(self.resolved())
 
 
-class DynamicRoIHead(StandardRoIHead):
-    """Every so many training steps, changes the thresholds of `assigner` and the beta of `loss_bbox`.
-
-    As in MMDetection, a run that goes on from a checkpoint starts with the first values again.
-    """
+class DynamicRoIHead(StandardRoIHead, Remembers):
+    """Every so many training steps, changes the thresholds of `assigner` and the beta of `loss_bbox`."""
 
     def __init__(self, config: DynamicRoIHeadConfig) -> None:
         super().__init__(config)
@@ -76,6 +74,8 @@ class DynamicRoIHead(StandardRoIHead):
         loss = config.bbox_head.loss_bbox
         assert isinstance(loss, SmoothL1LossConfig)
         self.loss_bbox = loss
+        self.iou: float | None = None
+        """The threshold that was set; None: those of the config."""
         # They stay on the device until the next change, so that a step waits for nothing.
         self.iou_history: list[Tensor] = []
         self.beta_history: list[Tensor] = []
@@ -123,10 +123,35 @@ class DynamicRoIHead(StandardRoIHead):
         """Set the thresholds and beta by what the last steps were like, and forget these."""
         dynamic = self.dynamic_rcnn
         iou = max(dynamic.initial_iou, float(torch.stack(self.iou_history).mean()))
-        self.assigner = evolve(self.assigner, pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+        self._set_threshold(iou)
         # The median of an even number is the mean of the middle two.
         beta = float(torch.stack(self.beta_history).quantile(0.5)) if self.beta_history else 0.0
         if beta >= EPS:
-            self.loss_bbox = evolve(self.loss_bbox, beta=min(dynamic.initial_beta, beta))
-            self.bbox_head.loss_bbox = self.loss_bbox.build()
+            self._set_beta(min(dynamic.initial_beta, beta))
         self.iou_history, self.beta_history = [], []
+
+    def _set_threshold(self, iou: float) -> None:
+        self.iou = iou
+        self.assigner = evolve(self.assigner, pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+
+    def _set_beta(self, beta: float) -> None:
+        self.loss_bbox = evolve(self.loss_bbox, beta=beta)
+        self.bbox_head.loss_bbox = self.loss_bbox.build()
+
+    def memory(self) -> dict[str, Any]:
+        return {
+            "iou": self.iou,
+            "beta": self.loss_bbox.beta,
+            "iou_history": [float(value) for value in self.iou_history],
+            "beta_history": [float(value) for value in self.beta_history],
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        if memory["iou"] is not None:
+            self._set_threshold(memory["iou"])
+        self._set_beta(memory["beta"])
+        device = next(self.parameters()).device
+        self.iou_history, self.beta_history = (
+            list(torch.tensor(memory[name], device=device).unbind())
+            for name in ("iou_history", "beta_history")
+        )
