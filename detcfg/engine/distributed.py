@@ -9,6 +9,7 @@ import os
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -103,7 +104,12 @@ def wrapped(model: nn.Module) -> nn.Module:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(model, broadcast_buffers=False)  # that is `share_buffers`
+    known = signature(DistributedDataParallel).parameters
+    name = (
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    )  # until torch 2.13
+    options: dict[str, Any] = {name: False}  # that is `share_buffers`
+    return DistributedDataParallel(model, **options)
 
 
 def share_buffers(model: nn.Module) -> None:
