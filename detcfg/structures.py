@@ -122,6 +122,11 @@ class ImageBatch:
         return out_width / width, out_height / height
 
 
+def ceil_to(length: int, divisor: int) -> int:
+    """The next multiple of `divisor`, or `length` itself if it is one."""
+    return -(-length // divisor) * divisor
+
+
 def rescaled_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
     """The largest (height, width) of the same ratio whose edges stay within `scale`, rounded as by mmcv."""
     height, width = size

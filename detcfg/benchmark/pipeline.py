@@ -19,7 +19,7 @@ from detcfg.data.images import read_image
 from detcfg.data.transforms import Pipeline, RandomFlipConfig, ResizeConfig, TransformConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.structures import Targets, rescaled_size
+from detcfg.structures import Targets, ceil_to, rescaled_size
 
 SIZE = (480, 640)
 """Height and width of the files, as most of COCO's are."""
@@ -93,9 +93,7 @@ def cv2_pipeline(experiment: ExperimentConfig, paths: Sequence[Path]) -> Callabl
 
 
 def _padded(image: Any, settings: DetDataPreprocessorConfig) -> Tensor:
-    height, width = (
-        -(-side // settings.pad_size_divisor) * settings.pad_size_divisor for side in image.shape[:2]
-    )
+    height, width = (ceil_to(side, settings.pad_size_divisor) for side in image.shape[:2])
     padded = np.full((height, width, 3), settings.pad_value, np.float32)
     padded[: image.shape[0], : image.shape[1]] = image
     return torch.as_tensor(np.ascontiguousarray(padded.transpose(2, 0, 1)))

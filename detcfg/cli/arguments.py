@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from detcfg.engine.amp import Amp
 
 if TYPE_CHECKING:
     from detcfg.experiment import ExperimentConfig
@@ -42,7 +44,7 @@ Fast = Annotated[
     ),
 ]
 HalfPrecision = Annotated[
-    Literal["none", "bf16", "fp16"],
+    Amp,
     typer.Option(
         "--amp", help="Compute in half precision where that is safe. What is found then differs a little."
     ),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
 from detcfg.detectors.batch_augments import BatchAugmentConfig
-from detcfg.structures import ImageBatch
+from detcfg.structures import ImageBatch, ceil_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,9 +70,11 @@ class DetDataPreprocessor(nn.Module):
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
     ) -> ImageBatch:
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        padded = tuple((_ceil(height, self.divisor), _ceil(width, self.divisor)) for height, width in sizes)
+        padded = tuple(
+            (ceil_to(height, self.divisor), ceil_to(width, self.divisor)) for height, width in sizes
+        )
         height, width = (
-            _ceil(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
+            ceil_to(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
         )
         tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
         for slot, image in zip(tensor, images, strict=True):
@@ -103,7 +105,7 @@ def _may_overrun(module: nn.Module) -> bool:
     """Whether a convolution may write beyond its memory if channels lie side by side.
 
     oneDNN 3.12, in torch 2.14, does so on processors with AVX2 and no AVX-512 where 1x1 convolutions with a stride
-    read fewer than 8 channels. No published model has them.
+    read 3, 4 or 6 channels: less than the 8 that it moves at once. Any rest of 8 is avoided; no published model has one.
     """
     return (
         isinstance(module, nn.Conv2d)
@@ -111,10 +113,6 @@ def _may_overrun(module: nn.Module) -> bool:
         and set(module.kernel_size) == {1}
         and set(module.stride) != {1}
     )
-
-
-def _ceil(length: int, divisor: int) -> int:
-    return -(-length // divisor) * divisor
 
 
 @frozen(kw_only=True)

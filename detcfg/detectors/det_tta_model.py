@@ -16,7 +16,7 @@ from torch import Tensor
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError, fill
 from detcfg.detectors.base import Detector, DetectorConfig
-from detcfg.structures import Detections, ImageBatch, Targets, rescaled_size
+from detcfg.structures import Detections, ImageBatch, Targets, ceil_to, rescaled_size
 
 
 @frozen(kw_only=True)
@@ -102,7 +102,7 @@ class DetTTAModel(Detector):
 
     def _padded(self, images: list[Tensor], batch: ImageBatch) -> ImageBatch:
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        padded = tuple((_ceil(h, self.divisor), _ceil(w, self.divisor)) for h, w in sizes)
+        padded = tuple((ceil_to(h, self.divisor), ceil_to(w, self.divisor)) for h, w in sizes)
         height, width = max(h for h, _ in padded), max(w for _, w in padded)
         tensor = batch.tensor.new_full((len(images), 3, height, width), self.pad_value)
         for slot, image, (h, w) in zip(tensor, images, sizes, strict=True):
@@ -132,7 +132,3 @@ def mirrored(detections: Detections, width: int) -> Detections:
         boxes=torch.stack((width - x2, y1, width - x1, y2), dim=1),
         masks=None if masks is None else masks.flip(2),
     )
-
-
-def _ceil(length: int, divisor: int) -> int:
-    return -(-length // divisor) * divisor

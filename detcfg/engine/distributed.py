@@ -104,11 +104,9 @@ def wrapped(model: nn.Module) -> nn.Module:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    known = signature(DistributedDataParallel).parameters
-    name = (
-        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    )  # until torch 2.13
-    options: dict[str, Any] = {name: False}  # that is `share_buffers`
+    # Buffers are for `share_buffers`; until torch 2.13 the option was called otherwise.
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    options: dict[str, Any] = {new if new in signature(DistributedDataParallel).parameters else old: False}
     return DistributedDataParallel(model, **options)
 
 

@@ -32,7 +32,6 @@ class FilterAnnotations:
         self.config = config
 
     def __call__(self, fields: Fields) -> Fields:
-
         boxes, masks = fields["boxes"], fields.get("masks")
         sides = boxes[:, 2:] - boxes[:, :2]
         kept = (sides > sides.new_tensor(self.config.min_gt_bbox_wh)).all(dim=1)
