@@ -49,9 +49,9 @@ def train(
         first = again if resume else again[:-1]
         raise typer.Exit(launch(python + first, python + again, devices))
     end_with_parent()
-    with distributed.process_group():
+    with distributed.process_group() as attempt:
         try:
-            run_training(config, folder, resume=resume or distributed.is_restarted())
+            run_training(config, folder, resume=resume or attempt.is_restart, begin=attempt.begin)
         except Interrupted as stopped:
             if distributed.rank() == 0:
                 typer.echo(f"{stopped} To go on:\n\n    {_command(again, devices)}\n")

@@ -6,21 +6,26 @@ Everything here works alone too, as the only process.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from inspect import signature
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
+from attrs import frozen
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
 
 MEETING: Final = timedelta(minutes=5)
-"""How long processes wait for one another to begin. Now and then gloo's connections get lost after a restart; a
-process that gives up is started again."""
+"""How long processes wait for one another to begin; where torchrun is asked to, it then starts them again."""
 WORKING: Final = timedelta(minutes=30)
 """How long they wait for one another later, when one of them writes to a slow disk, say."""
 
@@ -30,31 +35,110 @@ def together() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+@frozen
+class Attempt:
+    """What processes that train together know of those that torchrun started before them, if it did."""
+
+    is_restart: bool = False
+    """Whether earlier ones began this run, and failed."""
+    _store: Store | None = None
+
+    def begin(self) -> None:
+        """From here on, processes that are started in the place of these go on with their run."""
+        if self._store is not None:
+            self._store.set("begun", "")
+
+
 @contextmanager
-def process_group() -> Generator[None]:
+def process_group() -> Generator[Attempt]:
     """Within it this process is one of those that `torchrun` or `--devices` started, if they did.
 
     Which one it is stands in the environment, under torchrun's names.
+
+    Raises:
+        RunError: The processes do not find each other.
     """
     if "WORLD_SIZE" not in os.environ:
-        yield
+        yield Attempt()
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=MEETING)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store, part = _meeting_place(rank, size)
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, store=part, rank=rank, world_size=size, timeout=MEETING)
     c10d: Any = dist.distributed_c10d
     set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # noqa: SLF001  # its name until 2.13
     set_timeout(WORKING)
     try:
-        yield
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            is_restart = from_first(store.check(["begun"]))
+        else:  # the store is as new as the processes
+            is_restart = max(gathered(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))) > 0
+        yield Attempt(is_restart, store)
     finally:
         dist.destroy_process_group()
 
 
-def is_restarted() -> bool:
-    """Whether torchrun started this process in the place of one that failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def _meeting_place(rank: int, world_size: int) -> tuple[Store, Store]:
+    """A store that all processes reach, and the part of it that is theirs.
+
+    Raises:
+        RunError: One did not come.
+    """
+    from detcfg.engine.files import RunError
+
+    untyped: Any = dist
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        store: Store = next(untyped.rendezvous("env://", timeout=MEETING))[0]
+        return store, unused_part(store, rank, world_size)
+    except (dist.DistError, TimeoutError) as error:
+        raise RunError(
+            f"The processes that train together did not meet at {where} within {MEETING}: {error}\n"
+            "Is each of them started, and can this address be reached from each machine?"
+        ) from None
+
+
+def unused_part(store: Store, rank: int, world_size: int) -> Store:
+    """The same part of a store for all processes, where none that was before them has written.
+
+    torchrun keeps its store when it starts processes again (torch/distributed/elastic/rendezvous/
+    dynamic_rendezvous.py). What an earlier group said there is then read by this one: a process waits for ever at
+    the address of a dead one. Nothing that torchrun tells its processes is the same on all machines and
+    different each time, so the first process makes up a name, and answers the others as they come.
+
+    Args:
+        store: Where the processes meet.
+        rank: Which one this is.
+        world_size: How many there are.
+
+    Raises:
+        TimeoutError: The first process did not see all others within `MEETING`.
+        DistStoreError: Another did not see the first.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    mine = uuid4().hex
+    if rank == 0:
+        until = time.monotonic() + MEETING.total_seconds()
+        absent = list(range(1, world_size))
+        while absent := [other for other in absent if not store.check([f"{mine}/{other}"])]:
+            # An earlier process may have asked under this number, so ask and answer until one says it heard.
+            for other in absent:
+                if store.check([f"{other} asks"]):
+                    store.set(f"to {store.get(f'{other} asks').decode()}", mine)
+            if time.monotonic() > until:
+                raise TimeoutError(
+                    f"{len(absent)} of {world_size} did not come, rank {absent[0]} among them."
+                )
+            time.sleep(0.01)
+        return PrefixStore(mine, store)
+    store.set(f"{rank} asks", mine)
+    name = store.get(f"to {mine}").decode()
+    store.set(f"{name}/{rank}", "")
+    return PrefixStore(name, store)
 
 
 def rank() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from detcfg.engine.trainer import Trainer
 from detcfg.experiment import ExperimentConfig
 
 
-def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = False) -> dict[str, float]:
+def run_training(
+    experiment: ExperimentConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    begin: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
     """Train an experiment in a folder; the figures of the last validation.
 
     Args:
         experiment: In the given or the resolved state.
         folder: Where checkpoints and logs go; one run at a time writes there.
         resume: Go on from the last checkpoint; without one, begin.
+        begin: Called when nothing is in the way of the run, before its first step.
 
     Raises:
         ConfigError: The experiment is wrong.
@@ -45,6 +53,7 @@ def run_training(experiment: ExperimentConfig, folder: Path, *, resume: bool = F
                     save_experiment(experiment, folder)
                 if there:
                     trainer.resume()
+                begin()
                 with closing(trainer):
                     return trainer.run()
             except (RuntimeError, MemoryError) as error:

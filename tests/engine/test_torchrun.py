@@ -43,29 +43,46 @@ def new_network() -> list[str]:
     return []
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str) -> None:
+def two_machines(folder: Path, *more: str, restarts: int = 0) -> subprocess.Popen[bytes]:
+    """A training on two machines; the test is skipped where there cannot be a network between them."""
     way = new_network()
     if not way:
         pytest.skip(
             "this machine does not let a test make networks: neither unshare -rn nor unshare -n with ip"
         )
-    values = (f"trainer.sharding={sharding}",)
-    subprocess.run(
-        [
-            *way,
-            "bash",
-            str(SCRIPT),
-            sys.executable,
-            *train("certain.py", tmp_path / "two", *values, "data.batch_size=1"),
-        ],
-        env=environment(),
-        check=True,
+    return subprocess.Popen(
+        [*way, "bash", str(SCRIPT), sys.executable, *train("certain.py", folder, "data.batch_size=1", *more)],
+        env=environment() | {"RESTARTS": str(restarts)},
     )
-    subprocess.run([sys.executable, *train("certain.py", tmp_path / "one")], env=environment(), check=True)
-    one = load_weights(tmp_path / "one" / LAST)
-    two = weights(tmp_path / "two")
+
+
+def one_process(folder: Path, *more: str) -> dict[str, Tensor]:
+    subprocess.run([sys.executable, *train("certain.py", folder, *more)], env=environment(), check=True)
+    return load_weights(folder / LAST)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str) -> None:
+    assert two_machines(tmp_path / "two", f"trainer.sharding={sharding}").wait() == 0
+    assert_alike(weights(tmp_path / "two"), one_process(tmp_path / "one"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
+def test_a_process_killed_on_one_machine_restarts_the_group_on_both(tmp_path: Path) -> None:
+    often = "trainer.checkpoint_interval=1"
+    process = two_machines(tmp_path / "two", often, restarts=1)
+    while not (tmp_path / "two" / LAST).is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    # The machine of the first process only hears that another one restarts, and counts no failure of its own.
+    os.kill(workers(process.pid)[1], signal.SIGKILL)
+    assert process.wait() == 0
+    assert_alike(weights(tmp_path / "two"), one_process(tmp_path / "one", often))
+
+
+def assert_alike(two: dict[str, Tensor], one: dict[str, Tensor]) -> None:
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
@@ -95,9 +112,15 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 def workers(parent: int) -> list[int]:
-    """The processes that a process started, and that train."""
-    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in found if b"detcfg" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """The processes that train, by rank, among those that a process started, or that these did."""
+    found: dict[int, int] = {}
+    waiting = [parent]
+    while waiting:
+        pid = waiting.pop()
+        waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        if found_rank := re.search(rb"\0RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_bytes()):
+            found.setdefault(int(found_rank[1]), pid)
+    return [found[rank] for rank in sorted(found)]
 
 
 @pytest.mark.timeout(600)
@@ -119,3 +142,17 @@ def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) ->
     )
     assert load_training(tmp_path / "a" / LAST).progress["step"] == 9
     assert_same_state(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.timeout(600)
+def test_a_folder_that_is_refused_is_refused_again_when_torchrun_tries_once_more(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, *train("tiny.py", tmp_path)], env=environment(), check=True)
+    before = (tmp_path / LAST).read_bytes()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run(
+        [*torchrun, *train("tiny.py", tmp_path)], env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count(b"holds a training already") == 4  # two processes, twice
+    assert (tmp_path / LAST).read_bytes() == before

@@ -2,7 +2,8 @@
 # Two machines, as namespaces of the network that are joined by a cable and have nothing else in common:
 # torchrun meets across it. To be run by `unshare -rn`, or `unshare -n` as root; all is gone when it ends.
 #
-#   two_hosts.sh PYTHON COMMAND...: each machine runs torchrun with the command, one process each.
+#   two_hosts.sh PYTHON COMMAND...: each machine runs torchrun with the command, one process each,
+#   which it starts again up to RESTARTS times.
 set -euo pipefail
 python=$1
 shift
@@ -21,7 +22,7 @@ there ip addr add 10.77.0.2/24 dev second
 there ip link set second up
 if [ $# -eq 0 ]; then exit 0; fi # only whether it may be done
 torchrun=("$python" -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-id two-hosts
-    --rdzv-backend c10d --rdzv-endpoint 10.77.0.1:29400 --max-restarts 0)
+    --rdzv-backend c10d --rdzv-endpoint 10.77.0.1:29400 --max-restarts "${RESTARTS:-0}")
 GLOO_SOCKET_IFNAME=second there "${torchrun[@]}" --local-addr 10.77.0.2 --rdzv-conf is_host=0 "$@" &
 second=$!
 GLOO_SOCKET_IFNAME=first "${torchrun[@]}" --local-addr 10.77.0.1 --rdzv-conf is_host=1 "$@"
