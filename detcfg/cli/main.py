@@ -5,10 +5,11 @@ Each command's module imports torch and the like inside its function, so that `-
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -66,14 +67,29 @@ def main(
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. A mistake of the user's is one short message on stderr and exit code 1."""
+    """Run a command and end. A mistake of the user's is one short message on stderr and exit code 1."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # a person's own modules, as `python -m` has it
     try:
         app(arguments)
     except DetcfgError as error:
         _print_error(str(error))
-        sys.exit(1)
+        _end(1)
+    except SystemExit as end:
+        _end(end.code)
+
+
+def _end(code: int | str | None) -> NoReturn:
+    """Leave with an exit code; one of several processes does so without dismantling its interpreter.
+
+    Gloo's threads outlive their group, for torch's DistributedDataParallel keeps hold of it. One of them that drops its
+    last tensor while Python is being dismantled aborts the process ("terminate called without an active exception").
+    """
+    if "WORLD_SIZE" in os.environ and (code is None or isinstance(code, int)):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+    sys.exit(code)
 
 
 def _print_error(message: str) -> None:

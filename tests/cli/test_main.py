@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,26 @@ def test_help_and_version_import_no_torch_and_little_else(option: str) -> None:
 
 def test_version_is_the_packages(command: Command) -> None:
     assert f"detcfg {detcfg.__version__}\n" == command("--version").out
+
+
+@pytest.mark.parametrize(("variables", "dismantled"), [({}, True), ({"WORLD_SIZE": "1"}, False)])
+def test_one_of_several_processes_ends_without_dismantling_its_interpreter(
+    variables: dict[str, str], *, dismantled: bool
+) -> None:
+    code = "import atexit, sys; atexit.register(print, 'the end'); from detcfg.cli.main import run; run(sys.argv[1:])"
+    for arguments, exit_code in ((["--version"], 0), (["check", "nowhere.py"], 1), (["--nonsense"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == exit_code
+        assert ("the end" in done.stdout) == dismantled
+        assert done.stderr if exit_code else detcfg.__version__ in done.stdout
 
 
 def test_every_command_says_what_it_does(command: Command) -> None:
