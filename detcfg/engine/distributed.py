@@ -125,7 +125,7 @@ def unused_part(store: Store, rank: int, world_size: int) -> Store:
         until = time.monotonic() + MEETING.total_seconds()
         absent = list(range(1, world_size))
         while absent := [other for other in absent if not store.check([f"{mine}/{other}"])]:
-            # An earlier process may have asked under this number, so ask and answer until one says it heard.
+            # Who asked under a number may be a process of before: whoever asks is answered until one says it heard.
             for other in absent:
                 if store.check([f"{other} asks"]):
                     store.set(f"to {store.get(f'{other} asks').decode()}", mine)

@@ -15,8 +15,9 @@ import torch.utils.tensorboard
 import torchvision.transforms.v2  # noqa: F401  # here, so that no process has to load it again
 from torch import Tensor
 
-from detcfg.engine.checkpoint import LAST, load_training
+from detcfg.engine.checkpoint import LAST, load_training, load_weights
 from detcfg.engine.run import run_training
+from detcfg.engine.sharded_checkpoint import newest
 from detcfg.errors import DetcfgError
 from detcfg.experiment import ExperimentConfig
 
@@ -57,6 +58,18 @@ def assert_same_state(folder: Path, other: Path) -> None:
     differing = [name for name, tensor in one.items() if not torch.equal(tensor, two[name])]
     assert not differing
     assert load_training(folder / LAST).progress == load_training(other / LAST).progress
+
+
+def last_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of the last checkpoint, whole or in shards."""
+    return load_weights(newest(folder) or folder / LAST)
+
+
+def assert_close(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """The same names, and values within the tolerance, relative or absolute."""
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
 def members(size: int, work: Callable[[], object], folder: Path) -> list[BaseProcess]:

@@ -11,12 +11,10 @@ from attrs import evolve
 
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
-from detcfg.engine.checkpoint import LAST, load_weights
 from detcfg.engine.optimizers import SGDConfig
 from detcfg.engine.run import run_training
-from detcfg.engine.sharded_checkpoint import newest
 from detcfg.experiment import ExperimentConfig
-from tests.engine.processes import members
+from tests.engine.processes import assert_close, last_weights, members
 from tests.engine.tiny import Experiment
 from tests.small import narrow
 from tests.test_experiments import experiment
@@ -53,7 +51,7 @@ def weights(name: str, folder: Path, sharding: str, epochs: int) -> dict[str, to
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    return load_weights(newest(folder) or folder / LAST)
+    return last_weights(folder)
 
 
 @pytest.mark.timeout(600)
@@ -61,8 +59,6 @@ def weights(name: str, folder: Path, sharding: str, epochs: int) -> dict[str, to
 def test_a_cut_model_learns_what_the_whole_one_does_and_goes_on(tmp_path: Path, name: str) -> None:
     cut = weights(name, tmp_path / "cut", "fsdp", 1)
     whole = weights(name, tmp_path / "whole", "none", 1)
-    assert cut.keys() == whole.keys()
-    for key, tensor in whole.items():
-        torch.testing.assert_close(cut[key], tensor, rtol=1e-5, atol=1e-5)
+    assert_close(cut, whole)
     gone_on = weights(name, tmp_path / "cut", "fsdp", 2)
     assert any(not torch.equal(gone_on[key], tensor) for key, tensor in cut.items())

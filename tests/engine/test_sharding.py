@@ -32,7 +32,7 @@ from detcfg.engine.sharded_checkpoint import STATE, load_sharded_weights, newest
 from detcfg.engine.sharding import Shards, gathered, own_part, units
 from detcfg.engine.trainer import Trainer
 from detcfg.engine.weights import load_model
-from tests.engine.processes import members
+from tests.engine.processes import assert_close, last_weights, members
 from tests.engine.tiny import Experiment, experiment
 
 
@@ -58,23 +58,12 @@ def trained(folder: Path, size: int = 2, **trainer: Any) -> Path:
     return folder
 
 
-def last(folder: Path) -> dict[str, Tensor]:
-    found = newest(folder)
-    return load_weights(folder / LAST if found is None else found)
-
-
-def assert_close(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, two[name], rtol=tolerance, atol=tolerance, msg=name)
-
-
 @pytest.mark.parametrize("kind", ["AdamW with clipping and average", "two batches a step"])
 def test_cut_or_whole_the_weights_after_some_steps_agree(tmp_path: Path, kind: str) -> None:
     more: dict[str, Any] = {"accumulate": 2} if kind == "two batches a step" else {}
     cut = trained(tmp_path / "cut", sharding="fsdp", **more)
     whole = trained(tmp_path / "whole", **more)
-    assert_close(last(cut), last(whole))
+    assert_close(last_weights(cut), last_weights(whole))
     assert_close(load_file(cut / BEST), load_file(whole / BEST))
 
 
@@ -183,7 +172,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path: Path) -> None:
         time.sleep(chance.uniform(0, 0.3))
         kill(processes)
     trained(folder, sharding="fsdp")
-    one, two = last(undisturbed), last(folder)
+    one, two = last_weights(undisturbed), last_weights(folder)
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
     assert [path.name for path in folder.glob("last.sharded-*")] == [_last(folder).name]
     assert not list(folder.glob(".*.tmp"))

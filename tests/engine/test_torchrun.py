@@ -12,12 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
-from detcfg.engine.checkpoint import LAST, load_training, load_weights
-from detcfg.engine.sharded_checkpoint import newest
-from tests.engine.processes import assert_same_state
+from detcfg.engine.checkpoint import LAST, load_training
+from tests.engine.processes import assert_close, assert_same_state, last_weights
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "detcfg" / "docs" / "distributed.md"
@@ -27,6 +25,12 @@ SCRIPT = HERE / "two_hosts.sh"
 def train(experiment: str, folder: Path, *more: str) -> list[str]:
     """What comes after `python`, or after torchrun's own options."""
     return ["-m", "detcfg", "train", str(HERE / experiment), "--work-dir", str(folder), *more]
+
+
+def torchrun(restarts: int) -> list[str]:
+    """Two processes, by what comes after it."""
+    options = ["--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    return [sys.executable, "-m", "torch.distributed.run", *options]
 
 
 def environment() -> dict[str, str]:
@@ -58,14 +62,14 @@ def two_machines(folder: Path, *more: str, restarts: int = 0) -> subprocess.Pope
 
 def one_process(folder: Path, *more: str) -> dict[str, Tensor]:
     subprocess.run([sys.executable, *train("certain.py", folder, *more)], env=environment(), check=True)
-    return load_weights(folder / LAST)
+    return last_weights(folder)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str) -> None:
     assert two_machines(tmp_path / "two", f"trainer.sharding={sharding}").wait() == 0
-    assert_alike(weights(tmp_path / "two"), one_process(tmp_path / "one"))
+    assert_close(last_weights(tmp_path / "two"), one_process(tmp_path / "one"))
 
 
 @pytest.mark.timeout(600)
@@ -73,19 +77,10 @@ def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str)
 def test_a_process_killed_on_one_machine_restarts_the_group_on_both(tmp_path: Path) -> None:
     often = "trainer.checkpoint_interval=1"
     process = two_machines(tmp_path / "two", often, restarts=1)
-    while not (tmp_path / "two" / LAST).is_file():
-        assert process.poll() is None
-        time.sleep(0.02)
     # The machine of the first process only hears that another one restarts, and counts no failure of its own.
-    os.kill(workers(process.pid)[1], signal.SIGKILL)
+    kill_second(process, tmp_path / "two")
     assert process.wait() == 0
-    assert_alike(weights(tmp_path / "two"), one_process(tmp_path / "one", often))
-
-
-def assert_alike(two: dict[str, Tensor], one: dict[str, Tensor]) -> None:
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    assert_close(last_weights(tmp_path / "two"), one_process(tmp_path / "one", often))
 
 
 COMMANDS = [
@@ -107,10 +102,6 @@ def test_the_commands_of_the_page_run(tmp_path: Path, line: str) -> None:
     assert list(tmp_path.glob("runs/*/best.safetensors"))
 
 
-def weights(folder: Path) -> dict[str, Tensor]:
-    return load_weights(newest(folder) or folder / LAST)
-
-
 def workers(parent: int) -> list[int]:
     """The processes that train, by rank, among those that a process started, or that these did."""
     found: dict[int, int] = {}
@@ -123,17 +114,21 @@ def workers(parent: int) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def kill_second(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Kill the process of rank 1 once there is a checkpoint to go on from."""
+    while not (folder / LAST).is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(workers(process.pid)[1], signal.SIGKILL)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
 def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) -> None:
     values = ("data.batch_size=1", "trainer.epochs=3", "trainer.checkpoint_interval=1")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node=2", "--max-restarts=2"]
-    process = subprocess.Popen([*torchrun, *train("tiny.py", tmp_path / "a", *values)], env=environment())
-    while not (tmp_path / "a" / LAST).is_file():
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(workers(process.pid)[1], signal.SIGKILL)
+    command = [*torchrun(restarts=2), *train("tiny.py", tmp_path / "a", *values)]
+    process = subprocess.Popen(command, env=environment())
+    kill_second(process, tmp_path / "a")
     assert process.wait() == 0
     subprocess.run(
         [sys.executable, *train("tiny.py", tmp_path / "b", *values, "--devices", "2")],
@@ -148,11 +143,8 @@ def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) ->
 def test_a_folder_that_is_refused_is_refused_again_when_torchrun_tries_once_more(tmp_path: Path) -> None:
     subprocess.run([sys.executable, *train("tiny.py", tmp_path)], env=environment(), check=True)
     before = (tmp_path / LAST).read_bytes()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node=2", "--max-restarts=1"]
-    done = subprocess.run(
-        [*torchrun, *train("tiny.py", tmp_path)], env=environment(), capture_output=True, check=False
-    )
+    command = [*torchrun(restarts=1), *train("tiny.py", tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count(b"holds a training already") == 4  # two processes, twice
     assert (tmp_path / LAST).read_bytes() == before
