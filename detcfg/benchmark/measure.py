@@ -27,10 +27,24 @@ class Measured:
     """Of each turn."""
     peak_bytes: int | None
     """Memory in use above what was before, at most; None where the system does not say."""
+    limit_seconds: tuple[float, ...] = ()
+    """Of each turn: what cannot be left out of it. Empty where nobody asked."""
 
     @property
     def median(self) -> float:
         return median(self.seconds)
+
+    @property
+    def limit(self) -> float | None:
+        """The median of the limit."""
+        return median(self.limit_seconds) if self.limit_seconds else None
+
+    @property
+    def outside(self) -> float | None:
+        """The share of the time that is spent outside of the limit."""
+        if not self.limit_seconds:
+            return None
+        return median(1 - least / own for own, least in zip(self.seconds, self.limit_seconds, strict=True))
 
     def speed_up_over(self, other: Measured) -> float:
         """How many times as fast it is as `other`, which took its turns beside it."""
@@ -38,15 +52,32 @@ class Measured:
 
 
 def in_turns(
-    tasks: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+    tasks: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    limits: Mapping[str, Callable[[], float]] | None = None,
 ) -> dict[str, Measured]:
-    """Run each task once to warm up and to see its memory, then all of them `rounds` times in turns."""
+    """Run each task once to warm up and to see its memory, then all of them `rounds` times in turns.
+
+    Args:
+        tasks: The pieces of work.
+        rounds: How many turns each takes.
+        device: Where they run.
+        limits: For some of the tasks, what is run right after it in each turn, and says itself how long it took.
+    """
+    limits = limits or {}
     peaks = {name: peak_memory(task, device) for name, task in tasks.items()}
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    least: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
             seconds[name].append(timed(task, device))
-    return {name: Measured(seconds=tuple(seconds[name]), peak_bytes=peaks[name]) for name in tasks}
+            if name in limits:
+                least[name].append(limits[name]())
+    return {
+        name: Measured(seconds=tuple(seconds[name]), peak_bytes=peaks[name], limit_seconds=tuple(least[name]))
+        for name in tasks
+    }
 
 
 def timed(task: Callable[[], object], device: torch.device) -> float:

@@ -26,6 +26,7 @@ from detcfg.benchmark.pipeline import (
     write_images,
 )
 from detcfg.benchmark.tasks import Workload, inference, torchvisions, training_step
+from detcfg.engine.allocator import keep_freed_memory
 from detcfg.engine.distributed import device_of
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
@@ -63,6 +64,8 @@ class Row:
     """Memory above what was in use before."""
     limit_seconds: float | None = None
     """What its convolutions and matrix products take by themselves."""
+    outside: float | None = None
+    """The share of its time outside of them: the median of the turns."""
     peer: str | None = None
     """Another program that did the same."""
     against: float | None = None
@@ -75,6 +78,8 @@ def measure(experiment: ExperimentConfig, options: BenchmarkOptions) -> list[Row
     """Measure what `options` names, training and inference in fp32 and bf16."""
     experiment = experiment.resolved()
     device = device_of(experiment.trainer.device)
+    if experiment.trainer.keep_memory:
+        keep_freed_memory(device)  # for the peer's work as well
     rows: list[Row] = []
     if {"training", "inference"} & set(options.work):
         rows += _model_rows(experiment, options, device)
@@ -104,11 +109,8 @@ def _model_rows(experiment: ExperimentConfig, options: BenchmarkOptions, device:
     for kind, (name, task) in tasks.items():
         if kind in options.work:
             own = {name: task(amp="none"), f"{name}, bf16": task(amp="bf16")}
-            timed = _in_turns(own, options.against, peers.get(kind), options.rounds, device)
-            rows += [
-                evolve(row, limit_seconds=bare_seconds(products_of(run), device))
-                for row, run in zip(timed, own.values(), strict=True)
-            ]
+            limits = {each: partial(bare_seconds, products_of(run), device) for each, run in own.items()}
+            rows += _in_turns(own, options.against, peers.get(kind), options.rounds, device, limits=limits)
     return rows
 
 
@@ -160,11 +162,22 @@ def _in_turns(
     peer: Callable[[], object] | None,
     rounds: int,
     device: torch.device,
+    *,
+    limits: Mapping[str, Callable[[], float]] | None = None,
 ) -> list[Row]:
     """A row for each of our own tasks, which take their turns with the peer's."""
-    measured = in_turns({**own, **({"peer": peer} if peer else {})}, rounds, device)
+    measured = in_turns({**own, **({"peer": peer} if peer else {})}, rounds, device, limits)
     theirs = measured.pop("peer", None)
-    rows = [Row(name=each, seconds=m.median, peak_bytes=m.peak_bytes) for each, m in measured.items()]
+    rows = [
+        Row(
+            name=each,
+            seconds=m.median,
+            peak_bytes=m.peak_bytes,
+            limit_seconds=m.limit,
+            outside=m.outside,
+        )
+        for each, m in measured.items()
+    ]
     if theirs is None:
         return rows
     return [

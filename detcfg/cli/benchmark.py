@@ -67,13 +67,23 @@ def benchmark(
 def _print_rows(rows: list[Row]) -> None:
     from detcfg.cli.output import Table, print_table
 
-    columns = ("work", "seconds", "bare products", "peak memory", "peer", "times as fast", "memory by its")
-    table = Table(columns=columns, right=(*columns[1:4], *columns[5:]))
+    columns = (
+        "work",
+        "seconds",
+        "bare products",
+        "outside",
+        "memory",
+        "peer",
+        "times as fast",
+        "memory by its",
+    )
+    table = Table(columns=columns, right=(*columns[1:5], *columns[6:]))
     for row in rows:
         table.add(
             row.name,
             f"{row.seconds:.3f}",
             _figure(row.limit_seconds, ".3f"),
+            _figure(row.outside, ".0%"),
             _mib(row.peak_bytes),
             row.peer or "",
             _figure(row.against, ".2f"),

@@ -36,6 +36,28 @@ def test_a_ratio_is_the_median_of_the_ratios_of_the_turns() -> None:
     assert ours.speed_up_over(theirs) == 2.0
 
 
+def test_a_limit_runs_after_its_task_and_says_itself_how_long_it_took() -> None:
+    order: list[str] = []
+
+    def limit() -> float:
+        order.append("limit")
+        return 0.0
+
+    measured = in_turns(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, CPU, {"a": limit}
+    )
+
+    assert order == ["a", "b", "a", "limit", "b", "a", "limit", "b"]
+    assert measured["a"].outside == 1.0
+    assert measured["b"].outside is None
+
+
+def test_the_share_outside_of_the_limit_is_the_median_of_the_turns() -> None:
+    ours = Measured(seconds=(1.0, 10.0, 2.0), peak_bytes=None, limit_seconds=(0.9, 5.0, 1.5))
+    assert ours.outside == 0.25
+    assert ours.limit == 1.5
+
+
 def test_memory_that_is_let_go_again_counts() -> None:
     size = 64 * 2**20
     peak = peak_memory(lambda: torch.ones(size, dtype=torch.uint8).amax(), CPU)
