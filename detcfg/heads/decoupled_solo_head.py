@@ -7,11 +7,17 @@ row; K classes.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg.heads.solo_head import SOLOHead, SOLOHeadConfig, SOLOPredictions, doubled, resize_features
+from detcfg.heads.solo_head import (
+    SOLOHead,
+    SOLOHeadConfig,
+    SOLOPredictions,
+    doubled,
+    resize_features,
+    resized,
+)
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.coordinates import coordinate_maps, with_coordinates
@@ -78,11 +84,9 @@ class DecoupledSOLOHead(SOLOHead):
     def cell_probabilities(
         self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor
     ) -> Tensor:
-        size = predictions.masks[0][0].shape[-2:]
-        column, row = (
-            F.interpolate(maps.sigmoid()[None], size=size, mode="bilinear")[0]
-            for maps in self._maps(predictions, image, level, cells)
-        )
+        first = predictions.masks[0][0]
+        size = (first.shape[-2], first.shape[-1])
+        column, row = (resized(maps.sigmoid(), size) for maps in self._maps(predictions, image, level, cells))
         return column * row
 
     def _maps(

@@ -176,7 +176,7 @@ class SOLOHead(DenseHead):
         """The masks (n, h, w) of some cells of a level in the pixels of the first level."""
         first = predictions.masks[0][0]
         masks = self.cell_masks(predictions, image, level, cells).sigmoid()
-        return F.interpolate(masks[None], size=first.shape[-2:], mode="bilinear")[0]
+        return resized(masks, (first.shape[-2], first.shape[-1]))
 
     def loss(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
@@ -282,6 +282,12 @@ def resize_features(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     first, *between, last = features
     first = F.interpolate(first, scale_factor=0.5, mode="bilinear")
     return (first, *between, F.interpolate(last, size=between[-1].shape[-2:], mode="bilinear"))
+
+
+def resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (n, h, w), perhaps none, at another (height, width)."""
+    # Of masks as channels torch asks that there be one.
+    return F.interpolate(masks[:, None], size=size, mode="bilinear")[:, 0]
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def test_a_decoupled_mask_is_the_product_of_its_column_and_its_row() -> None:
     assert_close(masks[0], columns[5] * rows[3])
 
 
-@pytest.mark.parametrize(
+every_head = pytest.mark.parametrize(
     "config",
     [
         SOLOHeadConfig(**SMALL),
@@ -75,6 +75,35 @@ def test_a_decoupled_mask_is_the_product_of_its_column_and_its_row() -> None:
     ],
     ids=lambda config: type(config).__name__,
 )
+
+
+@every_head
+@pytest.mark.parametrize("levels", [(), (1,), (0, 4)])
+def test_levels_without_a_candidate_give_no_detection(
+    config: SOLOHeadConfig, levels: tuple[int, ...]
+) -> None:
+    # A threshold of 0 on the masks, that whatever is found counts.
+    test_cfg = evolve(config.test_cfg, mask_thr=0.0, filter_thr=0.0)
+    head = built(evolve(config, test_cfg=test_cfg)).eval()
+    plain = type(head).forward
+
+    def forward(self: Any, maps: Any) -> Any:
+        predictions = plain(self, maps)
+        scores = [torch.full_like(level, -9.0) for level in predictions.cls_scores]
+        for level in levels:
+            scores[level][0, 1, 2, 2] = 9.0
+        return evolve(predictions, cls_scores=tuple(scores))
+
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(type(head), "forward", forward)
+        (found,) = head.predict(features(1), batch(1))
+
+    assert found.labels.tolist() == [1] * len(levels)
+    assert found.masks is not None
+    assert len(found.masks) == len(levels)
+
+
+@every_head
 def test_losses_are_finite_with_and_without_objects(config: SOLOHeadConfig) -> None:
     head = built(config)
     one, none = objects((20.0, 30.0, 100.0, 90.0)), objects()
