@@ -74,14 +74,24 @@ def deform_conv2d(
     dilation: tuple[int, int],
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Deformable convolution, v2 where `mask` is given; NaN where an offset is NaN, as after a diverged step."""
+    """Deformable convolution, v2 where `mask` is given; NaN where an offset is NaN, as after a diverged step.
+
+    Half precision comes out as it came in, but is computed in float32: torchvision has no other on the CPU, and
+    the places that are read at would be blurred.
+    """
     from torchvision import ops
 
+    given = features.dtype
+    dtype = torch.float32 if given in (torch.bfloat16, torch.float16) else given
+    features, offset, weight = features.to(dtype), offset.to(dtype), weight.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    mask = None if mask is None else mask.to(dtype)
     # torchvision reads at whatever address NaN comes to, which ends the process.
     broken = offset.isnan().any(dim=1, keepdim=True)
     offset = offset.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
-    out = ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
-    return out.masked_fill(broken, math.nan)
+    with torch.autocast(features.device.type, enabled=False):
+        out = ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
+    return out.masked_fill(broken, math.nan).to(given)
 
 
 def unique(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,8 @@ def matrix_nms(
     """
     flat = masks.flatten(1).float()
     areas = flat.sum(dim=1)
-    intersection = flat @ flat.T
+    with torch.autocast(flat.device.type, enabled=False):  # it counts pixels
+        intersection = flat @ flat.T
     iou = intersection / (areas[:, None] + areas[None, :] - intersection)
     same = labels[:, None] == labels[None, :]
     iou = (iou * same).triu(diagonal=1)  # (better mask, worse mask)

@@ -37,5 +37,7 @@ def vote(detections: Detections, candidates: Detections) -> Tensor:
         votes = votes * (same & (overlaps > LEAST_OVERLAP))
         total = votes.sum(dim=1, keepdim=True)
         # A box without area overlaps nothing, itself included: it has no votes and stays where it is.
-        voted.append((votes @ candidates.boxes / total).where(total > 0, detections.boxes[part]))
+        with torch.autocast(votes.device.type, enabled=False):  # bf16 knows pixels up to 256
+            mean = votes @ candidates.boxes / total
+        voted.append(mean.where(total > 0, detections.boxes[part]))
     return torch.cat(voted)

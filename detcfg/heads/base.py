@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.layers.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -45,7 +46,14 @@ def check_dense_sampler(name: str, sampler: SamplerConfig) -> None:
 
 
 class DenseHead(nn.Module):
-    """Predicts from feature maps; its own targets and post-processing included."""
+    """Predicts from feature maps; its own targets and post-processing included.
+
+    What `forward` predicts is float32 under autocast as well: probabilities of 8 bits would tie.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(_widened_output)
 
     def loss(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
@@ -56,6 +64,11 @@ class DenseHead(nn.Module):
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         """The detections of each image, in output pixels (`ImageBatch.output_sizes`)."""
         raise NotImplementedError
+
+
+def _widened_output(head: nn.Module, features: object, predictions: object) -> object:
+    del head, features
+    return widened(predictions)
 
 
 @frozen(kw_only=True)

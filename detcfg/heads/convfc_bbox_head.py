@@ -22,6 +22,7 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
+from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import Reduction
 
 
@@ -88,11 +89,12 @@ class ConvFCBBoxHead(BBoxHead):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         shared = self._through(self.shared_convs, self.shared_fcs, features)
-        cls_score: Tensor = self.fc_cls(self._flat(self._through(self.cls_convs, self.cls_fcs, shared)))
+        hidden = self._flat(self._through(self.cls_convs, self.cls_fcs, shared))
+        cls_score = in_full_precision(self.fc_cls, hidden)
         if not self.with_reg:
             return cls_score, cls_score.new_zeros((len(cls_score), self.bbox_coder.encode_size))
-        bbox_pred: Tensor = self.fc_reg(self._flat(self._through(self.reg_convs, self.reg_fcs, shared)))
-        return cls_score, bbox_pred
+        hidden = self._flat(self._through(self.reg_convs, self.reg_fcs, shared))
+        return cls_score, in_full_precision(self.fc_reg, hidden)
 
     def loss(
         self,

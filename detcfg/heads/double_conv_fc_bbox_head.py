@@ -16,6 +16,7 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import BNConfig, NormConfig
+from detcfg.layers.precision import in_full_precision
 
 
 @frozen(kw_only=True)
@@ -63,11 +64,11 @@ class DoubleConvFCBBoxHead(BBoxHead):
         hidden: Tensor = self.res_block(x_cls if x_reg is None else x_reg)
         for block in self.conv_branch:
             hidden = block(hidden)
-        bbox_pred: Tensor = self.fc_reg(hidden.mean(dim=(2, 3)))
+        bbox_pred = in_full_precision(self.fc_reg, hidden.mean(dim=(2, 3)))
         flat = x_cls.flatten(1)
         for layer in self.fc_branch:
             flat = F.relu(layer(flat))
-        cls_score: Tensor = self.fc_cls(flat)
+        cls_score = in_full_precision(self.fc_cls, flat)
         return cls_score, bbox_pred
 
 

@@ -112,8 +112,8 @@ class FreeAnchorRetinaHead(RetinaHead):
 
         It rises from 0 at `bbox_thr` to 1 at the highest IoU that any box has with the object.
         """
-        found = codes.new_zeros(self.cls_out_channels, len(anchors))
         boxes = self.bbox_coder.decode(anchors, codes)
+        found = boxes.new_zeros(self.cls_out_channels, len(anchors))
         for part in _parts(objects, len(anchors)):
             overlaps = bbox_overlaps(part.boxes, boxes)
             highest = overlaps.amax(dim=1, keepdim=True).clamp(min=self.bbox_thr + EPS)

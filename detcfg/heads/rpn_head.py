@@ -24,6 +24,7 @@ from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig, as_one_
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import normal_init
 from detcfg.layers.neighbourhoods import conv_at
+from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import LossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -92,7 +93,7 @@ class RPNHead(AnchorHead, ProposalHead):
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         del level
         hidden = F.relu(self.rpn_conv(feature))
-        return self.rpn_cls(hidden), self.rpn_reg(hidden)
+        return in_full_precision(self.rpn_cls, hidden), in_full_precision(self.rpn_reg, hidden)
 
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
@@ -141,9 +142,7 @@ class RPNHead(AnchorHead, ProposalHead):
         a = self.num_base_priors
         one = torch.arange(len(chosen), device=chosen.device), chosen % a
         scores, codes = (
-            F.linear(hidden, layer.weight.flatten(1), layer.bias).view(
-                len(chosen), a, layer.out_channels // a
-            )[one]
+            torch.unflatten(in_full_precision(layer, hidden[:, :, None, None]).flatten(1), 1, (a, -1))[one]
             for layer in (self.rpn_cls, self.rpn_reg)
         )
         if self.reg_decoded_bbox:

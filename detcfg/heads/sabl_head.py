@@ -19,6 +19,7 @@ from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig, BBoxTargets
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init, normal_init, xavier_init
 from detcfg.layers.norm import NormConfig
+from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import LossConfig, Reduction
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.l1 import L1LossConfig
@@ -118,10 +119,11 @@ class SABLHead(BBoxHead):
         self._init_weights()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        cls_score: Tensor = self.fc_cls(self._through(self.cls_fcs, features.flatten(1)))
+        cls_score = in_full_precision(self.fc_cls, self._through(self.cls_fcs, features.flatten(1)))
         along_x, along_y = self._axes(self.reg_pre_convs(features))
-        buckets = [self.fc_reg_cls(self._through(self.reg_cls_fcs, x)) for x in (along_x, along_y)]
-        offsets = [self.fc_reg_offset(self._through(self.reg_offset_fcs, x)) for x in (along_x, along_y)]
+        axes = along_x, along_y
+        buckets = [in_full_precision(self.fc_reg_cls, self._through(self.reg_cls_fcs, x)) for x in axes]
+        offsets = [in_full_precision(self.fc_reg_offset, self._through(self.reg_offset_fcs, x)) for x in axes]
         return cls_score, torch.cat([*map(self._sides, buckets), *map(self._sides, offsets)], dim=-1)
 
     def _axes(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from detcfg.heads.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.coordinates import with_coordinates
+from detcfg.layers.precision import widened
 
 
 @frozen(kw_only=True)
@@ -115,7 +116,9 @@ class SOLOV2Head(SOLOHead):
             return mask_features[image, :0] * weights.sum()
         size = self.dynamic_conv_size
         # MMDetection has no padding, with which a kernel of more than one place would fail.
-        return F.conv2d(mask_features[image], weights.reshape(len(cells), -1, size, size), padding=size // 2)
+        kernel = weights.reshape(len(cells), -1, size, size)
+        masks: Tensor = widened(F.conv2d(mask_features[image], kernel, padding=size // 2))
+        return masks
 
     def cell_probabilities(
         self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor

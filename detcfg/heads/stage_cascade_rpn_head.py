@@ -26,6 +26,7 @@ from detcfg.heads.dense_test import flatten_level
 from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig
 from detcfg.layers.adaptive_conv import AdaptiveConv, anchor_offsets
 from detcfg.layers.init import normal_init
+from detcfg.layers.precision import in_full_precision
 from detcfg.structures import ImageBatch, Targets
 
 LOSS_SHARE = 200
@@ -109,8 +110,8 @@ class StageCascadeRPNHead(RPNHead):
             )
             for x, own, stride in zip(features, anchors, strides, strict=True)
         )
-        scores = tuple(self.rpn_cls(x) for x in hidden) if self.with_cls else ()
-        codes = tuple(self.rpn_reg(x) for x in hidden)
+        scores = tuple(in_full_precision(self.rpn_cls, x) for x in hidden) if self.with_cls else ()
+        codes = tuple(in_full_precision(self.rpn_reg, x) for x in hidden)
         return hidden if self.bridged_feature else features, (scores, codes)
 
     def stage_losses(
