@@ -33,7 +33,7 @@ def widened(value: Any) -> Any:
     if isinstance(value, tuple | list):
         items = cast("tuple[object, ...] | list[object]", value)
         return type(items)(widened(item) for item in items)
-    kind = cast("type[Any]", type(value))
+    kind: Any = type(value)
     if attrs.has(kind):
         return attrs.evolve(
             value, **{name: widened(getattr(value, name)) for name in attrs.fields_dict(kind)}
