@@ -49,6 +49,11 @@ def read_image(
         DataError: The file is absent, is no image, is damaged or is too large.
     """
     with _opened(path, max_pixels) as image:
+        as_stored = ignore_orientation or image.getexif().get(_ORIENTATION, 1) == 1
+        if as_stored and draft_size is None and image.format == "JPEG" and image.mode == "RGB":
+            decoded = _decoded(path)
+            if decoded is not None:
+                return decoded
         if draft_size is not None:
             height, width = rescaled_size((image.height, image.width), draft_size)
             image.draft(None, (width, height))
@@ -108,6 +113,16 @@ def _opened(path: str, max_pixels: int) -> Generator[Image.Image]:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's readers raise all of these on damaged files.
         raise DataError(f"{path}: the image is damaged: {error}. Replace it, or leave it out.") from None
+
+
+def _decoded(path: str) -> Tensor | None:
+    """A JPEG of three colours, the same pixels as Pillow's without its copies of them; None if it is damaged."""
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+
+    try:
+        return decode_jpeg(read_file(path), mode=ImageReadMode.RGB)
+    except RuntimeError:
+        return None  # Pillow knows better what is wrong with it
 
 
 def _upright(image: Image.Image) -> Image.Image:

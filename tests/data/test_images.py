@@ -8,12 +8,14 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.io import decode_jpeg, read_file
 
 from detcfg.data.errors import DataError
 from detcfg.data.images import image_size, problem_of_name, read_image
@@ -78,6 +80,45 @@ def test_images_are_turned_as_their_exif_says(
     stored = read_image(str(path), ignore_orientation=True)
     assert np.array_equal(stored.permute(1, 2, 0), PIXELS)
     assert image_size(str(path), ignore_orientation=True) == PIXELS.shape[:2]
+
+
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    quality=st.integers(1, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+    keep_rgb=st.booleans(),
+)
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(
+    *, height: int, width: int, quality: int, subsampling: int, progressive: bool, keep_rgb: bool
+) -> None:
+    noise = np.random.default_rng(height * 71 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    path = Path(tempfile.gettempdir(), f"detcfg-{os.getpid()}-pixels.jpg")
+    options: dict[str, Any] = {"quality": quality, "progressive": progressive}
+    options |= {"keep_rgb": True} if keep_rgb else {"subsampling": subsampling}
+    Image.fromarray(noise).save(path, **options)
+    try:
+        with Image.open(path) as image:
+            expected = np.asarray(image)
+        found = read_image(str(path))
+    finally:
+        path.unlink()
+
+    np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
+    assert found.permute(1, 2, 0).is_contiguous()
+
+
+def test_pillow_says_what_is_wrong_with_a_jpeg_that_torchvision_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.jpg"
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-200])
+    with pytest.raises(RuntimeError):
+        decode_jpeg(read_file(str(path)))
+    with pytest.raises(DataError, match=r"damaged.jpg: the image is damaged: .*truncated"):
+        read_image(str(path))
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
