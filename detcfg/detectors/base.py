@@ -76,8 +76,10 @@ class DetDataPreprocessor(nn.Module):
         height, width = (
             ceil_to(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
         )
-        tensor = self.mean.new_full((len(images), 3, height, width), self.pad_value)
+        tensor = self.mean.new_empty((len(images), 3, height, width))
         for slot, image in zip(tensor, images, strict=True):
+            slot[:, image.shape[-2] :].fill_(self.pad_value)
+            slot[:, : image.shape[-2], image.shape[-1] :].fill_(self.pad_value)
             pixels = image.to(self.mean.device, non_blocking=True)
             pixels = pixels.flip(0) if self.channel_order == "bgr" else pixels
             # The same two operations in the same order as MMDetection, for equal rounding. In place, as
