@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from detcfg.precision import without_autocast
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -89,7 +91,7 @@ def deform_conv2d(
     # torchvision reads at whatever address NaN comes to, which ends the process.
     broken = offset.isnan().any(dim=1, keepdim=True)
     offset = offset.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features):
         out = ops.deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
     return out.masked_fill(broken, math.nan).to(given)
 

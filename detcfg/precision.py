@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
 import attrs
@@ -22,20 +23,27 @@ def in_full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         layer: Its parameters are float32, or float64 as its input.
         x: Of any shape that the layer takes; half precision becomes float32.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         return layer(widened(x))
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """What is computed inside, on the device of `x`, is in the precision of its inputs."""
+    if not torch.amp.is_autocast_available(x.device.type):  # such as meta
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def widened(value: Any) -> Any:
-    """The same with each tensor of half precision as float32, within tuples, lists and attrs classes too."""
+    """The same with float32 for half precision, in tensors and in tuples, lists, dicts and attrs classes of them."""
     if isinstance(value, Tensor):
         return value.float() if value.dtype in HALF else value
-    if isinstance(value, tuple | list):
+    if type(value) is tuple or type(value) is list:
         items = cast("tuple[object, ...] | list[object]", value)
         return type(items)(widened(item) for item in items)
-    kind: Any = type(value)
-    if attrs.has(kind):
-        return attrs.evolve(
-            value, **{name: widened(getattr(value, name)) for name in attrs.fields_dict(kind)}
-        )
+    if type(value) is dict:
+        return {key: widened(item) for key, item in cast("dict[object, object]", value).items()}
+    if attrs.has(value.__class__):
+        names = attrs.fields_dict(value.__class__)
+        return attrs.evolve(value, **{name: widened(getattr(value, name)) for name in names})
     return value

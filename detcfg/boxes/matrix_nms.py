@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from detcfg.precision import without_autocast
+
 
 def matrix_nms(
     masks: Tensor,
@@ -35,7 +37,7 @@ def matrix_nms(
     """
     flat = masks.flatten(1).float()
     areas = flat.sum(dim=1)
-    with torch.autocast(flat.device.type, enabled=False):  # it counts pixels
+    with without_autocast(flat):  # it counts pixels
         intersection = flat @ flat.T
     iou = intersection / (areas[:, None] + areas[None, :] - intersection)
     same = labels[:, None] == labels[None, :]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.precision import without_autocast
 from detcfg.structures import Detections
 
 WIDTH: Final = 0.025
@@ -37,7 +38,7 @@ def vote(detections: Detections, candidates: Detections) -> Tensor:
         votes = votes * (same & (overlaps > LEAST_OVERLAP))
         total = votes.sum(dim=1, keepdim=True)
         # A box without area overlaps nothing, itself included: it has no votes and stays where it is.
-        with torch.autocast(votes.device.type, enabled=False):  # bf16 knows pixels up to 256
+        with without_autocast(votes):  # bf16 knows pixels up to 256
             mean = votes @ candidates.boxes / total
         voted.append(mean.where(total > 0, detections.boxes[part]))
     return torch.cat(voted)

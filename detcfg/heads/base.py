@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.config import ConfigError, ModuleConfig, derived
-from detcfg.layers.precision import widened
+from detcfg.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 

@@ -22,8 +22,8 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
-from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import Reduction
+from detcfg.precision import in_full_precision
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import BNConfig, NormConfig
-from detcfg.layers.precision import in_full_precision
+from detcfg.precision import in_full_precision
 
 
 @frozen(kw_only=True)

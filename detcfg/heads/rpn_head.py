@@ -24,9 +24,9 @@ from detcfg.heads.proposal_head import ProposalHead, ProposalHeadConfig, as_one_
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import normal_init
 from detcfg.layers.neighbourhoods import conv_at
-from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import LossConfig
 from detcfg.losses.l1 import L1LossConfig
+from detcfg.precision import in_full_precision
 from detcfg.structures import Detections, ImageBatch, Targets
 
 

@@ -19,11 +19,11 @@ from detcfg.heads.bbox_head import BBoxHead, BBoxHeadConfig, BBoxTargets
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init, normal_init, xavier_init
 from detcfg.layers.norm import NormConfig
-from detcfg.layers.precision import in_full_precision
 from detcfg.losses.base import LossConfig, Reduction
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
+from detcfg.precision import in_full_precision
 
 
 @frozen(kw_only=True)

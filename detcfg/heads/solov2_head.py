@@ -18,7 +18,7 @@ from detcfg.heads.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
 from detcfg.heads.towers import conv_tower, init_classifier, init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.coordinates import with_coordinates
-from detcfg.layers.precision import widened
+from detcfg.precision import widened
 
 
 @frozen(kw_only=True)

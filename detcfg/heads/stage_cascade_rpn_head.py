@@ -26,7 +26,7 @@ from detcfg.heads.dense_test import flatten_level
 from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig
 from detcfg.layers.adaptive_conv import AdaptiveConv, anchor_offsets
 from detcfg.layers.init import normal_init
-from detcfg.layers.precision import in_full_precision
+from detcfg.precision import in_full_precision
 from detcfg.structures import ImageBatch, Targets
 
 LOSS_SHARE = 200

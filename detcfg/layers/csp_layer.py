@@ -18,6 +18,7 @@ from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.depthwise import DepthwiseSeparableConvModule
 from detcfg.layers.init import kaiming_init
 from detcfg.layers.norm import BNConfig, NormConfig
+from detcfg.precision import without_autocast
 
 YOLO_NORM: Final = BNConfig(momentum=0.03, eps=0.001)
 """The norm of the YOLO family."""
@@ -109,7 +110,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The mean of a large map overflows in half precision.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             mean = self.global_avgpool(x)
         weight: Tensor = self.act(self.fc(mean))
         return x * weight

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detcfg.engine.amp import autocast
 from detcfg.experiment import ExperimentConfig
-from detcfg.layers.precision import in_full_precision
+from detcfg.precision import in_full_precision, widened
 from detcfg.structures import Targets
 from experiments import faster_rcnn, fcos, gfl, mask_rcnn, retinanet
 from tests.small import narrow
@@ -85,3 +85,15 @@ def test_a_layer_in_full_precision_rounds_nothing_of_what_it_computes() -> None:
 def test_a_layer_in_full_precision_leaves_double_precision_as_it_is() -> None:
     layer = nn.Linear(4, 2).double()
     assert in_full_precision(layer, torch.rand(3, 4, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_what_a_head_predicts_is_widened_whatever_holds_it() -> None:
+    half, mask = torch.rand(2).bfloat16(), torch.ones(1, dtype=torch.bool)
+    predicted = ([half], {"scores": (half, None)}, Targets(boxes=half, labels=mask))
+    lists, named, targets = widened(predicted)
+
+    assert torch.equal(lists[0], half.float())
+    assert torch.equal(named["scores"][0], half.float())
+    assert named["scores"][1] is None
+    assert targets.boxes.dtype == torch.float32
+    assert targets.labels is mask
