@@ -52,6 +52,11 @@ def train(
     with distributed.process_group() as attempt:
         try:
             run_training(config, folder, resume=resume or attempt.is_restart, begin=attempt.begin)
+            if distributed.rank() == 0:
+                run = shlex.quote(str(folder))
+                typer.echo(
+                    f"Trained in {folder}. Next: detcfg eval {run}, detcfg predict IMAGE --checkpoint {run}"
+                )
         except Interrupted as stopped:
             if distributed.rank() == 0:
                 typer.echo(f"{stopped} To go on:\n\n    {_command(again, devices)}\n")
