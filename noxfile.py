@@ -43,8 +43,9 @@ def zoo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure detcfg beside torchvision, OpenCV and pycocotools; `-- --only data` measures a part."""
     session.install("-e.[fast]", "opencv-python-headless")
-    against = ["--against", "torchvision", "--eval-images", "5000", "--out", "runs/benchmark.json"]
-    session.run("detcfg", "benchmark", "experiments/faster_rcnn.py", *against, *session.posargs)
+    work = ["--against", "torchvision", "--eval-images", "5000", "--rounds", "5"]
+    out = ["--out", "runs/benchmark.json"]
+    session.run("detcfg", "benchmark", "experiments/faster_rcnn.py", *work, *out, *session.posargs)
 
 
 @nox.session
