@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from detcfg.precision import without_autocast
+from detcfg.precision import HALF, without_autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ def deform_conv2d(
     from torchvision import ops
 
     given = features.dtype
-    dtype = torch.float32 if given in (torch.bfloat16, torch.float16) else given
+    dtype = torch.float32 if given in HALF else given
     features, offset, weight = features.to(dtype), offset.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
     mask = None if mask is None else mask.to(dtype)
