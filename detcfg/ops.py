@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from detcfg.precision import HALF, without_autocast
+from detcfg.precision import widened, without_autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,10 +84,7 @@ def deform_conv2d(
     from torchvision import ops
 
     given = features.dtype
-    dtype = torch.float32 if given in HALF else given
-    features, offset, weight = features.to(dtype), offset.to(dtype), weight.to(dtype)
-    bias = None if bias is None else bias.to(dtype)
-    mask = None if mask is None else mask.to(dtype)
+    features, offset, weight, bias, mask = widened((features, offset, weight, bias, mask))
     # torchvision reads at whatever address NaN comes to, which ends the process.
     broken = offset.isnan().any(dim=1, keepdim=True)
     offset = offset.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)

@@ -26,8 +26,7 @@ from detcfg.benchmark.pipeline import (
     write_images,
 )
 from detcfg.benchmark.tasks import Workload, inference, torchvisions, training_step
-from detcfg.engine.allocator import keep_freed_memory
-from detcfg.engine.distributed import device_of
+from detcfg.engine.allocator import prepared_device
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
 
@@ -77,9 +76,7 @@ class Row:
 def measure(experiment: ExperimentConfig, options: BenchmarkOptions) -> list[Row]:
     """Measure what `options` names, training and inference in fp32 and bf16."""
     experiment = experiment.resolved()
-    device = device_of(experiment.trainer.device)
-    if experiment.trainer.keep_memory:
-        keep_freed_memory(device)  # for the peer's work as well
+    device = prepared_device(experiment.trainer)  # for the peer's work as well
     rows: list[Row] = []
     if {"training", "inference"} & set(options.work):
         rows += _model_rows(experiment, options, device)

@@ -40,9 +40,8 @@ def load_detector(
         CheckpointError: There is no such checkpoint, or it is broken or of another model.
         ConfigError: The experiment is wrong, or not there.
     """
-    from detcfg.engine.allocator import keep_freed_memory
+    from detcfg.engine.allocator import prepared_device
     from detcfg.engine.checkpoint import CheckpointError, checkpoint_file
-    from detcfg.engine.distributed import device_of
     from detcfg.engine.weights import load_model
 
     if checkpoint is None:
@@ -55,7 +54,4 @@ def load_detector(
     is_run = experiment is None or Path(experiment) in (file, file.parent)
     config = configured(str(file.parent) if experiment is None or is_run else experiment, overrides, allow)
     model, resolved = load_model(file, config, partial=partial)
-    device = device_of(resolved.trainer.device)
-    if resolved.trainer.keep_memory:
-        keep_freed_memory(device)
-    return model.to(device), resolved
+    return model.to(prepared_device(resolved.trainer)), resolved

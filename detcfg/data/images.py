@@ -58,7 +58,7 @@ def read_image(
             height, width = rescaled_size((image.height, image.width), draft_size)
             image.draft(None, (width, height))
         # Always a copy or an exclusive buffer, so that torch may own it.
-        pixels = _to_rgb(image if ignore_orientation else _upright(image))
+        pixels = _to_rgb(image if as_stored else ImageOps.exif_transpose(image))
         return torch.as_tensor(pixels).permute(2, 0, 1)
 
 
@@ -123,12 +123,6 @@ def _decoded(path: str) -> Tensor | None:
         return decode_jpeg(read_file(path), mode=ImageReadMode.RGB)
     except RuntimeError:
         return None  # Pillow knows better what is wrong with it
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(_ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -6,11 +6,27 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Final
 
+from detcfg.engine.distributed import device_of
+
 if TYPE_CHECKING:
     import torch
 
+    from detcfg.engine.config import TrainerConfig
+
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_MAX: Final = -4
+
+
+def prepared_device(config: TrainerConfig) -> torch.device:
+    """The device that a config names, whose freed memory the process keeps if the config says so.
+
+    Raises:
+        RunError: There is no such device.
+    """
+    device = device_of(config.device)
+    if config.keep_memory:
+        keep_freed_memory(device)
+    return device
 
 
 def keep_freed_memory(device: torch.device) -> None:

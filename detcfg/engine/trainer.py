@@ -23,7 +23,7 @@ from detcfg.backbones.pretrained import load_pretrained
 from detcfg.config import did_you_mean
 from detcfg.data.loader import Batch, mix
 from detcfg.engine import distributed
-from detcfg.engine.allocator import keep_freed_memory
+from detcfg.engine.allocator import prepared_device
 from detcfg.engine.amp import autocast
 from detcfg.engine.checkpoint import (
     BEST,
@@ -76,9 +76,7 @@ class Trainer:
         self.experiment = experiment = experiment.resolved()
         self.config = config = experiment.trainer
         self.folder, self.log, self.interrupts = folder, log, interrupts
-        self.device = distributed.device_of(config.device)
-        if config.keep_memory:
-            keep_freed_memory(self.device)
+        self.device = prepared_device(config)
         self.iou_types: tuple[IoUType, ...] = ("bbox", "segm") if experiment.data.with_mask else ("bbox",)
         self._check_save_best()
         if config.deterministic:

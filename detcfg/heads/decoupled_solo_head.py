@@ -84,8 +84,7 @@ class DecoupledSOLOHead(SOLOHead):
     def cell_probabilities(
         self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor
     ) -> Tensor:
-        first = predictions.masks[0][0]
-        size = (first.shape[-2], first.shape[-1])
+        size = predictions.masks[0][0].shape[-2:]
         column, row = (resized(maps.sigmoid(), size) for maps in self._maps(predictions, image, level, cells))
         return column * row
 

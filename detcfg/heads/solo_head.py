@@ -176,7 +176,7 @@ class SOLOHead(DenseHead):
         """The masks (n, h, w) of some cells of a level in the pixels of the first level."""
         first = predictions.masks[0][0]
         masks = self.cell_masks(predictions, image, level, cells).sigmoid()
-        return resized(masks, (first.shape[-2], first.shape[-1]))
+        return resized(masks, first.shape[-2:])
 
     def loss(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
@@ -284,7 +284,7 @@ def resize_features(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (first, *between, F.interpolate(last, size=between[-1].shape[-2:], mode="bilinear"))
 
 
-def resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(masks: Tensor, size: torch.Size) -> Tensor:
     """Masks (n, h, w), perhaps none, at another (height, width)."""
     # Of masks as channels torch asks that there be one.
     return F.interpolate(masks[:, None], size=size, mode="bilinear")[:, 0]
