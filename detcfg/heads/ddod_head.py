@@ -131,7 +131,7 @@ class DDODHead(AnchorHead, Remembers):
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         boxes = self.reg_convs(feature)
-        codes = self.scales[level](self.atss_reg(boxes))
+        codes = self.scales[level](self.atss_reg(boxes)).float()
         return self.atss_cls(self.cls_convs(feature)), codes, self.atss_iou(boxes)
 
     def losses(

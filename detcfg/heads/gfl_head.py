@@ -101,7 +101,7 @@ class GFLHead(AnchorHead):
         init_classifier(self.gfl_cls)
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
-        sides = self.scales[level](self.gfl_reg(self.reg_convs(feature)))
+        sides = self.scales[level](self.gfl_reg(self.reg_convs(feature))).float()
         return self.gfl_cls(self.cls_convs(feature)), sides
 
     def losses(
