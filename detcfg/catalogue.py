@@ -33,7 +33,7 @@ KINDS: Final = {
     "data.transforms": "transform",
     "data": "dataset",
     "evaluation": "evaluation",
-    "engine": "training",
+    "recipe": "training",
 }
 """The folders of detcfg that hold components, in the order to list them, and what one is called."""
 

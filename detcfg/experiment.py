@@ -12,7 +12,7 @@ from detcfg.config import Config, fill
 from detcfg.config.load import load
 from detcfg.data.config import DataConfig
 from detcfg.detectors.base import DetectorConfig
-from detcfg.engine.config import TrainerConfig
+from detcfg.recipe.config import TrainerConfig
 
 
 @frozen(kw_only=True)

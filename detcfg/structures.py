@@ -55,8 +55,8 @@ class Targets:
         )
 
     @property
-    def learnt(self) -> Targets:
-        """The objects to learn: without the ignored ones."""
+    def not_ignored(self) -> Targets:
+        """The ground-truth objects without the ignored ones (crowd, difficult)."""
         return self if self.ignored is None else evolve(self[~self.ignored], ignored=None)
 
     @property

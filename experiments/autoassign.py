@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.autoassign_head import AutoAssignHeadConfig
-from detcfg.heads.base import DenseHeadConfig
+from detcfg.heads.anchor_free.autoassign_head import AutoAssignHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import fcos
 
 

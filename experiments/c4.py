@@ -16,12 +16,12 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.convfc_bbox_head import ConvFCBBoxHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.res_layer import ResLayerConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.res_layer import ResLayerConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.roi_extractors.base import RoIAlignConfig

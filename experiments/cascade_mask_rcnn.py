@@ -10,9 +10,9 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from detcfg.data.config import DataConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.cascade_roi_head import CascadeRoIHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from experiments import cascade_rcnn

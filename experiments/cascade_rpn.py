@@ -15,19 +15,19 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.cascade_rpn_head import CascadeRPNHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.rpn_head import RPNTestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.stage_cascade_rpn_head import AdaptConfig, StageCascadeRPNHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.cascade_rpn_head import CascadeRPNHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNTestConfig
+from detcfg.heads.proposal.stage_cascade_rpn_head import AdaptConfig, StageCascadeRPNHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.iou import IoULossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import faster_rcnn
 
 RPN_WEIGHT = 0.7

@@ -12,13 +12,13 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.condinst import CondInstConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.heads.condinst_bbox_head import CondInstBboxHeadConfig
-from detcfg.heads.condinst_mask_head import CondInstMaskHeadConfig
+from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHeadConfig
+from detcfg.heads.instance.condinst_mask_head import CondInstMaskHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
 from experiments import faster_rcnn
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.ddod_head import DDODHeadConfig
+from detcfg.heads.anchor_based.ddod_head import DDODHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from experiments import atss
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from experiments import faster_rcnn

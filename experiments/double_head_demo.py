@@ -14,14 +14,14 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.transforms import RandomFlipConfig
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.engine.optimizers import AdamWConfig
-from detcfg.engine.schedules import CosineConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig
+from detcfg.recipe.schedules import CosineConfig
 from experiments import double_head
 
 BBOX_HEAD = double_head.Model().roi_head.bbox_head

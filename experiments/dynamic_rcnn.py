@@ -9,10 +9,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.nms import NMSConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.dynamic_roi_head import DynamicRoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.dynamic_roi_head import DynamicRoIHeadConfig
 from experiments import faster_rcnn
 
 

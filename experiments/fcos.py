@@ -11,14 +11,14 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.engine.optimizers import ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.fcos_head import FCOSHeadConfig
+from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
+from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import retinanet
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.dense_test import DenseTestConfig
-from detcfg.heads.fovea_head import FoveaHeadConfig
+from detcfg.heads.anchor_free.fovea_head import FoveaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.losses.focal import FocalLossConfig
 from experiments import retinanet
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.free_anchor_retina_head import FreeAnchorRetinaHeadConfig
+from detcfg.heads.anchor_based.free_anchor_retina_head import FreeAnchorRetinaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import retinanet
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.fsaf_head import FSAFHeadConfig
+from detcfg.heads.anchor_based.fsaf_head import FSAFHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import retinanet
 
 

@@ -12,13 +12,13 @@ from attrs import frozen
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.ga_rpn_head import GARPNHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.ga_rpn_head import GARPNHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import faster_rcnn
 
 RPN_HEAD = GARPNHeadConfig(

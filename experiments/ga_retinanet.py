@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.ga_retina_head import GARetinaHeadConfig
+from detcfg.heads.anchor_based.ga_retina_head import GARetinaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import retinanet
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.ga_rpn_head import GARPNTestConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.ga_rpn_head import GARPNTestConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import ga_faster_rcnn, rpn
 
 

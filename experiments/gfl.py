@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.gfl_head import GFLHeadConfig
+from detcfg.heads.anchor_based.gfl_head import GFLHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from experiments import atss
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.retina_head import RetinaHeadConfig
+from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.losses.ghm import GHMCConfig, GHMRConfig
 from experiments import retinanet
 

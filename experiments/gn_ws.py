@@ -14,9 +14,9 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.shared_4conv1fc_bbox_head import Shared4Conv1FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_ws import ConvWSConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.necks.base import NeckConfig

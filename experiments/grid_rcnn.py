@@ -9,10 +9,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.nms import NMSConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.grid_roi_head import GridRoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.grid_roi_head import GridRoIHeadConfig
 from experiments import cascade_rcnn, faster_rcnn
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from attrs import frozen
 
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_module import ConvModuleConfig
 from detcfg.layers.generalized_attention import GeneralizedAttentionConfig
 from detcfg.roi_extractors.base import RoIAlignConfig

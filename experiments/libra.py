@@ -10,11 +10,11 @@ from attrs import frozen
 
 from detcfg.boxes.samplers.combined import CombinedSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.balanced_l1 import BalancedL1LossConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.bfp import BFPConfig

@@ -19,14 +19,14 @@ from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
-from detcfg.engine.config import TrainerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
 from experiments import double_head_bccd, mask_rcnn
 
 NUCLEI = CocoDatasetConfig(

@@ -13,14 +13,14 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchFixedSizePadConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.retina_sepbn_head import RetinaSepBNHeadConfig
+from detcfg.heads.anchor_based.retina_sepbn_head import RetinaSepBNHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.nas_fpn import NASFPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import retinanet
 
 

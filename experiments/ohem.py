@@ -9,8 +9,8 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.samplers.ohem import OHEMSamplerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from experiments import faster_rcnn
 
 

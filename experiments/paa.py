@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.paa_head import PAAHeadConfig
+from detcfg.heads.anchor_based.paa_head import PAAHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from experiments import atss
 
 

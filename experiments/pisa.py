@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.pisa_roi_head import PISARoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from experiments import faster_rcnn
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.pisa_retina_head import PISARetinaHeadConfig
+from detcfg.heads.anchor_based.pisa_retina_head import PISARetinaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from experiments import retinanet
 

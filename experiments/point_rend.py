@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.point_rend_roi_head import PointRendRoIHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHeadConfig
 from experiments import ms_rcnn
 
 

@@ -11,8 +11,8 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.pvt import PyramidVisionTransformerConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import AdamWConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig
 from experiments import retinanet
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.reppoints_head import RepPointsHeadConfig
+from detcfg.heads.anchor_free.reppoints_head import RepPointsHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
 from experiments import retinanet
 
 

@@ -13,9 +13,9 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnest import ResNeStConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.shared_4conv1fc_bbox_head import Shared4Conv1FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import SyncBNConfig
 from experiments import faster_rcnn
 

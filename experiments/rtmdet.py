@@ -11,15 +11,15 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.cspnext import CSPNeXtConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.ema import EMAConfig
-from detcfg.engine.optimizers import AdamWConfig, ParamwiseConfig
-from detcfg.engine.schedules import CosineConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.rtmdet_head import RTMDetSepBNHeadConfig
+from detcfg.heads.anchor_free.rtmdet_head import RTMDetSepBNHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import SyncBNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.cspnext_pafpn import CSPNeXtPAFPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import AdamWConfig, ParamwiseConfig
+from detcfg.recipe.schedules import CosineConfig
 from experiments import retinanet
 
 NORM = SyncBNConfig()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.sabl_head import SABLHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.sabl_head import SABLHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from experiments import faster_rcnn
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.sabl_retina_head import SABLRetinaHeadConfig
+from detcfg.heads.anchor_based.sabl_retina_head import SABLRetinaHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from experiments import retinanet
 
 

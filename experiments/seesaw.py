@@ -13,13 +13,13 @@ from detcfg.data.config import DataConfig
 from detcfg.data.lvis import LVISV1DatasetConfig
 from detcfg.data.transforms import RandomChoiceResizeConfig, RandomFlipConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
 from detcfg.layers.linear import NormedLinearConfig
 from detcfg.losses.seesaw import SeesawLossConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import mask_rcnn
 
 

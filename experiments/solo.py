@@ -12,13 +12,13 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.single_stage_instance_seg import SingleStageInstanceSegmentorConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.solo_head import SOLOHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.heads.instance.solo_head import SOLOHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
 from experiments import faster_rcnn
 
 

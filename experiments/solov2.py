@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.solov2_head import SOLOV2HeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.heads.instance.solov2_head import SOLOV2HeadConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from experiments import solo
 
 

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.swin import SwinTransformerConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
-from detcfg.engine.schedules import MultiStepConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import mask_rcnn
 
 

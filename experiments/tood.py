@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.tood_head import TOODHeadConfig
+from detcfg.heads.anchor_based.tood_head import TOODHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from experiments import atss
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.vfnet_head import VFNetHeadConfig
+from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import fcos, retinanet
 
 

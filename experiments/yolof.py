@@ -11,14 +11,14 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.yolof_head import YOLOFHeadConfig
+from detcfg.heads.anchor_based.yolof_head import YOLOFHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.dilated_encoder import DilatedEncoderConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from experiments import retinanet
 
 

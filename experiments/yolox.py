@@ -12,14 +12,14 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.csp_darknet import CSPDarknetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchSyncRandomResizeConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.ema import EMAConfig
-from detcfg.engine.optimizers import ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import CosineConfig
-from detcfg.heads.base import DenseHeadConfig
-from detcfg.heads.yolox_head import YOLOXHeadConfig
+from detcfg.heads.anchor_free.yolox_head import YOLOXHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.yolox_pafpn import YOLOXPAFPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import CosineConfig
 from experiments import retinanet
 
 

@@ -23,11 +23,11 @@ from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.coco import CocoDatasetConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.standard_roi_head import RoITestConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.standard_roi_head import RoITestConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.roi_extractors.base import RoIAlignConfig

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from detcfg.config import ConfigError
-from detcfg.engine.checkpoint import LAST, load_training, load_weights
+from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.log import JSON_NAME
 from detcfg.engine.run import run_training
-from detcfg.engine.weights import load_model
+from detcfg.engine.weights import load_model, load_weights
 from detcfg.experiment import load_experiment
 
 PARTS = '''
@@ -32,14 +32,15 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
-from detcfg.engine.schedules import ConstantConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
+from detcfg.recipe.schedules import ConstantConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.heads.anchor_head import AnchorHead, AnchorHeadConfig
-from detcfg.heads.base import DenseHeadConfig, RoIHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
+from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.losses.base import Loss, LossConfig
 from detcfg.losses.focal import FocalLossConfig
 from detcfg.necks.base import Neck, NeckConfig

@@ -11,10 +11,10 @@ from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
-from detcfg.heads.cascade_roi_head import CascadeRoIHeadConfig
-from detcfg.heads.pisa_retina_head import PISARetinaHeadConfig
-from detcfg.heads.pisa_roi_head import PISARoIHeadConfig
-from detcfg.heads.sabl_head import SABLHeadConfig
+from detcfg.heads.anchor_based.pisa_retina_head import PISARetinaHeadConfig
+from detcfg.heads.bbox.sabl_head import SABLHeadConfig
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
+from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
 from detcfg.layers.conv_aws import ConvAWSConfig
 from detcfg.layers.generalized_attention import GeneralizedAttentionConfig
 from detcfg.layers.plugin import PluginConfig

@@ -50,7 +50,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Pretrained weights that another project named, under this backbone's names.
 
         By default the names are the same; what is not known stays as it is.

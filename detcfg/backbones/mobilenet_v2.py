@@ -161,7 +161,7 @@ class MobileNetV2(StagedBackbone):
         stem = [self.conv1] if self.frozen_stages >= 0 else []
         return [*stem, *(self.get_submodule(f"layer{i}") for i in range(1, self.frozen_stages + 1))]
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """torchvision's `features.2.conv.0.1.bias` is `layer2.0.expand_conv.bn.bias`."""
         return {_own_name(name): tensor for name, tensor in tensors.items()}
 

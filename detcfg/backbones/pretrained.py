@@ -60,7 +60,7 @@ def load_pretrained(backbone: Backbone, config: BackboneConfig) -> PretrainedRep
     tensors = read_tensors(weights_file(source))
     own = backbone.state_dict()
     found = max(
-        (_without_prefix(named, own) for named in (backbone.own_names(tensors), tensors)),
+        (_without_prefix(named, own) for named in (backbone.rename_pretrained(tensors), tensors)),
         key=lambda candidate: len(own.keys() & candidate.keys()),
     )
     common = own.keys() & found.keys()

@@ -175,7 +175,7 @@ class PyramidVisionTransformer(Backbone):
             elif isinstance(module, AbsolutePositionEmbedding):
                 nn.init.trunc_normal_(module.pos_embed, std=0.02)
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' names and shapes, as they are here."""
         return from_authors(tensors)
 

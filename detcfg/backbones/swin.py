@@ -186,7 +186,7 @@ class SwinTransformer(StagedBackbone):
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
             self.absolute_pos_embed.requires_grad = self.frozen_stages < 0
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' names, order of merged tokens and shapes, as they are here."""
         own = self.state_dict()
         renamed = dict(_own(name, tensor) for name, tensor in tensors.items())

@@ -108,7 +108,7 @@ class TimmBackbone(StagedBackbone):
     def frozen_modules(self) -> list[nn.Module]:
         return [self.body.get_submodule(name) for name in self._frozen]
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`stages.0.blocks` of timm's files may be `stages_0.blocks` here."""
         own = {_flat(name.removeprefix("body.")): name for name in self.state_dict()}
         return {own.get(_flat(name), name): tensor for name, tensor in tensors.items()}

@@ -130,7 +130,7 @@ class TorchvisionBackbone(StagedBackbone):
     def frozen_modules(self) -> list[nn.Module]:
         return [self.body.get_submodule(name) for name in self._frozen]
 
-    def own_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """torchvision's names with `body.` before them."""
         return {f"body.{name}": tensor for name, tensor in tensors.items()}
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from detcfg.config import ConfigError
 from detcfg.detectors.base import Detector
 from detcfg.detectors.faster_rcnn import FasterRCNN
-from detcfg.engine.amp import Amp, autocast
 from detcfg.engine.seeds import seed_all
 from detcfg.experiment import ExperimentConfig
+from detcfg.recipe.amp import Amp, autocast
 from detcfg.structures import Targets
 
 OBJECTS = 7

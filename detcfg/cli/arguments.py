@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detcfg.engine.amp import Amp
+from detcfg.recipe.amp import Amp
 
 if TYPE_CHECKING:
     from detcfg.experiment import ExperimentConfig

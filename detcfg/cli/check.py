@@ -123,7 +123,7 @@ def _print_dataset(name: str, dataset: Dataset) -> None:
     from detcfg.cli.output import Table, print_table
 
     targets = [dataset.targets(index) for index in range(len(dataset))]
-    labels = torch.cat([target.learnt.labels for target in targets])
+    labels = torch.cat([target.not_ignored.labels for target in targets])
     counts = torch.bincount(labels, minlength=len(dataset.classes))
     ignored = sum(len(target.ignored_boxes) for target in targets)
     empty = sum(len(target) == 0 for target in targets)

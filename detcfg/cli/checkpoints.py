@@ -41,8 +41,8 @@ def load_detector(
         ConfigError: The experiment is wrong, or not there.
     """
     from detcfg.engine.allocator import prepared_device
-    from detcfg.engine.checkpoint import CheckpointError, checkpoint_file
-    from detcfg.engine.weights import load_model
+    from detcfg.engine.checkpoint import CheckpointError
+    from detcfg.engine.weights import checkpoint_file, load_model
 
     if checkpoint is None:
         if experiment is None or not Path(experiment).exists() or Path(experiment).suffix == ".py":

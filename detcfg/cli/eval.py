@@ -52,8 +52,8 @@ def evaluate(
     """Judge a trained detector: COCO's twelve numbers, and AP by class."""
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
-    from detcfg.engine.amp import autocast
     from detcfg.engine.validation import validate
+    from detcfg.recipe.amp import autocast
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)

@@ -46,8 +46,8 @@ def predict(
     """
     from detcfg.cli.checkpoints import load_detector
     from detcfg.data.errors import DataError
-    from detcfg.engine.amp import autocast
     from detcfg.engine.predict import Predictor
+    from detcfg.recipe.amp import autocast
     from detcfg.visualise import draw_detections
 
     files = _files(images)

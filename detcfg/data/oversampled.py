@@ -24,7 +24,7 @@ class Oversampled(Dataset):
         self.drop_invalid = dataset.drop_invalid
         seen = np.zeros((len(dataset), len(self.classes)), dtype=bool)
         for index in range(len(dataset)):
-            seen[index, dataset.targets(index).learnt.labels.numpy()] = True
+            seen[index, dataset.targets(index).not_ignored.labels.numpy()] = True
         shares = seen.mean(axis=0)
         times = np.sqrt(threshold / np.where(shares > 0, shares, 1.0))
         # An image without objects, like one of frequent classes, comes once.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.cascade_roi_head import CascadeRoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 
 

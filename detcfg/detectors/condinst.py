@@ -16,8 +16,8 @@ from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import wired_head, wired_neck
-from detcfg.heads.condinst_bbox_head import CondInstBboxHeadConfig
-from detcfg.heads.condinst_mask_head import CondInstMaskHeadConfig
+from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHeadConfig
+from detcfg.heads.instance.condinst_mask_head import CondInstMaskHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 

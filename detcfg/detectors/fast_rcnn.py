@@ -15,8 +15,8 @@ from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.errors import DetcfgError
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from attrs import frozen
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 

@@ -14,8 +14,8 @@ from detcfg.config import is_unset
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.single_stage import DenseDetector
 from detcfg.detectors.wiring import wired_head, wired_neck
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.necks.base import NeckConfig
 
 

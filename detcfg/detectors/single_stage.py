@@ -16,7 +16,7 @@ from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import wired_head, wired_neck
-from detcfg.heads.base import DenseHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 

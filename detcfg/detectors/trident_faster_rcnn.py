@@ -11,7 +11,7 @@ from torch import Tensor
 from detcfg.backbones.trident_resnet import TridentResNetConfig
 from detcfg.config import ConfigError, fill
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
-from detcfg.heads.trident_roi_head import TridentRoIHead, TridentRoIHeadConfig
+from detcfg.heads.roi.trident_roi_head import TridentRoIHead, TridentRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 

@@ -16,8 +16,8 @@ from detcfg.config import fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.wiring import wired_head, wired_neck
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 

@@ -11,7 +11,7 @@ from detcfg.engine.distributed import device_of
 if TYPE_CHECKING:
     import torch
 
-    from detcfg.engine.config import TrainerConfig
+    from detcfg.recipe.config import TrainerConfig
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_MAX: Final = -4

@@ -14,7 +14,6 @@ from typing import Any, Final
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.backbones.pretrained import read_tensors
 from detcfg.config.load import SAVED_NAME
 from detcfg.config.serialize import to_data
 from detcfg.engine.files import RunError, write_atomically
@@ -86,7 +85,7 @@ def load_training(path: Path) -> TrainingState:
     Raises:
         CheckpointError: It is not there, not whole, or something else.
     """
-    tensors, header = _read(path)
+    tensors, header = read_checkpoint(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds weights, but not the state of a training, so it cannot go on.")
     try:
@@ -111,49 +110,6 @@ def put_together(tensors: Mapping[str, Tensor], rest: dict[str, Any]) -> Trainin
     )
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of detcfg or a foreign one; the average if there is one.
-
-    A folder is a checkpoint in shards.
-
-    Raises:
-        CheckpointError: It is not there or not whole.
-        ConfigError: A .pth file holds more than tensors and plain data. Nothing in it is executed.
-    """
-    if path.is_dir():
-        from detcfg.engine.sharded_checkpoint import load_sharded_weights
-
-        return load_sharded_weights(path)
-    if path.suffix != ".safetensors":
-        if not path.is_file():
-            raise CheckpointError(f"There is no checkpoint {path}.")
-        return read_tensors(path)
-    tensors, header = _read(path)
-    if header.get("format") != FORMAT:
-        return tensors
-    return under("ema.", tensors) or under("model.", tensors)
-
-
-def checkpoint_file(path: Path) -> Path:
-    """A checkpoint's file; for the folder of a run its best, or else its last (a folder if it is in shards).
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    if not path.is_dir():
-        return path
-    for name in (BEST, LAST):
-        if (path / name).is_file():
-            return path / name
-    from detcfg.engine.sharded_checkpoint import is_sharded, newest
-
-    if is_sharded(path):
-        return path
-    if found := newest(path):
-        return found
-    raise CheckpointError(f"{path} holds no checkpoint: neither {BEST} nor {LAST}.")
-
-
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -173,7 +129,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) ->
     write_atomically(path, lambda temporary: save_file(own, temporary, metadata=header))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the header of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 

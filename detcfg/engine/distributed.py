@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MEETING: Final = timedelta(minutes=5)
+INIT_TIMEOUT: Final = timedelta(minutes=5)
 """How long processes wait for one another to begin; where torchrun is asked to, it then starts them again."""
-WORKING: Final = timedelta(minutes=30)
+COLLECTIVE_TIMEOUT: Final = timedelta(minutes=30)
 """How long they wait for one another later, when one of them writes to a slow disk, say."""
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether other processes take part."""
     return dist.is_available() and dist.is_initialized()
 
@@ -67,15 +67,15 @@ def process_group() -> Generator[Attempt]:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store, part = _meeting_place(rank, size)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, store=part, rank=rank, world_size=size, timeout=MEETING)
+    dist.init_process_group(backend, store=part, rank=rank, world_size=size, timeout=INIT_TIMEOUT)
     c10d: Any = dist.distributed_c10d
     set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # noqa: SLF001  # its name until 2.13
-    set_timeout(WORKING)
+    set_timeout(COLLECTIVE_TIMEOUT)
     try:
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            is_restart = from_first(store.check(["begun"]))
+            is_restart = broadcast_from_rank0(store.check(["begun"]))
         else:  # the store is as new as the processes
-            is_restart = max(gathered(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))) > 0
+            is_restart = max(all_gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))) > 0
         yield Attempt(is_restart, store)
     finally:
         dist.destroy_process_group()
@@ -92,11 +92,11 @@ def _meeting_place(rank: int, world_size: int) -> tuple[Store, Store]:
     untyped: Any = dist
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
-        store: Store = next(untyped.rendezvous("env://", timeout=MEETING))[0]
+        store: Store = next(untyped.rendezvous("env://", timeout=INIT_TIMEOUT))[0]
         return store, unused_part(store, rank, world_size)
     except (dist.DistError, TimeoutError) as error:
         raise RunError(
-            f"The processes that train together did not meet at {where} within {MEETING}: {error}\n"
+            f"The processes that train together did not meet at {where} within {INIT_TIMEOUT}: {error}\n"
             "Is each of them started, and can this address be reached from each machine?"
         ) from None
 
@@ -115,14 +115,14 @@ def unused_part(store: Store, rank: int, world_size: int) -> Store:
         world_size: How many there are.
 
     Raises:
-        TimeoutError: The first process did not see all others within `MEETING`.
+        TimeoutError: The first process did not see all others within `INIT_TIMEOUT`.
         DistStoreError: Another did not see the first.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
     mine = uuid4().hex
     if rank == 0:
-        until = time.monotonic() + MEETING.total_seconds()
+        until = time.monotonic() + INIT_TIMEOUT.total_seconds()
         absent = list(range(1, world_size))
         while absent := [other for other in absent if not store.check([f"{mine}/{other}"])]:
             # Who asked under a number may be a process of before: whoever asks is answered until one says it heard.
@@ -143,48 +143,48 @@ def unused_part(store: Store, rank: int, world_size: int) -> Store:
 
 def rank() -> int:
     """Which process this is; 0 writes files and talks to the person."""
-    return dist.get_rank() if together() else 0
+    return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if together() else 1
+    return dist.get_world_size() if is_distributed() else 1
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of a tensor over the processes."""
     summed = values.clone()
-    if together():
+    if is_distributed():
         dist.all_reduce(summed)
     return summed
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The values of all processes, by rank."""
-    if not together():
+    if not is_distributed():
         return [value]
     values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value)
     return cast("list[T]", values)
 
 
-def anywhere(flag: bool, device: torch.device) -> bool:  # noqa: FBT001 - it reads like any()
+def any_rank(flag: bool, device: torch.device) -> bool:  # noqa: FBT001 - it reads like any()
     """Whether it holds in any of the processes."""
-    return bool(total(torch.tensor(int(flag), device=device)))
+    return bool(all_reduce_sum(torch.tensor(int(flag), device=device)))
 
 
-def from_first(value: T) -> T:
+def broadcast_from_rank0(value: T) -> T:
     """The value of the first process, in all of them."""
-    if not together():
+    if not is_distributed():
         return value
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def wrapped(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """The model as it is called in training: its gradients are averaged over the processes."""
-    if not together():
+    if not is_distributed():
         return model
     from torch.nn.parallel import DistributedDataParallel
 
@@ -199,7 +199,7 @@ def share_buffers(model: nn.Module) -> None:
 
     After each step, so that whatever comes next, the validation too, computes with the same.
     """
-    if not together():
+    if not is_distributed():
         return
     alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for buffer in model.buffers():

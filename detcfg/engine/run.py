@@ -41,7 +41,7 @@ def run_training(
     experiment = experiment.resolved()
     first = distributed.rank() == 0
     with only_run(folder) if first else nullcontext(), Interrupts() as interrupts:
-        there = distributed.from_first(_has_checkpoint(experiment, folder))
+        there = distributed.broadcast_from_rank0(_has_checkpoint(experiment, folder))
         if there and not resume:
             raise RunError(
                 f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."

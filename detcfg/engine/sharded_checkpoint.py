@@ -72,18 +72,18 @@ def save_sharded(state: TrainingState, scalars: frozenset[str], folder: Path) ->
     from torch.distributed.checkpoint.api import CheckpointException
 
     tensors, rest = taken_apart(state)
-    number = distributed.from_first(_number(newest(folder)) + 1)
+    number = distributed.broadcast_from_rank0(_number(newest(folder)) + 1)
     temporary = folder / f".{NAME}-{number}.tmp"
     try:
         if distributed.rank() == 0:
             temporary.mkdir(parents=True)
-        distributed.from_first(None)  # until it is there
+        distributed.broadcast_from_rank0(None)  # until it is there
         with _without_warnings():
             dcp().save(
                 _apart(tensors),
                 storage_writer=dcp().HuggingFaceStorageWriter(str(temporary), save_distributed=True),
             )
-        written = distributed.gathered([path.name for path in _shards(temporary)])
+        written = distributed.all_gather([path.name for path in _shards(temporary)])
         if distributed.rank() == 0:
             _check_that_all_are_here(written, temporary)
             text = json.dumps(
@@ -193,7 +193,7 @@ def _read(path: Path, targets: dict[str, Tensor]) -> None:
             dcp().load(
                 dict(targets),
                 storage_reader=dcp().HuggingFaceStorageReader(str(path)),
-                no_dist=not distributed.together(),
+                no_dist=not distributed.is_distributed(),
             )
     except (CheckpointException, SafetensorError, OSError, RuntimeError) as error:
         raise _broken(path, error) from error

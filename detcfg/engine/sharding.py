@@ -61,7 +61,7 @@ class Shards:
             flat = parameter.data.reshape(1, 1) if parameter.ndim == 0 else parameter.data
             parameter.data = flat.contiguous()
         fully_shard = _fully_shard()
-        if distributed.together():
+        if distributed.is_distributed():
             backbone, neck = (getattr(model, name, None) for name in ("backbone", "neck"))
             parts = list(units(backbone)) if isinstance(backbone, nn.Module) else []
             parts += [neck] if isinstance(neck, nn.Module) and _is_composite(neck) else []

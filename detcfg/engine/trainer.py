@@ -24,14 +24,12 @@ from detcfg.config import did_you_mean
 from detcfg.data.loader import Batch, mix
 from detcfg.engine import distributed
 from detcfg.engine.allocator import prepared_device
-from detcfg.engine.amp import autocast
 from detcfg.engine.checkpoint import (
     BEST,
     LAST,
     CheckpointError,
     TrainingState,
     load_training,
-    load_weights,
     save_training,
     save_weights,
 )
@@ -39,16 +37,17 @@ from detcfg.engine.faults import broken_weights, non_finite, too_many_skipped
 from detcfg.engine.files import RunError
 from detcfg.engine.interrupts import Interrupted, Interrupts
 from detcfg.engine.log import Log, Pace, duration
-from detcfg.engine.optimizers import load_state
 from detcfg.engine.seeds import be_deterministic, seed_all
 from detcfg.engine.sharded_checkpoint import load_sharded, newest, save_sharded
 from detcfg.engine.sharding import Shards, own_part
 from detcfg.engine.validation import validate
-from detcfg.engine.weights import put_weights
+from detcfg.engine.weights import load_weights, put_weights
 from detcfg.evaluation.truth import IoUType
 from detcfg.experiment import ExperimentConfig
 from detcfg.layers.epochs import set_epoch
-from detcfg.layers.memory import memories, recall
+from detcfg.layers.training_state import load_training_states, training_states
+from detcfg.recipe.amp import autocast
+from detcfg.recipe.optimizers import load_state
 
 METRICS: Final = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -96,7 +95,7 @@ class Trainer:
         if config.compile:
             self.detector.compile_features(config.compile_size_divisor)
         self.shards = Shards.of(self.detector) if config.sharding == "fsdp" else None
-        self.model = self.detector if self.shards else distributed.wrapped(self.detector)
+        self.model = self.detector if self.shards else distributed.wrap_ddp(self.detector)
         scale = self.images_per_step / config.base_batch_size if config.auto_scale_lr else 1.0
         self.optimizer = config.optimizer.optimizer(self.detector, scale)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
@@ -193,7 +192,7 @@ class Trainer:
     def _means(self, batches: Sequence[Batch], every: Sequence[dict[str, Tensor]]) -> dict[str, float]:
         """The losses of several batches, averaged over them and over the processes."""
         own = torch.stack([torch.stack(list(losses.values())) for losses in every]).float()
-        mean = distributed.total(own.mean(0)) / distributed.world_size()
+        mean = distributed.all_reduce_sum(own.mean(0)) / distributed.world_size()
         means = dict(zip(every[0], to_floats(mean), strict=True))
         if not math.isfinite(means["loss"]):
             here = [
@@ -202,7 +201,7 @@ class Trainer:
                 if not math.isfinite(loss)
                 for i in batch.infos
             ]
-            images = [info for infos in distributed.gathered(here) for info in infos]
+            images = [info for infos in distributed.all_gather(here) for info in infos]
             raise non_finite(means, images, self.progress.step)
         return means
 
@@ -247,7 +246,7 @@ class Trainer:
                 from before stays.
         """
         self._refuse_broken_weights()
-        memory = distributed.gathered(memories(self.detector))
+        memory = distributed.all_gather(training_states(self.detector))
         if distributed.rank() > 0 and not self.shards:
             return
         state = TrainingState(
@@ -272,7 +271,7 @@ class Trainer:
         parts = [own_part(p) if self.shards else p.detach() for _, p in trained]
         finite = to_floats(torch.stack([part.isfinite().all() for part in parts]))
         here = [name for (name, _), fine in zip(trained, finite, strict=True) if not fine]
-        if broken := list(dict.fromkeys(name for names in distributed.gathered(here) for name in names)):
+        if broken := list(dict.fromkeys(name for names in distributed.all_gather(here) for name in names)):
             raise broken_weights(broken, self.progress.step)
 
     def resume(self) -> None:
@@ -293,7 +292,7 @@ class Trainer:
                 "begin anew from its weights: trainer.load_from, in another --work-dir."
             ) from error
         if memory:  # of each process; another number of them goes on with the first one's
-            recall(
+            load_training_states(
                 self.detector, memory[distributed.rank() if len(memory) == distributed.world_size() else 0]
             )
         if images_per_step != self.images_per_step:
@@ -305,27 +304,27 @@ class Trainer:
 
     def _last_state(self) -> tuple[Path, TrainingState]:
         if self.shards:
-            folder = distributed.from_first(newest(self.folder))
+            folder = distributed.broadcast_from_rank0(newest(self.folder))
             assert folder is not None
             return folder, load_sharded(folder, self.detector, self.optimizer)
         path = self.folder / LAST
-        state = distributed.from_first(load_training(path) if distributed.rank() == 0 else None)
+        state = distributed.broadcast_from_rank0(load_training(path) if distributed.rank() == 0 else None)
         assert state is not None
         return path, state
 
     def _stop_if_asked(self) -> None:
         """Save and raise if any process has got a signal."""
         received = self.interrupts.received
-        if distributed.anywhere(received > 0, self.device):
+        if distributed.any_rank(received > 0, self.device):
             self.save()
-            raise Interrupted(max(distributed.gathered(received)))
+            raise Interrupted(max(distributed.all_gather(received)))
 
     def _count_skipped(self, batches: Sequence[Batch]) -> None:
         """Name the images that could not be read; too many of them end the run."""
         here = [problem for batch in batches for problem in batch.problems]
-        if not distributed.anywhere(bool(here), self.device):
+        if not distributed.any_rank(bool(here), self.device):
             return
-        every = [problem for problems in distributed.gathered(here) for problem in problems]
+        every = [problem for problems in distributed.all_gather(here) for problem in problems]
         for problem in every:
             self.log.say(f"Skipped: {problem}")
         self.progress.skipped += len(every)

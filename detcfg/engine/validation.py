@@ -8,7 +8,7 @@ import torch
 
 from detcfg.data.loader import Batch, Loader, mix
 from detcfg.detectors.base import Detector
-from detcfg.engine.distributed import gathered
+from detcfg.engine.distributed import all_gather
 from detcfg.engine.seeds import seed_all
 from detcfg.evaluation.coco import CocoEvaluator
 from detcfg.evaluation.truth import IoUType
@@ -52,7 +52,7 @@ def validate(
             after_batch()
     finally:
         model.train(was_training)
-    shares = gathered((sums, images, evaluator.state))
+    shares = all_gather((sums, images, evaluator.state))
     for _, _, state in shares:
         evaluator.merge(state)
     counted = sum(count for _, count, _ in shares)

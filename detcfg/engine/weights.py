@@ -8,9 +8,11 @@ from pathlib import Path
 from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.backbones.pretrained import read_tensors
 from detcfg.config.load import SAVED_NAME
 from detcfg.detectors.base import Detector
-from detcfg.engine.checkpoint import CheckpointError, checkpoint_file, load_weights
+from detcfg.engine.checkpoint import BEST, FORMAT, LAST, CheckpointError, read_checkpoint, under
+from detcfg.engine.sharded_checkpoint import is_sharded, load_sharded_weights, newest
 from detcfg.experiment import ExperimentConfig, load_experiment
 
 
@@ -102,6 +104,45 @@ def load_model(
     if resolved.trainer.channels_last:
         model.channels_last()
     return model.eval(), resolved
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint of detcfg or a foreign one; the average if there is one.
+
+    A folder is a checkpoint in shards.
+
+    Raises:
+        CheckpointError: It is not there or not whole.
+        ConfigError: A .pth file holds more than tensors and plain data. Nothing in it is executed.
+    """
+    if path.is_dir():
+        return load_sharded_weights(path)
+    if path.suffix != ".safetensors":
+        if not path.is_file():
+            raise CheckpointError(f"There is no checkpoint {path}.")
+        return read_tensors(path)
+    tensors, header = read_checkpoint(path)
+    if header.get("format") != FORMAT:
+        return tensors
+    return under("ema.", tensors) or under("model.", tensors)
+
+
+def checkpoint_file(path: Path) -> Path:
+    """A checkpoint's file; for the folder of a run its best, or else its last (a folder if it is in shards).
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if not path.is_dir():
+        return path
+    for name in (BEST, LAST):
+        if (path / name).is_file():
+            return path / name
+    if is_sharded(path):
+        return path
+    if found := newest(path):
+        return found
+    raise CheckpointError(f"{path} holds no checkpoint: neither {BEST} nor {LAST}.")
 
 
 def _size(tensor: Tensor) -> str:

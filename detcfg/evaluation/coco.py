@@ -13,7 +13,7 @@ from detcfg.data.reading import read_json
 from detcfg.errors import DetcfgError
 from detcfg.evaluation import lvis
 from detcfg.evaluation.fast import fast_curves
-from detcfg.evaluation.found import Found, read_detections
+from detcfg.evaluation.found import ImageDetections, read_detections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
 from detcfg.evaluation.pairs import State, matches_by_class
 from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
@@ -64,7 +64,7 @@ class CocoEvaluator:
         self.truth = self._truths[iou_types[0]]
         self.left_out = 0
         """Detections of a file whose category is none of the annotations."""
-        self._found: dict[ImageId, Found] = {}
+        self._found: dict[ImageId, ImageDetections] = {}
         self._size_of = dict(zip(self.truth.image_ids, self.truth.sizes, strict=True))
         self._results: dict[IoUType, Curves] = {}
 
@@ -101,7 +101,7 @@ class CocoEvaluator:
                     f"image {image_id!r} has {self._size_of[image_id]} pixels, its masks {given}"
                 )
         self._results = {}
-        self._found[image_id] = Found.of(image_id, detections)
+        self._found[image_id] = ImageDetections.of(image_id, detections)
 
     @property
     def state(self) -> State:

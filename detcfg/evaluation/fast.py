@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detcfg.errors import DetcfgError
-from detcfg.evaluation.found import Found, Record
+from detcfg.evaluation.found import ImageDetections, Record
 from detcfg.evaluation.matching import Curves
 from detcfg.evaluation.pairs import State
 from detcfg.evaluation.truth import GroundTruth
@@ -25,7 +25,7 @@ def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
     hotcoco = _hotcoco()
     if truth.lvis is not None or (truth.ignored & ~truth.crowds).any():
         return None
-    rows = np.repeat(np.arange(len(truth.image_ids)), np.diff(truth.ends))
+    rows = np.repeat(np.arange(len(truth.image_ids)), np.diff(truth.offsets))
     segm = truth.segmentations is not None
     objects = hotcoco.COCO.from_arrays(
         images=[{"id": row, "height": h, "width": w} for row, (h, w) in enumerate(truth.sizes)],
@@ -63,7 +63,7 @@ def _codes(truth: GroundTruth, rows: np.ndarray[Any, np.dtype[np.int64]]) -> lis
     return [{"size": code["size"], "counts": code["counts"].decode("ascii")} for code in codes]
 
 
-def _boxes(parts: list[tuple[int, Found]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _boxes(parts: list[tuple[int, ImageDetections]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """(N, 7): image, x, y, width, height, score, class."""
     columns = [
         np.column_stack((np.full(len(part.labels), row), part.boxes, part.scores, part.labels))
@@ -72,12 +72,12 @@ def _boxes(parts: list[tuple[int, Found]]) -> np.ndarray[Any, np.dtype[np.float6
     return np.concatenate([np.zeros((0, 7)), *columns])
 
 
-def _masks(parts: list[tuple[int, Found]]) -> list[Record]:
+def _masks(parts: list[tuple[int, ImageDetections]]) -> list[Record]:
     """Entries without boxes, so that a detection's area is its mask's."""
     return [
         {"image_id": row, "category_id": int(label), "score": float(score), "segmentation": _text(code)}
         for row, part in parts
-        for label, score, code in zip(part.labels, part.scores, part.codes or [], strict=True)
+        for label, score, code in zip(part.labels, part.scores, part.rles or [], strict=True)
     ]
 
 

@@ -24,7 +24,7 @@ Record: TypeAlias = dict[str, Any]
 
 
 @frozen(eq=False)
-class Found:
+class ImageDetections:
     """The detections of one image."""
 
     labels: NDArray[np.int64]
@@ -33,11 +33,11 @@ class Found:
     """(D,)."""
     boxes: NDArray[np.float64]
     """(D, 4): x, y, width, height."""
-    codes: list[Record] | None
+    rles: list[Record] | None
     """The masks as compressed RLE, or None where there are none."""
 
     @classmethod
-    def of(cls, image_id: ImageId, detections: Detections) -> Found:
+    def of(cls, image_id: ImageId, detections: Detections) -> ImageDetections:
         """Detections of a model.
 
         Raises:
@@ -55,18 +55,20 @@ class Found:
             labels=detections.labels.detach().cpu().numpy().astype(np.int64),
             scores=scores,
             boxes=boxes,
-            codes=None if detections.masks is None else encode(detections.masks),
+            rles=None if detections.masks is None else encode(detections.masks),
         )
 
     @classmethod
-    def nothing(cls) -> Found:
+    def nothing(cls) -> ImageDetections:
         """No detections."""
-        return cls(labels=np.zeros(0, dtype=np.int64), scores=np.zeros(0), boxes=np.zeros((0, 4)), codes=None)
+        return cls(labels=np.zeros(0, dtype=np.int64), scores=np.zeros(0), boxes=np.zeros((0, 4)), rles=None)
 
-    def at(self, rows: list[int]) -> Found:
+    def at(self, rows: list[int]) -> ImageDetections:
         """Some of the detections."""
-        codes = None if self.codes is None else [self.codes[i] for i in rows]
-        return Found(labels=self.labels[rows], scores=self.scores[rows], boxes=self.boxes[rows], codes=codes)
+        rles = None if self.rles is None else [self.rles[i] for i in rows]
+        return ImageDetections(
+            labels=self.labels[rows], scores=self.scores[rows], boxes=self.boxes[rows], rles=rles
+        )
 
     def entries(self, image_id: ImageId, category_ids: Sequence[int | str]) -> list[Record]:
         """The detections as COCO's json has them."""
@@ -76,14 +78,14 @@ class Found:
                 self.labels.tolist(), self.boxes.tolist(), self.scores.tolist(), strict=True
             )
         ]
-        for entry, code in zip(entries, self.codes or [], strict=self.codes is not None):
-            entry["segmentation"] = code
+        for entry, rle in zip(entries, self.rles or [], strict=self.rles is not None):
+            entry["segmentation"] = rle
         return entries
 
 
 def read_detections(
     path: str | Path, truth: GroundTruth, iou_type: IoUType
-) -> tuple[dict[ImageId, Found], int]:
+) -> tuple[dict[ImageId, ImageDetections], int]:
     """Read a COCO json file of detections, and check it against the annotations.
 
     Returns:
@@ -148,19 +150,19 @@ class _Reader:
             )
         return not problem
 
-    def by_image(self, entries: list[Record]) -> dict[ImageId, Found]:
+    def by_image(self, entries: list[Record]) -> dict[ImageId, ImageDetections]:
         """Detections that were taken, in the order of the file."""
         groups: dict[ImageId, list[int]] = {}
         for index, entry in enumerate(entries):
             groups.setdefault(entry["image_id"], []).append(index)
         return {image_id: self._found(image_id, entries, rows) for image_id, rows in groups.items()}
 
-    def _found(self, image_id: ImageId, entries: list[Record], rows: list[int]) -> Found:
+    def _found(self, image_id: ImageId, entries: list[Record], rows: list[int]) -> ImageDetections:
         size = self.truth.sizes[self.row_of[image_id]]
         segm = self.iou_type == "segm"
-        return Found(
+        return ImageDetections(
             labels=np.array([self.label_of[entries[i]["category_id"]] for i in rows], dtype=np.int64),
             scores=np.array([entries[i]["score"] for i in rows], dtype=np.float64),
             boxes=np.array([four_numbers(entries[i].get("bbox")) for i in rows], dtype=np.float64),
-            codes=[self.segmentations.code(i, size) for i in rows] if segm else None,
+            rles=[self.segmentations.code(i, size) for i in rows] if segm else None,
         )

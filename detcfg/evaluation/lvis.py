@@ -7,14 +7,11 @@ Follows lvis/eval.py of lvis-api.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from detcfg.evaluation.found import Found
 
 MAX_DETS: Final = 300
 """Detections of an image that count, over all classes."""
@@ -65,12 +62,6 @@ class Lvis:
             unfinished=unfinished,
             frequency=tuple(str(category["frequency"]) for category in categories),
         )
-
-    def counted(self, found: Found, row: int, max_dets: int) -> Found:
-        """The detections of an image that count: the surest, of classes that are judged there."""
-        best = np.sort(np.argsort(-found.scores, kind="stable")[:max_dets])
-        kept = [int(i) for i in best if int(found.labels[i]) in self.judged[row]]
-        return found.at(kept)
 
     def labels(self, frequency: str) -> NDArray[np.int64]:
         """The classes of a frequency."""

@@ -8,33 +8,40 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from detcfg.data.masks import area
-from detcfg.evaluation.found import Found
+from detcfg.evaluation.found import ImageDetections
+from detcfg.evaluation.lvis import Lvis
 from detcfg.evaluation.matching import Matches, Pair, match
 from detcfg.evaluation.truth import GroundTruth, ImageId, Record
 
-State: TypeAlias = Mapping[ImageId, Found]
+State: TypeAlias = Mapping[ImageId, ImageDetections]
 """The detections of some images; may be pickled and sent to another process."""
 
 
 def matches_by_class(truth: GroundTruth, found: State, max_dets: int) -> list[list[Matches]]:
     """The matches of each class, in the order of the images; at most `max_dets` detections of each pair."""
     classes: list[list[Matches]] = [[] for _ in truth.names]
-    nothing = Found.nothing()
+    nothing = ImageDetections.nothing()
     for row, image_id in enumerate(truth.image_ids):
         here = found.get(image_id, nothing)
         if truth.lvis is not None:
-            here = truth.lvis.counted(here, row, max_dets)
-        labels = truth.labels[truth.ends[row] : truth.ends[row + 1]]
+            here = _counted(truth.lvis, here, row, max_dets)
+        labels = truth.labels[truth.offsets[row] : truth.offsets[row + 1]]
         present: list[int] = np.unique(np.concatenate([labels, here.labels])).tolist()
         for label in present:
             classes[label].append(match(_pair(truth, row, here, label, max_dets)))
     return classes
 
 
-def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int) -> Pair:
+def _counted(lvis: Lvis, found: ImageDetections, row: int, max_dets: int) -> ImageDetections:
+    """The detections of an image that LVIS counts: the best by score, of classes that are judged there."""
+    best = np.sort(np.argsort(-found.scores, kind="stable")[:max_dets])
+    return found.at([int(i) for i in best if int(found.labels[i]) in lvis.judged[row]])
+
+
+def _pair(truth: GroundTruth, row: int, found: ImageDetections, label: int, max_dets: int) -> Pair:
     from pycocotools import mask as coco_mask
 
-    start, end = int(truth.ends[row]), int(truth.ends[row + 1])
+    start, end = int(truth.offsets[row]), int(truth.offsets[row + 1])
     objects = start + np.flatnonzero(truth.labels[start:end] == label)
     rows = np.flatnonzero(found.labels == label)
     rows = rows[np.argsort(-found.scores[rows], kind="stable")][:max_dets]
@@ -47,12 +54,12 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
             ious = coco_mask.iou(boxes, truth.boxes[objects], crowds.astype(np.uint8))
     else:
         size = truth.sizes[row]
-        masks: list[Record] = [] if found.codes is None else found.codes
-        codes = [masks[int(i)] for i in rows]
-        areas = np.array([_area(code) for code in codes], dtype=np.float64)
+        masks: list[Record] = [] if found.rles is None else found.rles
+        rles = [masks[int(i)] for i in rows]
+        areas = np.array([_area(rle) for rle in rles], dtype=np.float64)
         if some:
             targets = [truth.segmentations.code(i, size) for i in objects.tolist()]
-            ious = coco_mask.iou(codes, targets, crowds.astype(np.uint8))
+            ious = coco_mask.iou(rles, targets, crowds.astype(np.uint8))
     return Pair(
         scores=found.scores[rows],
         detection_areas=areas,
@@ -64,6 +71,6 @@ def _pair(truth: GroundTruth, row: int, found: Found, label: int, max_dets: int)
     )
 
 
-def _area(code: Mapping[str, Any]) -> int:
-    counts = code["counts"]
+def _area(rle: Mapping[str, Any]) -> int:
+    counts = rle["counts"]
     return area(counts.encode("ascii") if isinstance(counts, str) else counts)

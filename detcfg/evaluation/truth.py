@@ -37,8 +37,8 @@ class GroundTruth:
     """By label."""
     names: list[str]
     """By label."""
-    ends: NDArray[np.int64]
-    """(I + 1,): the objects of image i are those from ends[i] to ends[i + 1]."""
+    offsets: NDArray[np.int64]
+    """(I + 1,): the objects of image i are those from offsets[i] to offsets[i + 1]."""
     labels: NDArray[np.int64]
     """(O,)."""
     boxes: NDArray[np.float64]
@@ -110,7 +110,7 @@ class _Reader:
             sizes=sizes,
             category_ids=list(categories),
             names=[str(category.get("name", number)) for number, category in categories.items()],
-            ends=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             labels=label_of,
             boxes=boxes,
             areas=areas,

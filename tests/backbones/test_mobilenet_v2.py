@@ -15,7 +15,7 @@ def test_weights_of_torchvision_give_the_same_maps_under_our_names() -> None:
     torch.manual_seed(0)
     theirs = models.get_model("mobilenet_v2").eval()
     ours = MobileNetV2Config().build().eval()
-    tensors = ours.own_names(theirs.state_dict())
+    tensors = ours.rename_pretrained(theirs.state_dict())
     ours.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("classifier")}, strict=True)
 
     x = torch.randn(1, 3, 64, 96)

@@ -10,8 +10,8 @@ from detcfg.backbones.trident_resnet import TridentResNetConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.trident_faster_rcnn import TridentFasterRCNNConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.trident_roi_head import TridentRoIHead, TridentRoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.trident_roi_head import TridentRoIHead, TridentRoIHeadConfig
 from detcfg.structures import Detections
 
 CONFIG = TridentResNetConfig(base_channels=8)

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from detcfg.detectors.base import Detector
-from detcfg.engine.amp import autocast
 from detcfg.engine.weights import load_model
 from detcfg.experiment import ExperimentConfig
+from detcfg.recipe.amp import autocast
 from detcfg.structures import Detections
 
 PIXELS = 0.5

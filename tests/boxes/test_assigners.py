@@ -162,7 +162,7 @@ def test_max_iou_is_its_rule_spelt_out(
         match_low_quality=match_low_quality,
         ignore_iof_thr=0.5,
     )
-    overlaps = bbox_overlaps(priors, targets.learnt.boxes)
+    overlaps = bbox_overlaps(priors, targets.not_ignored.boxes)
     if ignored:
         covered = bbox_overlaps(priors, targets.ignored_boxes, mode="iof").amax(1) > 0.5
         overlaps[covered] = -1
@@ -239,13 +239,13 @@ def test_the_core_of_the_smallest_object_is_learnt_and_that_of_an_ignored_one_ne
     found = evolve(CENTER_REGION, foreground_dominate=True).assign(priors, targets)
 
     middles = (priors[:, :2] + priors[:, 2:]) / 2
-    cores = scaled(targets.learnt.boxes, 0.3)
+    cores = scaled(targets.not_ignored.boxes, 0.3)
     in_core = bbox_overlaps(priors, cores, mode="iof") > 0.01
-    within = (middles[:, None] > targets.learnt.boxes[:, :2]) & (
-        middles[:, None] < targets.learnt.boxes[:, 2:]
+    within = (middles[:, None] > targets.not_ignored.boxes[:, :2]) & (
+        middles[:, None] < targets.not_ignored.boxes[:, 2:]
     )
     candidates = in_core & within.all(-1)
-    areas = (targets.learnt.boxes[:, 2:] - targets.learnt.boxes[:, :2]).prod(1)
+    areas = (targets.not_ignored.boxes[:, 2:] - targets.not_ignored.boxes[:, :2]).prod(1)
     spared = scaled(targets.ignored_boxes, 0.5)
     covered = ((middles[:, None] > spared[:, :2]) & (middles[:, None] < spared[:, 2:])).all(-1).any(-1)
     for prior, index in enumerate(found.gt_indices.tolist()):

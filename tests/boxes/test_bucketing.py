@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.config import ConfigError
-from detcfg.heads.sabl_head import SABLHeadConfig
+from detcfg.heads.bbox.sabl_head import SABLHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 
 PRIOR = torch.tensor([[20.0, 40.0, 90.0, 110.0]])  # 70 pixels: buckets of 7 with num_buckets=10 and no factor

@@ -38,7 +38,7 @@ def test_components_come_by_kind_with_what_they_are_and_where(command: Command) 
     line = next(line for line in out.splitlines() if line.startswith("DoubleHeadRoIHeadConfig"))
 
     assert "https://arxiv.org/abs/1904.06493" in line
-    assert line.endswith("detcfg.heads.double_head_roi_head:DoubleHeadRoIHeadConfig")
+    assert line.endswith("detcfg.heads.roi.double_head_roi_head:DoubleHeadRoIHeadConfig")
     headers = [line.split("   ")[0] for line in out.splitlines() if line.endswith("where it is")]
     assert headers == [kind for kind in KINDS.values() if kind in headers]
     assert {"detector", "backbone", "neck", "head", "RoI extractor", "loss"} <= set(headers)

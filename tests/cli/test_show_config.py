@@ -49,7 +49,7 @@ def test_the_tree_names_file_and_line_of_each_value(command: Command) -> None:
     assert line_of("frozen_stages=1", "experiments/faster_rcnn.py") == tree["model.backbone.frozen_stages"][1]
     assert tree["model.neck.num_outs"][1].startswith("detcfg/necks/fpn.py:")
     scales = tree["model.rpn_head.anchor_generator.scales"]
-    assert ("(8.0,)", line_of("scales=(8.0,)", "detcfg/heads/rpn_head.py")) == scales
+    assert ("(8.0,)", line_of("scales=(8.0,)", "detcfg/heads/proposal/rpn_head.py")) == scales
     assert all(source for _, source in tree.values())
 
 

@@ -57,7 +57,7 @@ def test_what_is_found_in_several_datasets_is_judged_together(tmp_path: Path) ->
     whole = both(tmp_path).resolved().dataset()
     evaluator = CocoEvaluator(whole)
     for index in range(len(whole)):
-        learnt = whole.targets(index).learnt
+        learnt = whole.targets(index).not_ignored
         right = Detections(learnt.boxes, torch.ones(len(learnt)), learnt.labels, None)
         evaluator.add(whole.info(index).image_id, right)
     assert evaluator.compute()["bbox_AP"] == pytest.approx(1)

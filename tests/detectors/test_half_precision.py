@@ -7,9 +7,9 @@ import torch
 from attrs import evolve
 from torch import Tensor, nn
 
-from detcfg.engine.amp import autocast
 from detcfg.experiment import ExperimentConfig
 from detcfg.precision import in_full_precision, widened
+from detcfg.recipe.amp import autocast
 from detcfg.structures import Targets
 from experiments import faster_rcnn, fcos, gfl, mask_rcnn, retinanet
 from tests.small import narrow

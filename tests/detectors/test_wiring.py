@@ -7,8 +7,8 @@ from attrs import frozen
 
 from detcfg.config import ConfigError, derived
 from detcfg.detectors.wiring import wired_head
-from detcfg.heads.base import DenseHead, DenseHeadConfig
-from detcfg.heads.retina_head import RetinaHeadConfig
+from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.necks.base import Neck, NeckConfig
 
 

@@ -9,12 +9,12 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
+from detcfg.recipe.config import TrainerConfig
 from tests.engine import tiny
 
 EVERYTHING = RandomSamplerConfig(num=10**6, pos_fraction=0.5)

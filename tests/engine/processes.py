@@ -15,9 +15,10 @@ import torch.utils.tensorboard
 import torchvision.transforms.v2  # noqa: F401  # here, so that no process has to load it again
 from torch import Tensor
 
-from detcfg.engine.checkpoint import LAST, load_training, load_weights
+from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.run import run_training
 from detcfg.engine.sharded_checkpoint import newest
+from detcfg.engine.weights import load_weights
 from detcfg.errors import DetcfgError
 from detcfg.experiment import ExperimentConfig
 

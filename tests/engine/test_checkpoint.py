@@ -22,16 +22,14 @@ from detcfg.engine.checkpoint import (
     LAST,
     CheckpointError,
     TrainingState,
-    checkpoint_file,
     load_training,
-    load_weights,
     save_experiment,
     save_training,
     save_weights,
 )
-from detcfg.engine.optimizers import AdamWConfig
 from detcfg.engine.run import run_training
-from detcfg.engine.weights import load_model, put_weights
+from detcfg.engine.weights import checkpoint_file, load_model, load_weights, put_weights
+from detcfg.recipe.optimizers import AdamWConfig
 from tests.engine.tiny import Experiment, experiment
 
 

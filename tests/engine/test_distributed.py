@@ -30,8 +30,8 @@ from detcfg.engine import distributed
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError, only_run
 from detcfg.engine.validation import validate
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.structures import Targets
 from experiments import mask_rcnn
 from tests.engine.processes import assert_close, assert_same_state
@@ -103,7 +103,7 @@ def test_a_global_batch_has_the_gradients_of_one_process(tmp_path: Path, size: i
 
     def work() -> None:
         mine = slice(distributed.rank() * 6 // size, (distributed.rank() + 1) * 6 // size)
-        model = distributed.wrapped(detector)
+        model = distributed.wrap_ddp(detector)
         backward(model, images[mine], targets[mine])
         assert_close(gradients(detector), expected)
 
@@ -314,7 +314,7 @@ def test_processes_that_are_started_again_read_nothing_that_earlier_ones_wrote()
 
 
 def test_the_first_process_says_who_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=0.1))
+    monkeypatch.setattr(distributed, "INIT_TIMEOUT", timedelta(seconds=0.1))
     store = dist.HashStore()
     store.set("2 asks", "long ago")
     with pytest.raises(TimeoutError, match="2 of 3 did not come, rank 1 among them"):
@@ -326,7 +326,7 @@ def test_a_process_whose_partner_never_comes_gives_up() -> None:
         "from datetime import timedelta\n"
         "from detcfg.engine import distributed\n"
         "from detcfg.engine.files import RunError\n"
-        "distributed.MEETING = timedelta(seconds=2)\n"
+        "distributed.INIT_TIMEOUT = timedelta(seconds=2)\n"
         "try:\n    with distributed.process_group(): pass\n"
         "except RunError as error: raise SystemExit(str(error))\n"
     )

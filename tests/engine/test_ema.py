@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from detcfg.engine.ema import EMAConfig
+from detcfg.recipe.ema import EMAConfig
 
 
 def test_the_share_of_new_weights_falls_to_the_momentum() -> None:

@@ -21,9 +21,9 @@ from detcfg.data.errors import DataError
 from detcfg.detectors.faster_rcnn import FasterRCNN
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError, only_run, write_atomically
-from detcfg.engine.optimizers import SGDConfig
 from detcfg.engine.run import run_training
-from detcfg.engine.schedules import MultiStepConfig
+from detcfg.recipe.optimizers import SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from tests.engine.processes import assert_same_state, final_state, start
 from tests.engine.tiny import Experiment, experiment
 

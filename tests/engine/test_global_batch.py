@@ -97,7 +97,7 @@ def compare(model: nn.Module, counts: Sequence[int]) -> None:
     before = copy.deepcopy(model)  # some count what they have seen
     with alone():
         expected = gradients(model, model, images, targets)
-    found = gradients(before, distributed.wrapped(before), images[mine], targets[mine])
+    found = gradients(before, distributed.wrap_ddp(before), images[mine], targets[mine])
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():

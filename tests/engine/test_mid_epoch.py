@@ -14,12 +14,12 @@ from attrs import evolve
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.transforms import PhotoMetricDistortionConfig, RandomFlipConfig, RandomResizeConfig
 from detcfg.engine.checkpoint import LAST, load_training
-from detcfg.engine.ema import EMAConfig
 from detcfg.engine.interrupts import Interrupted
-from detcfg.engine.optimizers import AdamWConfig, SGDConfig
 from detcfg.engine.run import run_training
-from detcfg.engine.schedules import CosineConfig, MultiStepConfig
 from detcfg.engine.trainer import Trainer
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import AdamWConfig, SGDConfig
+from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
 from tests.engine.processes import assert_same_state
 from tests.engine.tiny import Experiment, experiment
 

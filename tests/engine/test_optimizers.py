@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from detcfg.engine import optimizers
-from detcfg.engine.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
+from detcfg.recipe import optimizers
+from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
 
 
 class Toy(nn.Module):

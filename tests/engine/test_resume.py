@@ -12,13 +12,13 @@ from attrs import evolve
 
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.checkpoint import LAST
-from detcfg.engine.config import ClipGradConfig
-from detcfg.engine.ema import EMAConfig
 from detcfg.engine.interrupts import Interrupted
-from detcfg.engine.optimizers import AdamWConfig
 from detcfg.engine.run import run_training
-from detcfg.engine.schedules import CosineConfig
 from detcfg.engine.trainer import Trainer
+from detcfg.recipe.config import ClipGradConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import AdamWConfig
+from detcfg.recipe.schedules import CosineConfig
 from tests.engine.processes import assert_same_state, start
 from tests.engine.tiny import Experiment, experiment
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR, MultiStepLR
 
-from detcfg.engine.schedules import ConstantConfig, CosineConfig, MultiStepConfig
+from detcfg.recipe.schedules import ConstantConfig, CosineConfig, MultiStepConfig
 
 
 def test_warm_up_and_steps_agree_with_torch() -> None:

@@ -11,9 +11,9 @@ from attrs import evolve
 
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
-from detcfg.engine.optimizers import SGDConfig
 from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
+from detcfg.recipe.optimizers import SGDConfig
 from tests.engine.processes import assert_close, last_weights, members
 from tests.engine.tiny import Experiment
 from tests.small import narrow

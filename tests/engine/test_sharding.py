@@ -20,18 +20,18 @@ from torch.distributed.fsdp import FSDPModule
 
 from detcfg.config import ConfigError
 from detcfg.engine import distributed
-from detcfg.engine.checkpoint import BEST, LAST, CheckpointError, load_weights
-from detcfg.engine.config import ClipGradConfig
-from detcfg.engine.ema import EMAConfig
+from detcfg.engine.checkpoint import BEST, LAST, CheckpointError
 from detcfg.engine.files import RunError
 from detcfg.engine.interrupts import Interrupts
 from detcfg.engine.log import Log
-from detcfg.engine.optimizers import AdamWConfig
 from detcfg.engine.run import run_training
 from detcfg.engine.sharded_checkpoint import STATE, load_sharded_weights, newest
 from detcfg.engine.sharding import Shards, gathered, own_part, units
 from detcfg.engine.trainer import Trainer
-from detcfg.engine.weights import load_model
+from detcfg.engine.weights import load_model, load_weights
+from detcfg.recipe.config import ClipGradConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import AdamWConfig
 from tests.engine.processes import assert_close, last_weights, members
 from tests.engine.tiny import Experiment, experiment
 

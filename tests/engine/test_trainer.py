@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from detcfg.engine.checkpoint import BEST, LAST, load_training, load_weights
+from detcfg.engine.checkpoint import BEST, LAST, load_training
 from detcfg.engine.log import JSON_NAME
 from detcfg.engine.run import run_training
-from detcfg.engine.weights import load_model
+from detcfg.engine.weights import load_model, load_weights
 from detcfg.errors import DetcfgError
 from tests.engine.tiny import experiment
 

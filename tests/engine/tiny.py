@@ -14,17 +14,17 @@ from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.transforms import RandomFlipConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.heads.base import RoIHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 
 SAMPLER: SamplerConfig = RandomSamplerConfig(num=16, pos_fraction=0.5)
 RPN_SAMPLER: SamplerConfig = RandomSamplerConfig(num=16, pos_fraction=0.5, add_gt_as_proposals=False)

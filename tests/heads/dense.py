@@ -9,8 +9,8 @@ import torch
 from attrs import evolve
 from torch import Tensor, nn
 
-from detcfg.heads.base import DenseHead, DenseHeadConfig
-from detcfg.heads.dense_test import DenseTestConfig
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
+from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.structures import ImageBatch, Targets
 
 STRIDES = (8, 16, 32, 64, 128)

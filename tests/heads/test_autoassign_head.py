@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from detcfg.heads.autoassign_head import negative_weights, positive_loss
-from detcfg.heads.center_prior import CenterPrior
+from detcfg.heads.anchor_free.autoassign_head import CenterPrior, negative_weights, positive_loss
 from tests.heads.dense import objects
 
 BOX = (20.0, 20.0, 60.0, 60.0)

@@ -10,10 +10,10 @@ from torch import Tensor
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
-from detcfg.heads.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 

@@ -8,9 +8,9 @@ from attrs import evolve
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
-from detcfg.heads.cascade_rpn_head import CascadeRPNHead, CascadeRPNHeadConfig
-from detcfg.heads.rpn_head import RPNTestConfig
-from detcfg.heads.stage_cascade_rpn_head import StageCascadeRPNHeadConfig
+from detcfg.heads.proposal.cascade_rpn_head import CascadeRPNHead, CascadeRPNHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNTestConfig
+from detcfg.heads.proposal.stage_cascade_rpn_head import StageCascadeRPNHeadConfig
 from tests.heads.dense import STRIDES, batch, features, objects
 
 HEAD = CascadeRPNHeadConfig(in_channels=32, in_strides=STRIDES)

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.config import ConfigError
-from detcfg.heads.centernet_targets import HeatTargetMaker, HeatTargets, MorePositives
-from detcfg.heads.centernet_update_head import CenterNetUpdateHeadConfig
+from detcfg.heads.anchor_free.centernet_targets import HeatTargetMaker, HeatTargets, MorePositives
+from detcfg.heads.anchor_free.centernet_update_head import CenterNetUpdateHeadConfig
 from experiments import centernet
 from tests import zoo
 from tests.heads.dense import built, objects

@@ -12,9 +12,9 @@ from torch import Tensor, tensor
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
-from detcfg.heads.condinst_bbox_head import CondInstBboxHead, CondInstBboxHeadConfig, Instances
-from detcfg.heads.condinst_mask_feat import CondInstMaskFeatModuleConfig
-from detcfg.heads.condinst_mask_head import CondInstMaskHead, CondInstMaskHeadConfig
+from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHead, CondInstBboxHeadConfig, Instances
+from detcfg.heads.instance.condinst_mask_feat import CondInstMaskFeatModuleConfig
+from detcfg.heads.instance.condinst_mask_head import CondInstMaskHead, CondInstMaskHeadConfig
 from detcfg.layers.aligned_bilinear import aligned_bilinear
 from experiments import condinst
 from tests.heads.dense import SIZE, STRIDES, batch, built, features, objects

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from detcfg.heads.base import DenseHead, DenseHeadConfig
-from detcfg.heads.fcos_head import FCOSHeadConfig
-from detcfg.heads.fovea_head import FoveaHeadConfig
-from detcfg.heads.tood_head import TOODHeadConfig
-from detcfg.heads.vfnet_head import VFNetHeadConfig
+from detcfg.heads.anchor_based.tood_head import TOODHeadConfig
+from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
+from detcfg.heads.anchor_free.fovea_head import FoveaHeadConfig
+from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import Targets

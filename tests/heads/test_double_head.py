@@ -14,10 +14,10 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
-from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.l1 import L1LossConfig

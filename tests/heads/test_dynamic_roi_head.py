@@ -8,8 +8,8 @@ from attrs import evolve
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.heads.dynamic_roi_head import DynamicRoIHead, DynamicRoIHeadConfig, DynamicTrainConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.roi.dynamic_roi_head import DynamicRoIHead, DynamicRoIHeadConfig, DynamicTrainConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets

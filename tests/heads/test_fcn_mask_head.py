@@ -12,11 +12,11 @@ from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ConfigError
 from detcfg.detectors.mask_rcnn import MaskRCNNConfig
 from detcfg.errors import DetcfgError
-from detcfg.heads import fcn_mask_head
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask import fcn_mask_head
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.upsample import (
     BilinearUpsampleConfig,
     DeconvUpsampleConfig,

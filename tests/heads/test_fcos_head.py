@@ -8,8 +8,8 @@ from attrs import evolve
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
-from detcfg.heads.fcos_head import FCOSHead, FCOSHeadConfig
-from detcfg.heads.point_targets import PointTargetMaker
+from detcfg.heads.anchor_free.fcos_head import FCOSHead, FCOSHeadConfig
+from detcfg.heads.dense.point_targets import PointTargetMaker
 from detcfg.layers.normed_conv import NormedConv2dConfig
 from tests.heads.dense import batch, built, features, objects
 

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
-from detcfg.heads.fovea_head import FoveaHead, FoveaHeadConfig
+from detcfg.heads.anchor_free.fovea_head import FoveaHead, FoveaHeadConfig
 from detcfg.structures import Targets
 from tests.heads.dense import built, features, objects
 

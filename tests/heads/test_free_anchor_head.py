@@ -6,7 +6,7 @@ import torch
 from attrs import evolve
 from torch.testing import assert_close
 
-from detcfg.heads.free_anchor_retina_head import (
+from detcfg.heads.anchor_based.free_anchor_retina_head import (
     FreeAnchorRetinaHead,
     FreeAnchorRetinaHeadConfig,
     mean_max,

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from detcfg.boxes.assigners.center_region import CenterRegionAssignerConfig
 from detcfg.config import ConfigError
-from detcfg.heads.fsaf_head import FSAFHead, FSAFHeadConfig, best_levels
+from detcfg.heads.anchor_based.fsaf_head import FSAFHead, FSAFHeadConfig, best_levels
 from detcfg.losses.focal import FocalLossConfig
 from tests.heads.dense import batch, built, features, objects
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
-from detcfg.heads.gfl_head import GFLHead, GFLHeadConfig
+from detcfg.heads.anchor_based.gfl_head import GFLHead, GFLHeadConfig
 from detcfg.layers.integral import Integral
 from tests.heads.dense import batch, built, features
 

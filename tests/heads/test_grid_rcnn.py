@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.heads.convfc_bbox_head import ConvFCBBoxHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.grid_head import GridHead, GridHeadConfig
-from detcfg.heads.grid_roi_head import AMPLITUDE, GridRoIHeadConfig, jittered
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig, Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.grid_head import GridHead, GridHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.roi.grid_roi_head import AMPLITUDE, GridRoIHeadConfig, jittered
 from detcfg.layers.norm import GNConfig
 from detcfg.structures import Targets
 from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN

@@ -15,11 +15,11 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetectorConfig
-from detcfg.heads.dense_test import DenseTestConfig
-from detcfg.heads.ga_retina_head import GARetinaHeadConfig
-from detcfg.heads.ga_rpn_head import GARPNHead, GARPNTestConfig
-from detcfg.heads.guided_anchor_head import GuidedAnchorHeadConfig
-from detcfg.heads.location_targets import location_targets
+from detcfg.heads.anchor_based.ga_retina_head import GARetinaHeadConfig
+from detcfg.heads.anchor_based.guided_anchor_head import GuidedAnchorHeadConfig
+from detcfg.heads.anchor_based.location_targets import location_targets
+from detcfg.heads.dense.detections import DenseTestConfig
+from detcfg.heads.proposal.ga_rpn_head import GARPNHead, GARPNTestConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from experiments import ga_faster_rcnn, ga_retinanet, ga_rpn, rpn
 from tests import zoo

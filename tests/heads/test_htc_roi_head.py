@@ -11,10 +11,10 @@ from detcfg import load_experiment
 from detcfg.config import ConfigError
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
 from detcfg.errors import DetcfgError
-from detcfg.heads.fused_semantic_head import FusedSemanticHeadConfig
-from detcfg.heads.htc_mask_head import HTCMaskHeadConfig
-from detcfg.heads.htc_roi_head import HybridTaskCascadeRoIHead, HybridTaskCascadeRoIHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask.fused_semantic_head import FusedSemanticHeadConfig
+from detcfg.heads.mask.htc_mask_head import HTCMaskHeadConfig
+from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHead, HybridTaskCascadeRoIHeadConfig
 from detcfg.structures import Targets
 from tests import zoo
 from tests.heads.test_cascade_roi_head import BATCH

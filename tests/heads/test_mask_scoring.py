@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from detcfg import masks as module
 from detcfg.config import ConfigError
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.mask_iou_head import MaskIoUHeadConfig
-from detcfg.heads.mask_scoring_roi_head import MaskScoringRoIHead, MaskScoringRoIHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.mask.mask_iou_head import MaskIoUHeadConfig
+from detcfg.heads.roi.mask_scoring_roi_head import MaskScoringRoIHead, MaskScoringRoIHeadConfig
 from detcfg.masks import shares_within
 from detcfg.structures import Detections, Targets
 from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
@@ -94,7 +94,7 @@ def test_detections_are_scored_by_their_masks_too_and_stay_in_order() -> None:
     )
     with torch.inference_mode():
         pooled = torch.randn(3, 16, 14, 14)
-        logits = head.drawing_head.own_logits(pooled, found.labels)
+        logits = head.drawing_head.logits_of_labels(pooled, found.labels)
         ious = head.mask_iou_head(pooled, logits)[torch.arange(3), found.labels]
         scored = head.with_masks(found, pooled, (32, 32))
     torch.testing.assert_close(scored.scores, (found.scores * ious).sort(descending=True).values)

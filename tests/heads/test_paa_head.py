@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from detcfg.boxes.mixture import Covariance, fit_mixtures
 from detcfg.boxes.voting import vote
-from detcfg.heads.paa_head import PAAHead, PAAHeadConfig
+from detcfg.heads.anchor_based.paa_head import PAAHead, PAAHeadConfig
 from detcfg.structures import Detections
 from tests.heads.dense import built
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from attrs import evolve
 
 from detcfg.config import ConfigError
-from detcfg.heads.coarse_mask_head import CoarseMaskHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.mask_point_head import MaskPointHeadConfig
-from detcfg.heads.point_rend_roi_head import PointRendRoIHead, PointRendRoIHeadConfig, PointRendTestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.mask.coarse_mask_head import CoarseMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.mask.mask_point_head import MaskPointHeadConfig
+from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHead, PointRendRoIHeadConfig, PointRendTestConfig
 from detcfg.layers.points import point_sample, sample_rois, uncertain_points
 from detcfg.masks import at_points
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
@@ -93,7 +93,7 @@ def test_masks_are_enlarged_and_certain_cells_keep_what_the_coarse_mask_says() -
     rois, labels = torch.tensor([[0.0, 4, 4, 40, 40], [0, 8, 8, 20, 30]]), torch.tensor([2, 0])
     torch.nn.init.normal_(head.get_submodule("mask_head.fc_logits").weight)
     with torch.inference_mode():
-        coarse = head.drawing_head.own_masks(head.drawing_head(head.pool_masks(features, rois)), labels)
+        coarse = head.drawing_head.masks_of_labels(head.drawing_head(head.pool_masks(features, rois)), labels)
         plain = F.interpolate(coarse[:, None], scale_factor=2.0, mode="bilinear")[:, 0]
         fine = head.fine_masks(features, rois, labels)
     changed = fine != plain

@@ -12,8 +12,13 @@ from torch.testing import assert_close
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.config import ConfigError
-from detcfg.heads.rep_points import TransformMethod, grids_on_boxes, kernel_offsets, points_to_boxes
-from detcfg.heads.reppoints_head import RepPointsHead, RepPointsHeadConfig
+from detcfg.heads.anchor_free.rep_points import (
+    TransformMethod,
+    grids_on_boxes,
+    kernel_offsets,
+    points_to_boxes,
+)
+from detcfg.heads.anchor_free.reppoints_head import RepPointsHead, RepPointsHeadConfig
 from detcfg.layers.deform_conv import DCNConfig
 from detcfg.layers.norm import GNConfig
 from experiments import reppoints

@@ -11,11 +11,11 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
-from detcfg.heads.convfc_bbox_head import ConvFCBBoxHeadConfig
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.res_layer import ResLayerConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.res_layer import ResLayerConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from detcfg.structures import Targets

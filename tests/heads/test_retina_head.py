@@ -7,8 +7,8 @@ from attrs import evolve
 from torch.testing import assert_close
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
-from detcfg.heads.base import DenseHead
-from detcfg.heads.retina_head import RetinaHeadConfig
+from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
+from detcfg.heads.dense.base import DenseHead
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.structures import Targets
 from tests.heads.dense import batch, built, features, objects

@@ -16,7 +16,7 @@ from attrs import evolve
 from torch import Tensor
 from torch.testing import assert_close
 
-from detcfg.heads.base import RoIHead, RoIHeadConfig
+from detcfg.heads.roi.base import RoIHead, RoIHeadConfig
 from detcfg.interop.mmdet.data import Node
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model

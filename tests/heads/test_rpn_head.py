@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.heads.rpn_head import RPNHead, RPNHeadConfig, RPNTestConfig
+from detcfg.heads.proposal.rpn_head import RPNHead, RPNHeadConfig, RPNTestConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import ImageBatch, Targets
 from tests.heads.dense import SIZE, STRIDES, batch, features, objects
@@ -55,10 +55,10 @@ def test_going_back_from_the_sampled_places_alone_changes_no_loss_and_no_gradien
     config: RPNHeadConfig, targets: list[Targets], second: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head, images = rpn(config), evolve(batch(), sizes=(SIZE, second), padded_sizes=(SIZE, second))
-    assert head.learns_at_few(features())
+    assert head.uses_sparse_backward(features())
 
     few = losses_and_gradients(head, images, targets)
-    monkeypatch.setattr(head, "learns_at_few", lambda _: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(head, "uses_sparse_backward", lambda _: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     whole = losses_and_gradients(head, images, targets)
 
     assert_close(few, whole, rtol=1e-4, atol=1e-6)
@@ -69,10 +69,10 @@ def test_it_goes_back_from_whole_maps_where_most_places_are_sampled_or_the_layer
         def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
             return super().forward_single(2 * feature, level)
 
-    assert not rpn(evolve(PLAIN, sampler=evolve(FEW, num=512))).learns_at_few(features())
-    assert not rpn(evolve(PLAIN, sampler=PseudoSamplerConfig())).learns_at_few(features())
-    assert not rpn(evolve(PLAIN, num_convs=2)).learns_at_few(features())
-    assert not Twice(placed(PLAIN)).learns_at_few(features())
+    assert not rpn(evolve(PLAIN, sampler=evolve(FEW, num=512))).uses_sparse_backward(features())
+    assert not rpn(evolve(PLAIN, sampler=PseudoSamplerConfig())).uses_sparse_backward(features())
+    assert not rpn(evolve(PLAIN, num_convs=2)).uses_sparse_backward(features())
+    assert not Twice(placed(PLAIN)).uses_sparse_backward(features())
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from detcfg.backbones.cspnext import CSPNeXtConfig
 from detcfg.boxes.assigners.dynamic_soft_label import DynamicSoftLabelAssignerConfig, soft_label_entropy
 from detcfg.config import ConfigError
-from detcfg.heads.rtmdet_head import RTMDetHeadConfig, RTMDetSepBNHeadConfig, joined
+from detcfg.heads.anchor_free.rtmdet_head import RTMDetHeadConfig, RTMDetSepBNHeadConfig, joined
 from detcfg.layers.csp_layer import ChannelAttention
 from detcfg.necks.cspnext_pafpn import CSPNeXtPAFPNConfig
 from detcfg.structures import Targets

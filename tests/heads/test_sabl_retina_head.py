@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetectorConfig
-from detcfg.heads.dense_test import DenseTestConfig
-from detcfg.heads.sabl_retina_head import SABLRetinaHeadConfig
+from detcfg.heads.anchor_based.sabl_retina_head import SABLRetinaHeadConfig
+from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
 from experiments import sabl_retinanet

@@ -12,15 +12,15 @@ from torch.testing import assert_close
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
-from detcfg.heads.decoupled_solo_head import (
+from detcfg.heads.instance.decoupled_solo_head import (
     DecoupledSOLOHead,
     DecoupledSOLOHeadConfig,
     DecoupledSOLOLightHeadConfig,
 )
-from detcfg.heads.solo_head import SOLOHeadConfig
-from detcfg.heads.solo_targets import GridTargetMaker
-from detcfg.heads.solov2_head import SOLOV2Head, SOLOV2HeadConfig
-from detcfg.heads.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
+from detcfg.heads.instance.solo_head import SOLOHeadConfig
+from detcfg.heads.instance.solo_targets import GridTargetMaker
+from detcfg.heads.instance.solov2_head import SOLOV2Head, SOLOV2HeadConfig
+from detcfg.heads.instance.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
 from detcfg.layers.deform_conv import DCNv2Config
 from experiments import solo
 from tests import zoo

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from detcfg.heads.task_decomposition import TaskDecomposition
-from detcfg.heads.tood_head import TOODHeadConfig, geometric_mean, normed_alignment, sample_at
+from detcfg.heads.anchor_based.task_decomposition import TaskDecomposition
+from detcfg.heads.anchor_based.tood_head import TOODHeadConfig, normed_alignment, sample_at
+from detcfg.heads.dense.levels import geometric_mean
 from detcfg.layers.epochs import set_epoch
 from tests.heads.dense import batch, built, features, objects
 

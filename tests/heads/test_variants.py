@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from detcfg.heads.base import DenseHead, DenseHeadConfig
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.interop.mmdet.data import Node
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model

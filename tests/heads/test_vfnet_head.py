@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
-from detcfg.heads.vfnet_head import VFNetHead, VFNetHeadConfig, star_offsets
+from detcfg.heads.anchor_free.vfnet_head import VFNetHead, VFNetHeadConfig, star_offsets
 from tests.heads.dense import built, features
 
 

@@ -8,7 +8,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
-from detcfg.heads.yolof_head import YOLOFHeadConfig, with_objectness
+from detcfg.heads.anchor_based.yolof_head import YOLOFHeadConfig, with_objectness
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.necks.dilated_encoder import DilatedEncoderConfig
 from detcfg.structures import Targets

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from detcfg.backbones.csp_darknet import CSPDarknetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.batch_augments import BatchSyncRandomResizeConfig
-from detcfg.heads.yolox_head import YOLOXHead, YOLOXHeadConfig, decode, encode
+from detcfg.heads.anchor_free.yolox_head import YOLOXHead, YOLOXHeadConfig, decode, encode
 from detcfg.layers.epochs import set_epoch
 from detcfg.necks.yolox_pafpn import YOLOXPAFPNConfig
 from detcfg.structures import Targets

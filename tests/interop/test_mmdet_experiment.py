@@ -22,9 +22,6 @@ from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.data.voc import VOCDatasetConfig
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.engine.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
-from detcfg.engine.schedules import CosineConfig, MultiStepConfig
 from detcfg.errors import NotWrittenError
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.command import known_experiments
@@ -32,6 +29,9 @@ from detcfg.interop.mmdet.experiment import Imported, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import as_written, write_experiment
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
+from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
 from tests.interop.small_configs import FAMILIES, RUN, TWO_STAGE, write_config
 
 parents = cache(known_experiments)

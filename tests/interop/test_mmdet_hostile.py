@@ -9,12 +9,12 @@ import pytest
 
 from detcfg.config import ConfigError
 from detcfg.config.load import load
-from detcfg.engine.schedules import CosineConfig, MultiStepConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.experiment import Imported, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import write_experiment
+from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
 from tests.interop.small_configs import RUN, TWO_STAGE
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.heads.fcn_mask_head import FCNMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.layers.carafe import CARAFEUpsampleConfig, reassembled
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from attrs import evolve
 
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.losses.cross_entropy_custom import CrossEntropyCustomLossConfig
 
 SIGMOID = CrossEntropyCustomLossConfig(use_sigmoid=True)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.heads.pisa_retina_head import PISARetinaHeadConfig
-from detcfg.heads.pisa_roi_head import PISARoIHeadConfig
-from detcfg.heads.retina_head import RetinaHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.anchor_based.pisa_retina_head import PISARetinaHeadConfig
+from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
+from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.pisa import CARLConfig, ISRConfig
 from detcfg.structures import Detections
 from tests.heads.dense import STRIDES, batch, built, features, objects

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from detcfg.config import ConfigError
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.losses.seesaw import SeesawLossConfig
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0, 1.0, 0.0], [0.5, 0.2, 0.1, -1.0, 2.0], [0.0, 0.0, 3.0, 0.3, 0.1]])

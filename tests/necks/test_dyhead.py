@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
-from detcfg.heads.atss_head import ATSSHeadConfig
+from detcfg.heads.anchor_based.atss_head import ATSSHeadConfig
 from detcfg.layers.dy_relu import DyReLU
 from detcfg.necks.dyhead import DyHead, DyHeadBlock, DyHeadConfig, read_as
 from experiments import dyhead

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchFixedSizePadConfig
-from detcfg.heads.retina_sepbn_head import RetinaSepBNHeadConfig
+from detcfg.heads.anchor_based.retina_sepbn_head import RetinaSepBNHeadConfig
 from detcfg.layers.merge_cells import GlobalPoolingCell, SumCell, resized
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.fpn import FPNConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from attrs import evolve
 
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_module import ConvModuleConfig
 from detcfg.layers.generalized_attention import GeneralizedAttentionConfig
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig

@@ -21,19 +21,19 @@ from detcfg.config import ModuleConfig
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
-from detcfg.engine.config import TrainerConfig
-from detcfg.engine.optimizers import SGDConfig
-from detcfg.engine.schedules import MultiStepConfig
-from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
-from detcfg.heads.rpn_head import RPNHeadConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.necks.base import Neck, NeckConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import SGDConfig
+from detcfg.recipe.schedules import MultiStepConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from experiments import double_head, faster_rcnn
 

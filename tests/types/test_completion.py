@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 import pytest
 
-from detcfg.heads.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
-from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 
 ROOT = Path(__file__).parents[2]
 
-CALL = """from detcfg.heads.double_head_roi_head import DoubleHeadRoIHeadConfig
+CALL = """from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 
 roi_head = DoubleHeadRoIHeadConfig("""
 

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -46,7 +47,7 @@ class ATSSAssignerConfig(AssignerConfig):
             bboxes: (A, 4), what is predicted for each prior; needed with `alpha`.
             scores: (A, K) logits; needed with `alpha`.
         """
-        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         if len(boxes) == 0 or len(priors) == 0:
             return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
@@ -96,14 +97,3 @@ class ATSSAssignerConfig(AssignerConfig):
             found.append(nearest + start)
             start += len(level)
         return torch.cat(found)
-
-
-def centres(boxes: Tensor) -> Tensor:
-    """(N, 4) boxes to their centres (N, 2)."""
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
-
-
-def inside(points: Tensor, boxes: Tensor, margin: float = 0.01) -> Tensor:
-    """(A, N): whether each point (A, 2) is further than `margin` pixels inside each box (N, 4)."""
-    before, after = points[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - points[:, None]
-    return torch.cat([before, after], dim=-1).amin(dim=-1) > margin

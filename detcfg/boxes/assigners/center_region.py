@@ -9,8 +9,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.assigners.atss import centres, inside
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -44,7 +44,7 @@ class CenterRegionAssignerConfig(AssignerConfig):
 
     def assign(self, priors: Tensor, targets: Targets) -> CenterRegionAssignment:
         """Assign priors (A, 4) to the learnt ones of `targets`."""
-        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         points = centres(priors)
         in_core = inside(points, boxes, 0) & self._reaches(priors, scaled(boxes, self.pos_scale))
         in_ring = self._reaches(priors, scaled(boxes, self.neg_scale)) & ~in_core

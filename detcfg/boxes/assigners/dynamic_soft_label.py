@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.boxes.assigners.atss import inside
 from detcfg.boxes.assigners.base import AssignerConfig, Assignment
 from detcfg.boxes.assigners.sim_ota import EPS, assigned, dynamic_k_matching, no_assignment
+from detcfg.boxes.geometry import inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.masks import centres
 from detcfg.structures import Targets
@@ -45,7 +45,7 @@ class DynamicSoftLabelAssignerConfig(AssignerConfig):
             scores: (A, K) logits.
             targets: The objects; indices refer to the learnt ones.
         """
-        learnt = targets.learnt
+        learnt = targets.not_ignored
         boxes = learnt.boxes
         valid = torch.nonzero(inside(priors[:, :2], boxes, 0).any(dim=1)).squeeze(1)
         unassigned = no_assignment(priors)

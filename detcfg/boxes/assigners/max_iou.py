@@ -48,18 +48,18 @@ class MaxIoUAssignerConfig(AssignerConfig):
 
     def _assign(self, priors: Tensor, shapes: Tensor, targets: Targets) -> Assignment:
         """Assign priors (A, 4), of whose shapes (A, n, 4) the one counts that overlaps an object most."""
-        boxes = targets.learnt.boxes
+        boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         if len(boxes) == 0 or len(priors) == 0:
             # As in MMDetection, without objects the ignored ones are background too.
             return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
 
-        max_overlaps, nearest, taken_by = self._match(shapes, boxes, self._ignored(priors, targets))
+        max_overlaps, nearest, low_quality_match = self._match(shapes, boxes, self._ignored(priors, targets))
         low, high = self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0.0, self.neg_iou_thr)
         negative = (max_overlaps >= low) & (max_overlaps < high)
         gt_indices = gt_indices.where(negative, IGNORED)
         gt_indices = nearest.where(max_overlaps >= self.pos_iou_thr, gt_indices)
-        gt_indices = taken_by.where(taken_by >= 0, gt_indices)
+        gt_indices = low_quality_match.where(low_quality_match >= 0, gt_indices)
         return Assignment(gt_indices=gt_indices, max_overlaps=max_overlaps)
 
     def assign_anchors(
@@ -91,7 +91,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
         flat = shapes.flatten(0, 1)
         max_overlaps = flat.new_full((count,), -torch.inf)
         nearest = torch.zeros(count, dtype=torch.long, device=flat.device)
-        taken_by = torch.full_like(nearest, -1)
+        low_quality_match = torch.full_like(nearest, -1)
         first = 0
         for part in torch.split(boxes, max(1, MAX_PAIRS // len(flat))):
             overlaps = bbox_overlaps(part, flat)
@@ -103,11 +103,13 @@ class MaxIoUAssignerConfig(AssignerConfig):
             nearest = torch.where(best > max_overlaps, index + first, nearest)
             max_overlaps = torch.maximum(best, max_overlaps)
             if self.match_low_quality:
-                taken_by = torch.maximum(taken_by, self._takers(overlaps, first))
+                low_quality_match = torch.maximum(
+                    low_quality_match, self._low_quality_matches(overlaps, first)
+                )
             first += len(part)
-        return max_overlaps, nearest, taken_by
+        return max_overlaps, nearest, low_quality_match
 
-    def _takers(self, overlaps: Tensor, first: int) -> Tensor:
+    def _low_quality_matches(self, overlaps: Tensor, first: int) -> Tensor:
         """(A,): of the boxes whose best prior this is, the last, counted from `first`; else -1."""
         highest, where = overlaps.max(dim=1)
         numbers = torch.arange(first, first + len(overlaps), device=overlaps.device)

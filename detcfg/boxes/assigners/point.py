@@ -34,7 +34,7 @@ class PointAssignerConfig(AssignerConfig):
             strides: (A,), the stride of each point's level.
             targets: The objects; indices refer to the learnt ones.
         """
-        boxes = targets.learnt.boxes
+        boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(points),), NEGATIVE, device=points.device)
         none = points.new_zeros(len(points))
         if len(boxes) == 0 or len(points) == 0:

@@ -50,7 +50,7 @@ class RegionAssignerConfig(AssignerConfig):
             strides: Of each level.
             anchor_scale: The anchors' side over the stride.
         """
-        boxes = targets.learnt.boxes
+        boxes = targets.not_ignored.boxes
         own_level = object_levels(boxes, anchor_scale * strides[0], len(strides))
         found = [
             self._level(level_priors / stride, boxes / stride, own_level - level, size)

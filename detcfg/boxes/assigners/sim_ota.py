@@ -44,7 +44,7 @@ class SimOTAAssignerConfig(AssignerConfig):
             scores: (A, K) probabilities.
             targets: The objects; indices refer to the learnt ones.
         """
-        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         in_box = _margins(priors[:, :2], boxes) > 0
         in_centre = self._in_centre(priors, boxes)
         valid = torch.nonzero((in_box | in_centre).any(dim=1)).squeeze(1)

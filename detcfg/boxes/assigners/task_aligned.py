@@ -9,8 +9,8 @@ import torch
 from attrs import field, frozen, validators
 from torch import Tensor
 
-from detcfg.boxes.assigners.atss import centres, inside
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -49,7 +49,7 @@ class TaskAlignedAssignerConfig(AssignerConfig):
             scores: (A, K) probabilities.
             targets: The objects; indices refer to the learnt ones.
         """
-        boxes, labels = targets.learnt.boxes, targets.learnt.labels
+        boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         none = priors.new_zeros(len(priors))
         negative = torch.full((len(priors),), NEGATIVE, device=priors.device)
         if len(boxes) == 0 or len(priors) == 0:

@@ -42,7 +42,7 @@ class UniformAssignerConfig(AssignerConfig):
 
     def assign(self, priors: Tensor, decoder_priors: Tensor, targets: Targets) -> UniformAssignment:
         """Assign priors (A, 4), for which `decoder_priors` (A, 4) are predicted, to the learnt objects."""
-        boxes = targets.learnt.boxes
+        boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         none = priors.new_zeros(len(priors))
         if len(boxes) == 0 or len(priors) == 0:

@@ -41,10 +41,3 @@ class BBoxCoderConfig(Config, ABC):
 def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     """(C,): numbers as a tensor beside `like`, without waiting for its device."""
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
-
-
-def clip_boxes(boxes: Tensor, max_shape: tuple[int, int]) -> Tensor:
-    """The boxes (..., 4) within an image of (height, width)."""
-    height, width = max_shape
-    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
-    return torch.stack([x, y], dim=-1).flatten(-2)

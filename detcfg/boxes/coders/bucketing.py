@@ -77,7 +77,7 @@ class BucketingBBoxCoderConfig(BBoxCoderConfig):
     def confidence(self, pred: Tensor) -> Tensor:
         """(N,): how sure predictions (N, 8 * S) are where the sides lie.
 
-        The mean over the sides of the probability of the likeliest bucket, and of the second likeliest if
+        The mean over the sides of the probability of the predicted_labels bucket, and of the second predicted_labels if
         it is next to it.
         """
         logits, _ = self._split(pred)

@@ -9,7 +9,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.coders.base import BBoxCoderConfig, clip_boxes, constant
+from detcfg.boxes.coders.base import BBoxCoderConfig, constant
+from detcfg.boxes.geometry import clip_boxes
 
 MAX_LOG_RATIO: Final = abs(math.log(16 / 1000))
 """The most by which log width and log height may change, so that exp cannot overflow."""

@@ -6,7 +6,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.coders.base import BBoxCoderConfig, clip_boxes, constant
+from detcfg.boxes.coders.base import BBoxCoderConfig, constant
+from detcfg.boxes.geometry import clip_boxes
 
 
 @frozen(kw_only=True)

@@ -106,7 +106,7 @@ def sampling_result(
     avg_factor_with_neg: bool = True,
 ) -> SamplingResult:
     """Gather what belongs to the chosen priors, the first `num_added` of which are objects."""
-    learnt = targets.learnt
+    learnt = targets.not_ignored
     objects = assignment.gt_indices[pos_inds]
     return SamplingResult(
         pos_inds=pos_inds,
@@ -134,7 +134,7 @@ def negatives(assignment: Assignment) -> Tensor:
 
 def with_objects(assignment: Assignment, priors: Tensor, targets: Targets) -> tuple[Assignment, Tensor]:
     """The priors with the learnt objects before them, each assigned to itself."""
-    boxes = targets.learnt.boxes.to(priors)
+    boxes = targets.not_ignored.boxes.to(priors)
     numbers = torch.arange(len(boxes), device=priors.device)
     overlaps = assignment.max_overlaps
     grown = Assignment(

@@ -90,8 +90,8 @@ class RandomSamplerConfig(SamplerConfig):
         """What there is to choose from, perhaps with the objects before it."""
         if self.add_gt_as_proposals:
             assignment, priors = with_objects(assignment, priors, targets)
-        added = len(targets.learnt) if self.add_gt_as_proposals else 0
-        return Pool(assignment, priors, targets.learnt, hardness, added)
+        added = len(targets.not_ignored) if self.add_gt_as_proposals else 0
+        return Pool(assignment, priors, targets.not_ignored, hardness, added)
 
     def positives_of(self, pool: Pool) -> Tensor:
         """Indices of the positives that count."""

@@ -25,7 +25,7 @@ class Judgement:
     """What a head takes priors for."""
 
     scores: Tensor
-    """(n,): the probability of the likeliest class."""
+    """(n,): the probability of the predicted_labels class."""
     boxes: Tensor
     """(n, 4): the box refined for that class."""
     losses: Tensor

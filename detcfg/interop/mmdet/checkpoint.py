@@ -164,7 +164,7 @@ def fitted(weights: Weights, model: nn.Module) -> Converted:
     if isinstance(backbone, Backbone):
         candidates += [
             {f"backbone.{name}": tensor for name, tensor in named.items()}
-            for named in (weights.tensors, backbone.own_names(weights.tensors))
+            for named in (weights.tensors, backbone.rename_pretrained(weights.tensors))
         ]
     found = max(candidates, key=lambda named: len(own.keys() & named.keys()))
     common = own.keys() & found.keys()

@@ -11,7 +11,6 @@ from detcfg.config.base import ConfigError
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.base import DetectorConfig
-from detcfg.engine.config import TrainerConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.components import index
 from detcfg.interop.mmdet.coverage import unclaimed
@@ -24,6 +23,7 @@ from detcfg.interop.mmdet.record import Record
 from detcfg.interop.mmdet.stubs import Missing
 from detcfg.interop.mmdet.trainer_part import TrainerTranslator
 from detcfg.interop.mmdet.translate import Translator, translate_model
+from detcfg.recipe.config import TrainerConfig
 
 WITHOUT_EFFECT: Final = {
     "default_scope": "components are imported, not looked up",

@@ -8,13 +8,13 @@ import attrs
 from attrs import evolve
 
 from detcfg.config.base import Config
-from detcfg.engine.config import ClipGradConfig, TrainerConfig
-from detcfg.engine.ema import EMAConfig
-from detcfg.engine.optimizers import CustomKeyConfig, OptimizerConfig, ParamwiseConfig
-from detcfg.engine.schedules import ConstantConfig, CosineConfig, MultiStepConfig, ScheduleConfig
 from detcfg.interop.mmdet.components import short_name
 from detcfg.interop.mmdet.data import Node, Place, is_list, is_number, is_tuple
 from detcfg.interop.mmdet.translate import Spot, Translator
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import CustomKeyConfig, OptimizerConfig, ParamwiseConfig
+from detcfg.recipe.schedules import ConstantConfig, CosineConfig, MultiStepConfig, ScheduleConfig
 
 COCO_IMAGES: Final = 117_266
 """Images of train2017 with objects, which MMDetection trains on."""

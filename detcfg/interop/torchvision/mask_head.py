@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.heads.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
 from detcfg.masks import paste
 
 

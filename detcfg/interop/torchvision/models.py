@@ -23,17 +23,17 @@ from detcfg.detectors.faster_rcnn import FasterRCNNConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD, MaskRCNNConfig
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
 from detcfg.errors import DetcfgError
-from detcfg.heads.base import DenseHeadConfig, RoIHeadConfig
-from detcfg.heads.bbox_head import BBoxHeadConfig
-from detcfg.heads.dense_test import DenseTestConfig
-from detcfg.heads.fcos_head import FCOSHeadConfig
-from detcfg.heads.proposal_head import ProposalHeadConfig
-from detcfg.heads.retina_head import RetinaHeadConfig
-from detcfg.heads.roi_parts import RoITestConfig
-from detcfg.heads.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.shared_2fc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.shared_4conv1fc_bbox_head import Shared4Conv1FCBBoxHeadConfig
-from detcfg.heads.standard_roi_head import StandardRoIHeadConfig
+from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
+from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
+from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig, Shared4Conv1FCBBoxHeadConfig
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.heads.dense.detections import DenseTestConfig
+from detcfg.heads.proposal.base import ProposalHeadConfig
+from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
+from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.interop.torchvision.mask_head import WholePixelMaskHeadConfig
 from detcfg.interop.torchvision.preprocess import ResizingPreprocessorConfig
 from detcfg.layers.norm import BNConfig, GNConfig

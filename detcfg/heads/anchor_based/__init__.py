@@ -1,0 +1,1 @@
+"""Dense heads that score and refine anchors."""

@@ -1,0 +1,1 @@
+"""Dense heads that predict from points, centres or point sets."""

@@ -1,0 +1,182 @@
+"""The head of CenterNet.
+
+Shapes: B images; the one feature map is (B, C, H, W); K classes; N objects of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.boxes.geometry import scale_boxes
+from detcfg.boxes.nms import NMSConfig
+from detcfg.config import Config, ConfigError, derived, is_unset
+from detcfg.heads.anchor_free.heatmap import draw_gaussians, gaussian_radius, peaks
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
+from detcfg.layers.init import bias_init_with_prob, normal_init
+from detcfg.losses.base import LossConfig
+from detcfg.losses.gaussian_focal import GaussianFocalLossConfig
+from detcfg.losses.l1 import L1LossConfig
+from detcfg.losses.reduce import shared_factor
+from detcfg.structures import Detections, ImageBatch, Targets
+
+MIN_OVERLAP = 0.3
+"""An object's heat reaches as far as its corners could move and keep this IoU."""
+
+
+@frozen(kw_only=True)
+class CenterNetTestConfig(Config):
+    """How the detections of CenterNet are chosen (MMDetection's `test_cfg`)."""
+
+    topk: int = field(default=100, validator=validators.ge(1))
+    """At most so many peaks of an image, by heat."""
+    local_maximum_kernel: int = 3
+    """A peak is the hottest in a square of so many cells."""
+    nms: NMSConfig | None = None
+    """How the detections of a class are thinned out; None: peaks need none."""
+    max_per_img: int = 100
+    """At most so many detections of an image; -1 for all."""
+
+
+@frozen(kw_only=True)
+class CenterNetHeadConfig(DenseHeadConfig):
+    """Objects as their centres (Zhou et al., 2019, https://arxiv.org/abs/1904.07850).
+
+    Follows mmdet/models/dense_heads/centernet_head.py.
+    """
+
+    in_channels: int = derived()
+    """Channels of every feature map."""
+    feat_channels: int = 64
+    """Channels of the hidden layers."""
+    loss_center_heatmap: LossConfig = GaussianFocalLossConfig()
+    """The loss of the heatmap of centres."""
+    loss_wh: LossConfig = L1LossConfig(loss_weight=0.1)
+    """The loss of widths and heights."""
+    loss_offset: LossConfig = L1LossConfig()
+    """The loss of what the stride rounds off the centres."""
+    test_cfg: CenterNetTestConfig = CenterNetTestConfig()
+    """How predictions become detections."""
+
+    def wired(self) -> Self:
+        if not is_unset(self.in_strides) and len(self.in_strides) != 1:
+            raise ConfigError(
+                f"in_strides is {self.in_strides}, but CenterNet reads one level. "
+                "Put CTResNetNeckConfig between backbone and head."
+            )
+        return self
+
+    def build(self) -> CenterNetHead:
+        return CenterNetHead(self.resolved())
+
+
+@frozen(eq=False)
+class CentreTargets:
+    """What the cells of one image learn."""
+
+    heat: Tensor
+    """(K, H, W) in [0, 1]; 1 at the cell of an object's centre."""
+    cells: Tensor
+    """(P,) int64, the cells of objects' centres, counted row by row."""
+    sizes: Tensor
+    """(P, 2) = (width, height) of the object of each, in cells."""
+    offsets: Tensor
+    """(P, 2) = (x, y) of its centre within the cell."""
+
+
+class CenterNetHead(DenseHead):
+    """Heat of the centres, sizes in cells, and the place of the centre within its cell."""
+
+    def __init__(self, config: CenterNetHeadConfig) -> None:
+        super().__init__()
+        self.num_classes = config.num_classes
+        self.test_cfg = config.test_cfg
+        self.heatmap_head, self.wh_head, self.offset_head = (
+            nn.Sequential(
+                nn.Conv2d(config.in_channels, config.feat_channels, 3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(config.feat_channels, channels, 1),
+            )
+            for channels in (config.num_classes, 2, 2)
+        )
+        self.loss_center_heatmap = config.loss_center_heatmap.build()
+        self.loss_wh = config.loss_wh.build()
+        self.loss_offset = config.loss_offset.build()
+        last = self.heatmap_head[-1]
+        assert isinstance(last.bias, Tensor)
+        nn.init.constant_(last.bias, bias_init_with_prob(0.1))
+        for layer in (*self.wh_head, *self.offset_head):
+            if isinstance(layer, nn.Conv2d):
+                normal_init(layer, std=0.001)
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Heat (B, K, H, W), sizes (B, 2, H, W) and offsets (B, 2, H, W)."""
+        (x,) = features
+        return self.heatmap_head(x).sigmoid(), self.wh_head(x), self.offset_head(x)
+
+    def loss(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        heat, sizes, offsets = self(features)
+        learnt = [self.image_targets(objects.not_ignored, heat, batch) for objects in targets]
+        wanted = torch.stack([image.heat for image in learnt])
+        count = shared_factor(wanted.eq(1).sum(), wanted)
+        found_sizes, found_offsets = (
+            torch.cat([at(maps[i], image.cells) for i, image in enumerate(learnt)])
+            for maps in (sizes, offsets)
+        )
+        wanted_sizes = torch.cat([image.sizes for image in learnt])
+        wanted_offsets = torch.cat([image.offsets for image in learnt])
+        return {
+            "loss_center_heatmap": self.loss_center_heatmap(heat, wanted, avg_factor=count),
+            "loss_wh": self.loss_wh(found_sizes, wanted_sizes, avg_factor=2 * count),
+            "loss_offset": self.loss_offset(found_offsets, wanted_offsets, avg_factor=2 * count),
+        }
+
+    def image_targets(self, objects: Targets, maps: Tensor, batch: ImageBatch) -> CentreTargets:
+        """What the cells learn; `maps` are any predictions."""
+        height, width = maps.shape[-2:]
+        shrink = batch.tensor.new_tensor((width / batch.tensor.shape[-1], height / batch.tensor.shape[-2]))
+        boxes = objects.boxes.to(shrink)
+        centres = (boxes[:, :2] + boxes[:, 2:]) * shrink / 2
+        sizes = (boxes[:, 2:] - boxes[:, :2]) * shrink
+        places = torch.minimum(centres.long(), shrink.new_tensor((width - 1, height - 1)).long())
+        radii = gaussian_radius(sizes, MIN_OVERLAP).long()
+        heat = draw_gaussians(places, radii, objects.labels, self.num_classes, (height, width))
+        cells = places[:, 1] * width + places[:, 0]
+        # Of several objects in a cell, it learns the last.
+        claims = torch.arange(len(cells), device=cells.device)
+        last = torch.full((height * width,), -1, device=cells.device).scatter_reduce(0, cells, claims, "amax")
+        learns = last[cells] == claims
+        return CentreTargets(heat, cells[learns], sizes[learns], (centres - places)[learns])
+
+    def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        heat, sizes, offsets = self(features)
+        height, width = heat.shape[-2:]
+        heat = peaks(heat, self.test_cfg.local_maximum_kernel)
+        scores, indices = heat.flatten(1).topk(min(self.test_cfg.topk, heat[0].numel()))
+        grow = (batch.tensor.shape[-1] / width, batch.tensor.shape[-2] / height)
+        detections: list[Detections] = []
+        for image in range(len(batch)):
+            labels, cells = indices[image] // (height * width), indices[image] % (height * width)
+            places = torch.stack((cells % width, cells // width), dim=1)
+            centres, halves = places + at(offsets[image], cells), at(sizes[image], cells) / 2
+            boxes = scale_boxes(torch.cat((centres - halves, centres + halves), dim=1), grow)
+            boxes = scale_boxes(boxes, batch.scales(image))
+            detections.append(self._thinned(Detections(boxes=boxes, scores=scores[image], labels=labels)))
+        return detections
+
+    def _thinned(self, found: Detections) -> Detections:
+        if self.test_cfg.nms is not None:
+            kept, scores = self.test_cfg.nms.keep(found.boxes, found.scores, found.labels)
+            found = Detections(boxes=found.boxes[kept], scores=scores, labels=found.labels[kept])
+        return found[: self.test_cfg.max_per_img] if self.test_cfg.max_per_img >= 0 else found
+
+
+def at(maps: Tensor, cells: Tensor) -> Tensor:
+    """The values (P, C) of a map (C, H, W) at cells (P,) that are counted row by row."""
+    return maps.flatten(1)[:, cells].T

@@ -1,0 +1,1 @@
+"""Heads that classify and refine what is pooled from a RoI."""

@@ -1,0 +1,103 @@
+"""The bbox head of Double-Head R-CNN: linear layers classify, convolutions refine.
+
+Shapes: R rois, C channels, S the side of pooled features, D = `conv_out_channels`.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, field, frozen, validators
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detcfg.backbones.residual import BlockPlan, Bottleneck
+from detcfg.backbones.resnet import ResNetConfig
+from detcfg.heads.bbox.bbox_head import BBoxHead, BBoxHeadConfig
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import xavier_init
+from detcfg.layers.norm import BNConfig, NormConfig
+from detcfg.precision import in_full_precision
+
+
+@frozen(kw_only=True)
+class DoubleConvFCBBoxHeadConfig(BBoxHeadConfig):
+    """Convolutions for boxes, linear layers for classes (Wu et al., 2020, https://arxiv.org/abs/1904.06493).
+
+    Follows mmdet/models/roi_heads/bbox_heads/double_bbox_head.py.
+    """
+
+    num_convs: int = field(default=4, validator=validators.ge(0))
+    """Bottleneck blocks of the box branch, after one block that widens."""
+    num_fcs: int = field(default=2, validator=validators.ge(0))
+    """Linear layers of the class branch."""
+    conv_out_channels: int = field(default=1024, validator=validators.ge(4))
+    """D: channels of the box branch."""
+    fc_out_channels: int = 1024
+    """Channels of the class branch."""
+    conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
+    norm_cfg: NormConfig = BNConfig()
+    """The norm after each convolution; None: a bias instead."""
+
+    def build(self) -> DoubleConvFCBBoxHead:
+        return DoubleConvFCBBoxHead(self.resolved())
+
+
+class DoubleConvFCBBoxHead(BBoxHead):
+    """Two sets of pooled features (R, C, S, S), for classes and for boxes, to logits and box codes."""
+
+    def __init__(self, config: DoubleConvFCBBoxHeadConfig) -> None:
+        super().__init__(config)
+        self.res_block = BasicResBlock(config)
+        self.conv_branch = nn.ModuleList(_bottleneck(config) for _ in range(config.num_convs))
+        width = config.in_channels * config.roi_feat_size**2
+        self.fc_branch = nn.ModuleList()
+        for _ in range(config.num_fcs):
+            layer = nn.Linear(width, config.fc_out_channels)
+            xavier_init(layer, distribution="uniform")
+            self.fc_branch.append(layer)
+            width = config.fc_out_channels
+        self.add_predictors(config, width, config.conv_out_channels)
+
+    def forward(self, x_cls: Tensor, /, x_reg: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`x_reg` are the features of the box branch; by default those of the class branch."""
+        hidden: Tensor = self.res_block(x_cls if x_reg is None else x_reg)
+        for block in self.conv_branch:
+            hidden = block(hidden)
+        bbox_pred = in_full_precision(self.fc_reg, hidden.mean(dim=(2, 3)))
+        flat = x_cls.flatten(1)
+        for layer in self.fc_branch:
+            flat = F.relu(layer(flat))
+        cls_score = in_full_precision(self.fc_cls, flat)
+        return cls_score, bbox_pred
+
+
+class BasicResBlock(nn.Module):
+    """(R, C, S, S) to (R, D, S, S): a residual block whose shortcut widens."""
+
+    def __init__(self, config: DoubleConvFCBBoxHeadConfig) -> None:
+        super().__init__()
+        narrow, wide = config.in_channels, config.conv_out_channels
+        conv, norm = config.conv_cfg, config.norm_cfg
+        self.conv1 = ConvModule(narrow, narrow, 3, padding=1, bias=False, conv_cfg=conv, norm_cfg=norm)
+        self.conv2 = ConvModule(narrow, wide, 1, bias=False, conv_cfg=conv, norm_cfg=norm, act_cfg=None)
+        self.conv_identity = ConvModule(narrow, wide, 1, conv_cfg=conv, norm_cfg=norm, act_cfg=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(self.conv1(x)) + self.conv_identity(x))
+
+
+def _bottleneck(config: DoubleConvFCBBoxHeadConfig) -> Bottleneck:
+    """ResNet's block at one width."""
+    wide = config.conv_out_channels
+    block = evolve(ResNetConfig(), conv_cfg=config.conv_cfg, norm_cfg=config.norm_cfg)
+    plan = BlockPlan(
+        stage=0,
+        in_channels=wide,
+        mid_channels=wide // 4,
+        out_channels=wide,
+        stride=1,
+        dilation=1,
+        first=False,
+    )
+    return Bottleneck(block, plan)

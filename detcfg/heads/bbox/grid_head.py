@@ -1,0 +1,230 @@
+"""The head of Grid R-CNN, which finds a box by a grid of points on it.
+
+Shapes: R rois; S the side of pooled features; G grid points, counted column by column; heatmaps of side 2 S
+are each point's part of a map of side 4 S that covers twice the roi.
+"""
+
+from __future__ import annotations
+
+from math import isqrt, log
+from typing import Final, Self
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import kaiming_init, normal_init
+from detcfg.layers.norm import GNConfig, NormConfig
+from detcfg.losses.base import LossConfig
+from detcfg.losses.cross_entropy import CrossEntropyLossConfig
+
+RARE: Final = 0.01
+"""The probability of a point at a cell with which training starts."""
+
+
+@frozen(kw_only=True)
+class GridHeadConfig(ModuleConfig):
+    """Grid R-CNN (Lu et al., 2018, https://arxiv.org/abs/1811.12030), in the version of Grid R-CNN Plus
+    (https://arxiv.org/abs/1906.05688).
+
+    Follows mmdet/models/roi_heads/mask_heads/grid_head.py.
+    """
+
+    in_channels: int = derived()
+    """Channels of the pooled features."""
+    roi_feat_size: int = derived()
+    """S: side of the pooled features."""
+    grid_points: int = field(default=9, validator=validators.ge(4))
+    """G, a square number."""
+    num_convs: int = field(default=8, validator=validators.ge(1))
+    """Convolutions; the first halves the size."""
+    conv_kernel_size: int = 3
+    """Side of their kernels."""
+    point_feat_channels: int = 64
+    """Channels of each point."""
+    deconv_kernel_size: int = 4
+    """Side of the kernels of the two transposed convolutions, which double the size each."""
+    conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
+    norm_cfg: NormConfig | None = GNConfig(num_groups=36)
+    """The norm after each convolution."""
+    loss_grid: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, loss_weight=15.0)
+    """The loss of the heatmaps."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        if isqrt(self.grid_points) ** 2 != self.grid_points:
+            raise ConfigError(
+                f"grid_points is {self.grid_points}, which is no square number. Give 4, 9 or 16."
+            )
+        if not is_unset(self.roi_feat_size) and self.roi_feat_size % 2:
+            raise ConfigError(f"roi_feat_size is {self.roi_feat_size}, but heatmaps need an even one.")
+        channels, norm = self.grid_points * self.point_feat_channels, self.norm_cfg
+        if isinstance(norm, GNConfig) and channels % norm.num_groups:
+            raise ConfigError(
+                f"norm_cfg.num_groups is {norm.num_groups}, which does not divide the {channels} channels of "
+                f"{self.grid_points} points with {self.point_feat_channels} each."
+            )
+        return wired
+
+    def build(self) -> GridHead:
+        return GridHead(self.resolved())
+
+
+class GridHead(nn.Module):
+    """Pooled features (R, C, S, S) to heatmaps (R, G, 2 S, 2 S)."""
+
+    def __init__(self, config: GridHeadConfig) -> None:
+        super().__init__()
+        self.grid_points = config.grid_points
+        self.grid_size = isqrt(config.grid_points)
+        self.map_size = config.roi_feat_size * 4
+        self.half_size = self.map_size // 4 * 2
+        width = config.point_feat_channels * config.grid_points
+        self.convs = nn.Sequential(
+            *(
+                ConvModule(
+                    width if index else config.in_channels,
+                    width,
+                    config.conv_kernel_size,
+                    stride=1 if index else 2,
+                    padding=(config.conv_kernel_size - 1) // 2,
+                    bias=True,
+                    conv_cfg=config.conv_cfg,
+                    norm_cfg=config.norm_cfg,
+                )
+                for index in range(config.num_convs)
+            )
+        )
+        kernel, points = config.deconv_kernel_size, config.grid_points
+        padding = (kernel - 2) // 2
+        self.deconv1 = nn.ConvTranspose2d(width, width, kernel, stride=2, padding=padding, groups=points)
+        self.norm1 = nn.GroupNorm(points, width)
+        self.deconv2 = nn.ConvTranspose2d(width, points, kernel, stride=2, padding=padding, groups=points)
+        self.neighbors = _neighbors(self.grid_size)
+        channels = config.point_feat_channels
+        self.forder_trans = _transitions(self.neighbors, channels)
+        self.sorder_trans = _transitions(self.neighbors, channels)
+        self.loss_grid = config.loss_grid.build()
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                kaiming_init(module)
+        normal_init(self.deconv1, std=0.001)
+        normal_init(self.deconv2, std=0.001, bias=-log((1 - RARE) / RARE))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The heatmaps with what points tell one another, and in training without; logits."""
+        x = self.convs(features)
+        own = x.chunk(self.grid_points, dim=1)
+        first = self._told(self.forder_trans, own, own)
+        second = self._told(self.sorder_trans, own, first)
+        fused = self._heatmap(torch.cat(second, dim=1))
+        return fused, self._heatmap(x) if self.training else fused
+
+    def _told(
+        self, transitions: nn.ModuleList, own: tuple[Tensor, ...], others: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Each point's own features, and those of its neighbours through a transition of each edge."""
+        told: list[Tensor] = []
+        for point, edges in enumerate(transitions):
+            total = own[point]
+            for neighbor, edge in zip(self.neighbors[point], edges.children(), strict=True):
+                total = total + edge(others[neighbor])
+            told.append(total)
+        return tuple(told)
+
+    def _heatmap(self, x: Tensor) -> Tensor:
+        heatmap: Tensor = self.deconv2(F.relu(self.norm1(self.deconv1(x)), inplace=True))
+        return heatmap
+
+    def corners(self, like: Tensor) -> Tensor:
+        """(G, 2): where the part of each point begins in the whole map, as (x, y)."""
+        starts = [self._start(index) for index in range(self.grid_size)]
+        return like.new_tensor([(x, y) for x in starts for y in starts])
+
+    def _start(self, index: int) -> int:
+        """Where the part of a column or a row begins: as wide as half the map, about the point."""
+        if index == 0:
+            return 0
+        if index == self.grid_size - 1:
+            return self.half_size
+        return max(int((index / (self.grid_size - 1) - 0.25) * self.map_size), 0)
+
+    def loss(self, heatmaps: tuple[Tensor, Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """The loss of both heatmaps (R, G, 2 S, 2 S) of `forward`."""
+        return {
+            "loss_grid": sum(
+                (self.loss_grid(heatmap, targets) for heatmap in heatmaps), targets.new_zeros(())
+            )
+        }
+
+    @torch.no_grad()
+    def targets(self, boxes: Tensor, objects: Tensor, radius: int) -> Tensor:
+        """(R, G, 2 S, 2 S) float: 1 within `radius` cells of each point of the objects (R, 4).
+
+        Boxes (R, 4) that are hardly larger than the grid learn that there is nothing.
+        """
+        size = boxes[:, 2:] - boxes[:, :2]
+        corner = boxes[:, :2] - size / 2
+        steps = torch.linspace(0, 1, self.grid_size, device=boxes.device)
+        along = objects[:, None, :2] * (1 - steps[:, None]) + objects[:, None, 2:] * steps[:, None]
+        cells = ((along - corner[:, None]) / (2 * size[:, None]) * self.map_size).trunc()  # (R, side, 2)
+        columns, rows = (
+            cells[..., 0].repeat_interleave(self.grid_size, dim=1),
+            cells[..., 1].repeat(1, self.grid_size),
+        )
+        starts = self.corners(boxes)
+        places = torch.arange(self.half_size, device=boxes.device)
+        dx = places + starts[:, :1] - columns[..., None]
+        dy = places + starts[:, 1:] - rows[..., None]
+        near = dy.square()[..., :, None] + dx.square()[..., None, :] <= radius**2
+        large = (2 * size > self.grid_size).all(dim=1)
+        return (near & large[:, None, None, None]).to(boxes.dtype)
+
+    def decode(self, heatmaps: Tensor, boxes: Tensor) -> Tensor:
+        """The boxes (R, 4) as the predicted_labels cell of each point says, by votes of the points on each side."""
+        scores, places = heatmaps.float().sigmoid().flatten(2).max(dim=2)
+        starts = self.corners(boxes)
+        size = boxes[:, 2:] - boxes[:, :2]
+        corner = boxes[:, :2] - size / 2
+        # A heatmap covers half of the map, which covers twice the box: a cell is 1 / (2 S) of the box.
+        x = (places % self.half_size + starts[:, 0] + 0.5) / self.half_size * size[:, :1] + corner[:, :1]
+        y = (places // self.half_size + starts[:, 1] + 0.5) / self.half_size * size[:, 1:] + corner[:, 1:]
+        scores, x, y = (torch.unflatten(v, 1, (self.grid_size, self.grid_size)) for v in (scores, x, y))
+        sides = (
+            (x[:, 0], scores[:, 0]),
+            (y[:, :, 0], scores[:, :, 0]),
+            (x[:, -1], scores[:, -1]),
+            (y[:, :, -1], scores[:, :, -1]),
+        )
+        return torch.stack([(at * votes).sum(dim=1) / votes.sum(dim=1) for at, votes in sides], dim=1)
+
+
+def _neighbors(side: int) -> tuple[tuple[int, ...], ...]:
+    """The points left of, above, below and right of each point, column by column, where there are any."""
+    found: list[tuple[int, ...]] = []
+    for column in range(side):
+        for row in range(side):
+            places = ((column - 1, row), (column, row - 1), (column, row + 1), (column + 1, row))
+            found.append(tuple(x * side + y for x, y in places if 0 <= x < side and 0 <= y < side))
+    return tuple(found)
+
+
+def _transitions(neighbors: tuple[tuple[int, ...], ...], channels: int) -> nn.ModuleList:
+    """For each point and neighbour a depth-wise convolution and one across channels."""
+    return nn.ModuleList(
+        nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels, channels, 5, padding=2, groups=channels), nn.Conv2d(channels, channels, 1)
+            )
+            for _ in own
+        )
+        for own in neighbors
+    )

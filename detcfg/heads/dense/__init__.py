@@ -1,0 +1,1 @@
+"""What all dense heads share: contracts, levels, towers, targets, and from predictions to detections."""

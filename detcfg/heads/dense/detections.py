@@ -1,0 +1,182 @@
+"""From what a dense head predicts to detections.
+
+Shapes: B images; A predictions of one image, over all levels; K classes, C logits of a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.geometry import scale_boxes
+from detcfg.boxes.nms import NMSConfig
+from detcfg.config import Config
+from detcfg.structures import Detections, ImageBatch
+
+
+@frozen(kw_only=True)
+class DenseTestConfig(Config):
+    """How the detections of a dense head are chosen (MMDetection's `test_cfg`)."""
+
+    nms_pre: int = 1000
+    """At most so many candidates of each level go on, by score; -1 for all."""
+    min_bbox_size: float = 0.0
+    """The width and the height that a detection exceeds, in pixels; below 0 for no bound."""
+    score_thr: float = field(default=0.05, validator=validators.ge(0))
+    """The score that a candidate exceeds."""
+    geometric_scores: bool = False
+    """Whether a score is the root of its product with the score factor, also where it is held against
+    `score_thr` (torchvision's FCOS), rather than the product once candidates are chosen."""
+    nms: NMSConfig = NMSConfig(iou_threshold=0.5)
+    """How the detections of a class are thinned out."""
+    max_per_img: int = 100
+    """At most so many detections of an image; -1 for all."""
+
+
+class Decode(Protocol):
+    """Priors (n, ...) and predictions (n, ...) to boxes (n, 4) in an image of (height, width)."""
+
+    def __call__(
+        self, priors: Tensor, pred: Tensor, /, max_shape: tuple[int, int] | None = None
+    ) -> Tensor: ...
+
+
+def top_candidates(scores: Tensor, score_thr: float, nms_pre: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best candidates of a level.
+
+    Args:
+        scores: (n, K), without background.
+        score_thr: The score that a candidate exceeds.
+        nms_pre: At most so many; -1 for all.
+
+    Returns:
+        Scores, labels and indices of the predictions, (c,) each, by falling score.
+
+    Follows `filter_scores_and_topk` in mmdet/models/utils/misc.py.
+    """
+    above = scores > score_thr
+    indices, labels = above.nonzero(as_tuple=True)
+    found, order = scores[above].sort(descending=True)
+    if nms_pre >= 0:
+        found, order = found[:nms_pre], order[:nms_pre]
+    return found, labels[order], indices[order]
+
+
+def choose_detections(
+    boxes: Tensor, scores: Tensor, labels: Tensor, *, test_cfg: DenseTestConfig, scales: tuple[float, float]
+) -> Detections:
+    """Of the candidates of one image, the detections in output pixels.
+
+    Args:
+        boxes: (c, 4) in network pixels.
+        scores: (c,).
+        labels: (c,).
+        test_cfg: How they are chosen.
+        scales: `ImageBatch.scales` of the image.
+
+    Follows `_bbox_post_process` in mmdet/models/dense_heads/base_dense_head.py.
+    """
+    return chosen_with_indices(boxes, scores, labels, test_cfg=test_cfg, scales=scales)[0]
+
+
+def chosen_with_indices(
+    boxes: Tensor, scores: Tensor, labels: Tensor, *, test_cfg: DenseTestConfig, scales: tuple[float, float]
+) -> tuple[Detections, Tensor]:
+    """`choose_detections`, and which of the candidates each detection is (D,)."""
+    boxes = scale_boxes(boxes, scales)
+    indices = torch.arange(len(boxes), device=boxes.device)
+    if test_cfg.min_bbox_size >= 0:
+        large = ((boxes[:, 2:] - boxes[:, :2]) > test_cfg.min_bbox_size).all(dim=1)
+        indices = indices[large]
+        boxes, scores, labels = boxes[indices], scores[indices], labels[indices]
+    kept, scores = test_cfg.nms.keep(boxes, scores, labels)
+    if test_cfg.max_per_img >= 0:
+        kept, scores = kept[: test_cfg.max_per_img], scores[: test_cfg.max_per_img]
+    return Detections(boxes=boxes[kept], scores=scores, labels=labels[kept]), indices[kept]
+
+
+def dense_detections(
+    cls_scores: Sequence[Tensor],
+    bbox_preds: Sequence[Tensor],
+    priors: Sequence[Tensor],
+    batch: ImageBatch,
+    *,
+    test_cfg: DenseTestConfig,
+    probabilities: Callable[[Tensor], Tensor],
+    decode: Decode,
+    score_factors: Sequence[Tensor] | None = None,
+) -> list[Detections]:
+    """The detections of a batch, from the predictions of each level (level i has n_i of them).
+
+    Args:
+        cls_scores: (B, n_i, C) logits of each level.
+        bbox_preds: (B, n_i, ...) of each level.
+        priors: (n_i, ...) of each level.
+        batch: The images.
+        test_cfg: How detections are chosen.
+        probabilities: Logits (n, C) to scores (n, K).
+        decode: The head's box decoder.
+        score_factors: (B, n_i) of each level, by which scores are multiplied once the candidates
+            are chosen, such as a predicted centredness; in [0, 1].
+
+    Follows mmdet/models/dense_heads/base_dense_head.py.
+    """
+    found = detections_with_places(
+        cls_scores,
+        bbox_preds,
+        priors,
+        batch,
+        test_cfg=test_cfg,
+        probabilities=probabilities,
+        decode=decode,
+        score_factors=score_factors,
+    )
+    return [detections for detections, _ in found]
+
+
+def detections_with_places(
+    cls_scores: Sequence[Tensor],
+    bbox_preds: Sequence[Tensor],
+    priors: Sequence[Tensor],
+    batch: ImageBatch,
+    *,
+    test_cfg: DenseTestConfig,
+    probabilities: Callable[[Tensor], Tensor],
+    decode: Decode,
+    score_factors: Sequence[Tensor] | None = None,
+) -> list[tuple[Detections, Tensor]]:
+    """`dense_detections`, and which of the A predictions of its image each detection is (D,)."""
+    detections: list[tuple[Detections, Tensor]] = []
+    for image, size in enumerate(batch.sizes):
+        boxes: list[Tensor] = []
+        scores: list[Tensor] = []
+        labels: list[Tensor] = []
+        places: list[Tensor] = []
+        start = 0
+        for level, level_priors in enumerate(priors):
+            found = probabilities(cls_scores[level][image].detach())
+            factor = None if score_factors is None else score_factors[level][image].detach()
+            if factor is not None and test_cfg.geometric_scores:
+                found, factor = (found * factor[:, None]).sqrt(), None
+            score, label, index = top_candidates(found, test_cfg.score_thr, test_cfg.nms_pre)
+            if factor is not None:
+                score = score * factor[index]
+            pred = bbox_preds[level][image].detach()[index]
+            boxes.append(decode(level_priors[index], pred, max_shape=size))
+            scores.append(score)
+            labels.append(label)
+            places.append(index + start)
+            start += len(level_priors)
+        chosen, kept = chosen_with_indices(
+            torch.cat(boxes),
+            torch.cat(scores),
+            torch.cat(labels),
+            test_cfg=test_cfg,
+            scales=batch.scales(image),
+        )
+        detections.append((chosen, torch.cat(places)[kept]))
+    return detections

@@ -1,0 +1,1 @@
+"""Dense heads that predict a mask of each instance without RoIs."""

@@ -1,0 +1,127 @@
+"""The heads of SOLO whose masks are products of a column's map and a row's map.
+
+Shapes: B images; features are (B, C, H_i, W_i); level i has a grid of G_i x G_i cells, numbered row by
+row; K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
+from detcfg.heads.instance.solo_head import (
+    SOLOHead,
+    SOLOHeadConfig,
+    SOLOPredictions,
+    doubled,
+    resize_features,
+    resized,
+)
+from detcfg.layers.conv import ConvConfig
+from detcfg.layers.coordinates import coordinate_maps, with_coordinates
+from detcfg.losses.base import LossConfig
+from detcfg.losses.dice import DiceLossConfig
+
+
+@frozen(kw_only=True)
+class DecoupledSOLOHeadConfig(SOLOHeadConfig):
+    """2 G maps instead of G^2 (Wang et al., 2019, https://arxiv.org/abs/1912.04488, section 4).
+
+    Follows `DecoupledSOLOHead` in mmdet/models/dense_heads/solo_head.py.
+    """
+
+    loss_mask: LossConfig = DiceLossConfig(activate=False, loss_weight=3.0)
+    """It takes probabilities."""
+
+    def build(self) -> DecoupledSOLOHead:
+        return DecoupledSOLOHead(self.resolved())
+
+
+class DecoupledSOLOHead(SOLOHead):
+    """A stack of layers for columns, which see x, and one for rows, which see y."""
+
+    def _init_layers(self, config: SOLOHeadConfig) -> None:
+        width, depth = config.feat_channels, config.stacked_convs
+        self.mask_convs_x = conv_tower(config.in_channels + 1, width, depth, norm_cfg=config.norm_cfg)
+        self.mask_convs_y = conv_tower(config.in_channels + 1, width, depth, norm_cfg=config.norm_cfg)
+        self.cls_convs = conv_tower(config.in_channels, width, depth, norm_cfg=config.norm_cfg)
+        self._init_predictors(config)
+
+    def _init_predictors(self, config: SOLOHeadConfig) -> None:
+        width = config.feat_channels
+        self.conv_mask_list_x, self.conv_mask_list_y = (
+            nn.ModuleList(nn.Conv2d(width, grid, 3, padding=1) for grid in config.num_grids) for _ in range(2)
+        )
+        self.conv_cls = nn.Conv2d(width, config.num_classes, 3, padding=1)
+        init_convs(self)
+        for layer in (*self.conv_mask_list_x, *self.conv_mask_list_y, self.conv_cls):
+            init_classifier(layer)
+
+    def forward(self, features: tuple[Tensor, ...]) -> SOLOPredictions:
+        """The masks are (B, G_i, 2 H_i, 2 W_i) logits of columns and of rows of each level."""
+        cls_scores: list[Tensor] = []
+        columns: list[Tensor] = []
+        rows: list[Tensor] = []
+        for level, x in enumerate(resize_features(features)):
+            cls_scores.append(self.classify(x, level))
+            column_features, row_features = self.mask_features(x)
+            columns.append(self.conv_mask_list_x[level](doubled(column_features)))
+            rows.append(self.conv_mask_list_y[level](doubled(row_features)))
+        return SOLOPredictions(tuple(cls_scores), (tuple(columns), tuple(rows)))
+
+    def mask_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (B, C, H, W) of a level's columns and of its rows."""
+        places = coordinate_maps(x)
+        columns, rows = torch.cat((x, places[:, :1]), dim=1), torch.cat((x, places[:, 1:]), dim=1)
+        return self.mask_convs_x(columns), self.mask_convs_y(rows)
+
+    def cell_masks(self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor) -> Tensor:
+        column, row = self._maps(predictions, image, level, cells)
+        return row.sigmoid() * column.sigmoid()
+
+    def cell_probabilities(
+        self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor
+    ) -> Tensor:
+        size = predictions.masks[0][0].shape[-2:]
+        column, row = (resized(maps.sigmoid(), size) for maps in self._maps(predictions, image, level, cells))
+        return column * row
+
+    def _maps(
+        self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The logits (n, h, w) of the columns and of the rows of some cells."""
+        columns, rows = predictions.masks
+        grid = self.num_grids[level]
+        return columns[level][image, cells % grid], rows[level][image, cells // grid]
+
+
+@frozen(kw_only=True)
+class DecoupledSOLOLightHeadConfig(DecoupledSOLOHeadConfig):
+    """One stack of layers for both (`DecoupledSOLOLightHead` in mmdet/models/dense_heads/solo_head.py)."""
+
+    stacked_convs: int = 4
+    """Convolutions of each tower."""
+    scale_ranges: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+    """Square roots of areas, in pixels, of the objects that each level learns."""
+    dcn_cfg: ConvConfig | None = None
+    """The kind of the last convolution of each stack; None is the ordinary one."""
+
+    def build(self) -> DecoupledSOLOLightHead:
+        return DecoupledSOLOLightHead(self.resolved())
+
+
+class DecoupledSOLOLightHead(DecoupledSOLOHead):
+    """A stack of layers for columns and rows together, which see x and y."""
+
+    def _init_layers(self, config: SOLOHeadConfig) -> None:
+        last = config.dcn_cfg if isinstance(config, DecoupledSOLOLightHeadConfig) else None
+        width, depth, norm = config.feat_channels, config.stacked_convs, config.norm_cfg
+        self.mask_convs = conv_tower(config.in_channels + 2, width, depth, norm_cfg=norm, last_conv_cfg=last)
+        self.cls_convs = conv_tower(config.in_channels, width, depth, norm_cfg=norm, last_conv_cfg=last)
+        self._init_predictors(config)
+
+    def mask_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.mask_convs(with_coordinates(x))
+        return features, features

@@ -1,0 +1,1 @@
+"""Heads that predict a mask from what is pooled from a RoI."""

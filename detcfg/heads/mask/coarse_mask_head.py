@@ -1,0 +1,78 @@
+"""The mask head of PointRend, whose masks are coarse.
+
+Shapes: P rois; S the side of pooled features, M that of a mask; K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen, validators
+from torch import Tensor, nn
+
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
+from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.init import constant_init, xavier_init
+from detcfg.layers.upsample import UpsampleConfig
+
+
+@frozen(kw_only=True)
+class CoarseMaskHeadConfig(FCNMaskHeadConfig):
+    """The coarse head of PointRend (Kirillov et al., 2020, https://arxiv.org/abs/1912.08193).
+
+    Follows mmdet/models/roi_heads/mask_heads/coarse_mask_head.py.
+    """
+
+    num_convs: int = field(default=0, validator=validators.ge(0))
+    """Convolutions before the features are made smaller."""
+    upsample_cfg: UpsampleConfig | None = field(default=None, validator=validators.instance_of(type(None)))
+    """Not used: this head makes features smaller."""
+    num_fcs: int = field(default=2, validator=validators.ge(1))
+    """Linear layers before the logits."""
+    fc_out_channels: int = 1024
+    """Channels of the linear layers."""
+    downsample_factor: int = field(default=2, validator=validators.ge(1))
+    """The features are made smaller by it."""
+
+    @property
+    def drawn_size(self) -> int:
+        return self.convolved_size // self.downsample_factor
+
+    def build(self) -> CoarseMaskHead:
+        return CoarseMaskHead(self.resolved())
+
+
+class CoarseMaskHead(FCNMaskHead):
+    """A convolution that makes the features smaller, and linear layers that see all of them."""
+
+    def add_predictor(self, config: FCNMaskHeadConfig, channels: int) -> None:
+        assert isinstance(config, CoarseMaskHeadConfig)
+        self.downsample_conv = None
+        if config.downsample_factor > 1:
+            self.downsample_conv = ConvModule(
+                channels,
+                config.conv_out_channels,
+                config.downsample_factor,
+                stride=config.downsample_factor,
+                conv_cfg=config.conv_cfg,
+                norm_cfg=config.norm_cfg,
+            )
+            channels = config.conv_out_channels
+        area, width = config.drawn_size**2, config.fc_out_channels
+        self.fcs = nn.ModuleList(
+            nn.Linear(width if index else channels * area, width) for index in range(config.num_fcs)
+        )
+        # All classes have masks even where they are meant to share one: as in MMDetection.
+        self.fc_logits = nn.Linear(width, config.num_classes * area)
+        for fc in self.fcs:
+            xavier_init(fc)
+        constant_init(self.fc_logits, 0.001)
+
+    def draw(self, convolved: Tensor) -> Tensor:
+        if self.downsample_conv is not None:
+            convolved = self.downsample_conv(convolved)
+        x = convolved.flatten(1)
+        for fc in self.fcs:
+            x = F.relu(fc(x))
+        logits: Tensor = self.fc_logits(x)
+        return torch.unflatten(logits, 1, (-1, self.mask_size, self.mask_size))

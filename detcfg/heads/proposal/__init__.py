@@ -1,0 +1,1 @@
+"""Dense heads that propose boxes to a RoI head."""

@@ -1,0 +1,1 @@
+"""Heads whose predictions are learnt queries: decoders of the DETR family."""

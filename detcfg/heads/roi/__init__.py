@@ -1,0 +1,1 @@
+"""RoI heads: they sample proposals, pool from them, and run bbox and mask heads."""

@@ -1,0 +1,39 @@
+"""The RoI head of Double-Head R-CNN."""
+
+from __future__ import annotations
+
+from attrs import field, frozen, validators
+from torch import Tensor
+
+from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
+
+
+@frozen(kw_only=True)
+class DoubleHeadRoIHeadConfig(StandardRoIHeadConfig):
+    """Double-Head R-CNN (Wu et al., 2020, https://arxiv.org/abs/1904.06493).
+
+    Follows mmdet/models/roi_heads/double_roi_head.py.
+    """
+
+    bbox_head: DoubleConvFCBBoxHeadConfig = DoubleConvFCBBoxHeadConfig()
+    """The head that classifies and refines boxes."""
+    reg_roi_scale_factor: float = field(default=1.3, validator=validators.gt(0))
+    """The regression branch pools from boxes enlarged by this factor."""
+
+    def build(self) -> DoubleHeadRoIHead:
+        return DoubleHeadRoIHead(self.resolved())
+
+
+class DoubleHeadRoIHead(StandardRoIHead):
+    """Pools twice: from the proposals for classes, from enlarged ones for boxes."""
+
+    def __init__(self, config: DoubleHeadRoIHeadConfig) -> None:
+        super().__init__(config)
+        self.reg_roi_scale_factor = config.reg_roi_scale_factor
+
+    def bbox_forward(self, features: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        for_classes = self.pool(features, rois)
+        for_boxes = self.pool(features, rois, self.reg_roi_scale_factor)
+        cls_score, bbox_pred = self.bbox_head(for_classes, for_boxes)
+        return cls_score, bbox_pred, for_classes

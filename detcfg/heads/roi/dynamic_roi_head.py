@@ -1,0 +1,157 @@
+"""The RoI head of Dynamic R-CNN: it asks for more as the proposals become better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+import torch
+from attrs import evolve, field, frozen, validators
+from torch import Tensor
+
+from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.samplers.base import SamplingResult
+from detcfg.config import Config, ConfigError
+from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
+from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
+from detcfg.layers.training_state import HasTrainingState
+from detcfg.losses.smooth_l1 import SmoothL1LossConfig
+from detcfg.structures import Detections, ImageBatch, Targets
+
+EPS: Final = 1e-15
+"""A beta below it is not taken."""
+
+
+@frozen(kw_only=True)
+class DynamicTrainConfig(Config):
+    """How the threshold and the loss follow the proposals."""
+
+    iou_topk: int = field(default=75, validator=validators.ge(1))
+    """An image's quality is the IoU of its proposal of this rank; its mean becomes the threshold."""
+    beta_topk: int = field(default=10, validator=validators.ge(1))
+    """An image's error is the regression target of this rank, from below; its median becomes beta."""
+    update_iter_interval: int = field(default=100, validator=validators.ge(1))
+    """Steps from one change to the next."""
+    initial_iou: float = 0.4
+    """The least threshold that is set."""
+    initial_beta: float = 1.0
+    """The greatest beta that is set."""
+
+
+@frozen(kw_only=True)
+class DynamicRoIHeadConfig(StandardRoIHeadConfig):
+    """Dynamic R-CNN (Zhang et al., 2020, https://arxiv.org/abs/2004.06002).
+
+    Follows mmdet/models/roi_heads/dynamic_roi_head.py.
+    """
+
+    bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(loss_bbox=SmoothL1LossConfig(beta=1.0))
+    """What classifies and refines rois; its `loss_bbox` has a beta."""
+    dynamic_rcnn: DynamicTrainConfig = DynamicTrainConfig()
+    """How the threshold and beta follow the proposals."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        loss = wired.bbox_head.loss_bbox
+        if not isinstance(loss, SmoothL1LossConfig):
+            raise ConfigError(
+                f"bbox_head.loss_bbox is {type(loss).__name__}, but dynamic_rcnn changes the beta of a "
+                "SmoothL1LossConfig. Give the bbox head that loss, or use StandardRoIHeadConfig."
+            )
+        return wired
+
+    def build(self) -> DynamicRoIHead:
+        return DynamicRoIHead(self.resolved())
+
+
+class DynamicRoIHead(StandardRoIHead, HasTrainingState):
+    """Every so many training steps, changes the thresholds of `assigner` and the beta of `loss_bbox`."""
+
+    def __init__(self, config: DynamicRoIHeadConfig) -> None:
+        super().__init__(config)
+        self.dynamic_rcnn = config.dynamic_rcnn
+        loss = config.bbox_head.loss_bbox
+        assert isinstance(loss, SmoothL1LossConfig)
+        self.loss_bbox = loss
+        self.iou: float | None = None
+        """The threshold that was set; None: those of the config."""
+        # They stay on the device until the next change, so that a step waits for nothing.
+        self.iou_history: list[Tensor] = []
+        self.beta_history: list[Tensor] = []
+
+    def loss(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: Sequence[Detections],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+    ) -> dict[str, Tensor]:
+        losses = super().loss(features, proposals, batch, targets)
+        if self.training and len(self.iou_history) == self.dynamic_rcnn.update_iter_interval:
+            self.update_hyperparameters()
+        return losses
+
+    def assign(self, proposals: Sequence[Detections], targets: Sequence[Targets]) -> list[Assignment]:
+        assignments = super().assign(proposals, targets)
+        if self.training:
+            overlaps = [assignment.max_overlaps for assignment in assignments]
+            self.iou_history.append(torch.stack([self._quality(image) for image in overlaps]).mean())
+        return assignments
+
+    def _quality(self, overlaps: Tensor) -> Tensor:
+        """The `iou_topk`-th largest of an image's overlaps (A,); 0 where it has no proposals."""
+        rank = min(self.dynamic_rcnn.iou_topk, len(overlaps))
+        return overlaps.topk(rank).values[-1] if rank else overlaps.new_zeros(())
+
+    def bbox_loss(
+        self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        if self.training:
+            self._record_errors(samplings)
+        return super().bbox_loss(features, samplings)
+
+    def _record_errors(self, samplings: Sequence[SamplingResult]) -> None:
+        """Note the `beta_topk`-th smallest regression target of an image's positives."""
+        targets = self.bbox_head.targets(samplings)
+        errors = targets.bbox_targets[targets.bbox_weights[:, 0] > 0, :2].abs().mean(dim=1)
+        if len(errors):
+            rank = min(self.dynamic_rcnn.beta_topk * len(samplings), len(errors))
+            self.beta_history.append(errors.kthvalue(rank).values)
+
+    def update_hyperparameters(self) -> None:
+        """Set the thresholds and beta by what the last steps were like, and forget these."""
+        dynamic = self.dynamic_rcnn
+        iou = max(dynamic.initial_iou, float(torch.stack(self.iou_history).mean()))
+        self._set_threshold(iou)
+        # The median of an even number is the mean of the middle two.
+        beta = float(torch.stack(self.beta_history).quantile(0.5)) if self.beta_history else 0.0
+        if beta >= EPS:
+            self._set_beta(min(dynamic.initial_beta, beta))
+        self.iou_history, self.beta_history = [], []
+
+    def _set_threshold(self, iou: float) -> None:
+        self.iou = iou
+        self.assigner = evolve(self.assigner, pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+
+    def _set_beta(self, beta: float) -> None:
+        self.loss_bbox = evolve(self.loss_bbox, beta=beta)
+        self.bbox_head.loss_bbox = self.loss_bbox.build()
+
+    def training_state(self) -> dict[str, Any]:
+        return {
+            "iou": self.iou,
+            "beta": self.loss_bbox.beta,
+            "iou_history": [float(value) for value in self.iou_history],
+            "beta_history": [float(value) for value in self.beta_history],
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        if state["iou"] is not None:
+            self._set_threshold(state["iou"])
+        self._set_beta(state["beta"])
+        device = next(self.parameters()).device
+        self.iou_history, self.beta_history = (
+            list(torch.tensor(state[name], device=device).unbind())
+            for name in ("iou_history", "beta_history")
+        )

@@ -1,0 +1,60 @@
+"""The RoI head of TridentNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from detcfg.config import derived
+from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
+from detcfg.structures import Detections, ImageBatch
+
+
+@frozen(kw_only=True)
+class TridentRoIHeadConfig(StandardRoIHeadConfig):
+    """Merges what the branches find (Li et al., 2019, https://arxiv.org/abs/1901.01892).
+
+    Follows mmdet/models/roi_heads/trident_roi_head.py.
+    """
+
+    num_branch: int = derived()
+    """Branches of the backbone."""
+    test_branch_idx: int = derived()
+    """The branch in use in testing; -1: all of them."""
+
+    def build(self) -> TridentRoIHead:
+        return TridentRoIHead(self.resolved())
+
+
+class TridentRoIHead(StandardRoIHead):
+    """Images come once for each branch in use, first all images of the first branch."""
+
+    def __init__(self, config: TridentRoIHeadConfig) -> None:
+        super().__init__(config)
+        self.num_branch = config.num_branch
+        self.test_branch_idx = config.test_branch_idx
+
+    @property
+    def active_branches(self) -> int:
+        """How many branches are in use."""
+        return self.num_branch if self.training or self.test_branch_idx == -1 else 1
+
+    def predict(
+        self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
+    ) -> list[Detections]:
+        found = super().predict(features, proposals, batch)
+        images = len(found) // self.active_branches
+        return [self.merged(found[image::images]) for image in range(images)]
+
+    def merged(self, branches: Sequence[Detections]) -> Detections:
+        """The detections of one image from those of each branch."""
+        boxes = torch.cat([found.boxes for found in branches])
+        scores = torch.cat([found.scores for found in branches])
+        labels = torch.cat([found.labels for found in branches])
+        kept, scores = self.test_cfg.nms.keep(boxes, scores, labels)
+        if self.test_cfg.max_per_img > 0:
+            kept, scores = kept[: self.test_cfg.max_per_img], scores[: self.test_cfg.max_per_img]
+        return Detections(boxes=boxes[kept], scores=scores, labels=labels[kept])

@@ -1,0 +1,1 @@
+"""What describes a training: optimizer, schedule, averages of the weights, precision."""
