@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.atss_head import ATSSHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

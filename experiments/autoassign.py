@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import fcos
 from detcfg.heads.anchor_free.autoassign_head import AutoAssignHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -15,7 +16,6 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import fcos
 
 
 @frozen(kw_only=True)

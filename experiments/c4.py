@@ -16,6 +16,7 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
@@ -26,7 +27,6 @@ from detcfg.layers.norm import BNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

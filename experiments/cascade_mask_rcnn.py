@@ -10,12 +10,12 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from detcfg.data.config import DataConfig
+from detcfg.experiments import cascade_rcnn
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from experiments import cascade_rcnn
 
 
 @frozen(kw_only=True)

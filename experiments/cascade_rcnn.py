@@ -10,7 +10,7 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

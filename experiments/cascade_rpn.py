@@ -15,6 +15,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.cascade_rpn_head import CascadeRPNHeadConfig
@@ -28,7 +29,6 @@ from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.iou import IoULossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
-from experiments import faster_rcnn
 
 RPN_WEIGHT = 0.7
 STAGES = (

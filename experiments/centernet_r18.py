@@ -10,13 +10,13 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.centernet_head import CenterNetHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.ct_resnet_neck import CTResNetNeckConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -13,13 +13,13 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.condinst import CondInstConfig
 from detcfg.experiment import ExperimentConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHeadConfig
 from detcfg.heads.instance.condinst_mask_head import CondInstMaskHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import SGDConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

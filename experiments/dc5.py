@@ -14,12 +14,12 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.experiments import c4
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
-from experiments import c4
 
 
 @frozen(kw_only=True)

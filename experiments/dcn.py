@@ -10,8 +10,8 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.layers.deform_conv import DCNConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import atss
 from detcfg.heads.anchor_based.ddod_head import DDODHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
-from experiments import atss
 
 
 @frozen(kw_only=True)

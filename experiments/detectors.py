@@ -12,11 +12,11 @@ from attrs import evolve, frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.detectors_resnet import DetectoRSResNetConfig
+from detcfg.experiments import cascade_rcnn
 from detcfg.layers.conv_aws import ConvAWSConfig
 from detcfg.layers.sac import SACConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.rfp import RFPConfig
-from experiments import cascade_rcnn
 
 BACKBONE: Final = DetectoRSResNetConfig(
     depth=50,

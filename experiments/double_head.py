@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
 from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -18,6 +18,7 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.data.voc import VOCDatasetConfig
+from detcfg.experiments import double_head
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
@@ -26,7 +27,6 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.optimizers import AdamWConfig
 from detcfg.recipe.schedules import CosineConfig
-from experiments import double_head
 
 CELLS = VOCDatasetConfig(data_root="data/BCCD", classes=("RBC", "WBC", "Platelets"))
 RESIZE = ResizeConfig(scale=(427, 320))

@@ -14,6 +14,7 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.transforms import RandomFlipConfig
+from detcfg.experiments import double_head
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
@@ -22,7 +23,6 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.optimizers import AdamWConfig
 from detcfg.recipe.schedules import CosineConfig
-from experiments import double_head
 
 BBOX_HEAD = double_head.Model().roi_head.bbox_head
 

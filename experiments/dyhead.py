@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import atss
 from detcfg.heads.anchor_based.atss_head import ATSSHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.dyhead import DyHeadConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.sequential import SequentialNeckConfig
-from experiments import atss
 
 
 @frozen(kw_only=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.nms import NMSConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.dynamic_roi_head import DynamicRoIHeadConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import BNConfig
@@ -19,7 +20,6 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.fovea_head import FoveaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.losses.focal import FocalLossConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.free_anchor_retina_head import FreeAnchorRetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -12,6 +12,7 @@ from attrs import frozen
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.ga_rpn_head import GARPNHeadConfig
@@ -19,7 +20,6 @@ from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
-from experiments import faster_rcnn
 
 RPN_HEAD = GARPNHeadConfig(
     anchor_coder=DeltaXYWHBBoxCoderConfig(target_stds=(0.07, 0.07, 0.14, 0.14)),

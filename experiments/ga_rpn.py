@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from detcfg.experiments import ga_faster_rcnn, rpn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.ga_rpn_head import GARPNTestConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
-from experiments import ga_faster_rcnn, rpn
 
 
 @frozen(kw_only=True)

@@ -10,9 +10,9 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.experiments import mask_rcnn
 from detcfg.layers.context_block import ContextBlockConfig
 from detcfg.layers.plugin import PluginConfig
-from experiments import mask_rcnn
 
 
 @frozen(kw_only=True)

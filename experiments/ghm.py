@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.losses.ghm import GHMCConfig, GHMRConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

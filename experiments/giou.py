@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.giou import GIoULossConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
+from detcfg.experiments import mask_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
@@ -23,7 +24,6 @@ from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import mask_rcnn
 
 NORM: Final = GNConfig(num_groups=32)
 

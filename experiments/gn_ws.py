@@ -14,6 +14,7 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
@@ -21,7 +22,6 @@ from detcfg.layers.conv_ws import ConvWSConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
-from experiments import faster_rcnn
 
 CONV: Final = ConvWSConfig()
 NORM: Final = GNConfig(num_groups=32)

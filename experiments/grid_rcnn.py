@@ -9,11 +9,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.nms import NMSConfig
+from detcfg.experiments import cascade_rcnn, faster_rcnn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.grid_roi_head import GridRoIHeadConfig
-from experiments import cascade_rcnn, faster_rcnn
 
 
 @frozen(kw_only=True)

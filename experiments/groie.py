@@ -10,13 +10,13 @@ from typing import Final
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_module import ConvModuleConfig
 from detcfg.layers.generalized_attention import GeneralizedAttentionConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
-from experiments import faster_rcnn
 
 EXTRACTOR: Final = GenericRoIExtractorConfig(
     roi_layer=RoIAlignConfig(output_size=7, sampling_ratio=2),

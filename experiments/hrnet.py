@@ -11,9 +11,9 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hrnet import HRNetConfig, wide
+from detcfg.experiments import faster_rcnn
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.hrfpn import HRFPNConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

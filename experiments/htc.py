@@ -10,10 +10,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.experiments import cascade_mask_rcnn
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHeadConfig
-from experiments import cascade_mask_rcnn
 
 
 @frozen(kw_only=True)

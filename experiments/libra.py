@@ -10,6 +10,7 @@ from attrs import frozen
 
 from detcfg.boxes.samplers.combined import CombinedSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
@@ -20,7 +21,6 @@ from detcfg.necks.base import NeckConfig
 from detcfg.necks.bfp import BFPConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.sequential import SequentialNeckConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

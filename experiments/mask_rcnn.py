@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.mask_rcnn import MaskRCNNConfig
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

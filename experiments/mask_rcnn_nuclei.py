@@ -19,6 +19,7 @@ from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
+from detcfg.experiments import double_head_bccd, mask_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
@@ -27,7 +28,6 @@ from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
-from experiments import double_head_bccd, mask_rcnn
 
 NUCLEI = CocoDatasetConfig(
     data_root="data/nuclei_dsb2018",

@@ -14,10 +14,10 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import mask_rcnn
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.mask_scoring_roi_head import MaskScoringRoIHeadConfig
 from detcfg.layers.norm import BNConfig
-from experiments import mask_rcnn
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchFixedSizePadConfig
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.retina_sepbn_head import RetinaSepBNHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import BNConfig
@@ -21,7 +22,6 @@ from detcfg.necks.nas_fpn import NASFPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

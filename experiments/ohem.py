@@ -9,9 +9,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from detcfg.boxes.samplers.ohem import OHEMSamplerConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

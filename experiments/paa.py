@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import atss
 from detcfg.heads.anchor_based.paa_head import PAAHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
-from experiments import atss
 
 
 @frozen(kw_only=True)

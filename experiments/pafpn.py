@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.pafpn import PAFPNConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.pisa_retina_head import PISARetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import ms_rcnn
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHeadConfig
-from experiments import ms_rcnn
 
 
 @frozen(kw_only=True)

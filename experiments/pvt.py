@@ -11,9 +11,9 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.pvt import PyramidVisionTransformerConfig
+from detcfg.experiments import retinanet
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import AdamWConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

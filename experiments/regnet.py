@@ -12,7 +12,7 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.regnet import RegNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.reppoints_head import RepPointsHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import GNConfig
@@ -16,7 +17,6 @@ from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import SGDConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

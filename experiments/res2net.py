@@ -11,7 +11,7 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.res2net import Res2NetConfig
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

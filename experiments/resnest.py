@@ -13,11 +13,11 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnest import ResNeStConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import SyncBNConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnext import ResNeXtConfig
-from experiments import mask_rcnn
+from detcfg.experiments import mask_rcnn
 
 
 @frozen(kw_only=True)

@@ -13,13 +13,13 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
 from detcfg.experiment import ExperimentConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import SGDConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

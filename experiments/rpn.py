@@ -12,11 +12,11 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.rpn import RPNConfig
 from detcfg.experiment import ExperimentConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

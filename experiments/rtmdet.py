@@ -11,6 +11,7 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.cspnext import CSPNeXtConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.rtmdet_head import RTMDetSepBNHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.norm import SyncBNConfig
@@ -20,7 +21,6 @@ from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import AdamWConfig, ParamwiseConfig
 from detcfg.recipe.schedules import CosineConfig
-from experiments import retinanet
 
 NORM = SyncBNConfig()
 

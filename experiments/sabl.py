@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.sabl_head import SABLHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.sabl_retina_head import SABLRetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from detcfg.data.config import DataConfig
 from detcfg.data.lvis import LVISV1DatasetConfig
 from detcfg.data.transforms import RandomChoiceResizeConfig, RandomFlipConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
+from detcfg.experiments import mask_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
@@ -20,7 +21,6 @@ from detcfg.layers.linear import NormedLinearConfig
 from detcfg.losses.seesaw import SeesawLossConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import mask_rcnn
 
 
 @frozen(kw_only=True)

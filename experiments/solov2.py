@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from detcfg.experiments import solo
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.heads.instance.solov2_head import SOLOV2HeadConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
-from experiments import solo
 
 
 @frozen(kw_only=True)

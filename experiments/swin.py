@@ -12,10 +12,10 @@ from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.swin import SwinTransformerConfig
+from detcfg.experiments import mask_rcnn
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import mask_rcnn
 
 
 @frozen(kw_only=True)

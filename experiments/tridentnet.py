@@ -15,6 +15,7 @@ from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.trident_faster_rcnn import TridentFasterRCNNConfig
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
@@ -23,7 +24,6 @@ from detcfg.heads.roi.trident_roi_head import TridentRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from experiments import faster_rcnn
 
 
 @frozen(kw_only=True)

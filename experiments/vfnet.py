@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from detcfg.experiments import fcos, retinanet
 from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from experiments import fcos, retinanet
 
 
 @frozen(kw_only=True)

@@ -12,6 +12,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.csp_darknet import CSPDarknetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchSyncRandomResizeConfig
+from detcfg.experiments import retinanet
 from detcfg.heads.anchor_free.yolox_head import YOLOXHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.necks.base import NeckConfig
@@ -20,7 +21,6 @@ from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import ParamwiseConfig, SGDConfig
 from detcfg.recipe.schedules import CosineConfig
-from experiments import retinanet
 
 
 @frozen(kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 from detcfg import load_experiment
 from detcfg.detectors.base import DetectorConfig
-from tests import golden
+from tests.support import golden
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.py"))

@@ -10,7 +10,7 @@ import torch
 from attrs import evolve
 
 from detcfg.structures import Targets
-from tests.small import narrow
+from tests.support.small import narrow
 from tests.test_experiments import NAMES, experiment
 
 SIZE = 64

@@ -32,7 +32,7 @@ from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from experiments import double_head
+from detcfg.experiments import double_head
 
 parent = double_head.Model()
 

@@ -11,6 +11,7 @@ from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.detectors.base import DetectorConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
+from detcfg.experiments import cascade_rcnn, detectors, faster_rcnn, groie, libra, mask_rcnn, retinanet
 from detcfg.heads.anchor_based.pisa_retina_head import PISARetinaHeadConfig
 from detcfg.heads.bbox.sabl_head import SABLHeadConfig
 from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
@@ -24,8 +25,7 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.rfp import RFPConfig
 from detcfg.necks.sequential import SequentialNeckConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
-from experiments import cascade_rcnn, detectors, faster_rcnn, groie, libra, mask_rcnn, retinanet
-from tests import zoo
+from tests.support import zoo
 
 MASK_GROIE = evolve(
     ROI_HEAD,

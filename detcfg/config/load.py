@@ -24,6 +24,11 @@ C = TypeVar("C", bound=Config)
 SAVED_NAME: Final = "experiment.json"
 """The file beside every checkpoint that holds the experiment."""
 
+SHIPPED: Final = "detcfg.experiments"
+"""The import name of the experiments that come with detcfg; a user may call a package of their own `experiments`."""
+SHIPPED_FOLDER: Final = Path(__file__).parents[1] / "experiments"
+"""In a checkout a link to the folder `experiments` beside `detcfg`."""
+
 MAX_BYTES: Final = 16 * 2**20
 """A saved experiment is some 20 kB; anything above this is not one."""
 
@@ -85,15 +90,19 @@ def _folders() -> Iterator[Path]:
         if (folder / "experiments").is_dir():
             yield folder / "experiments"
             break
-    shipped = find_spec("experiments")
-    for location in (shipped.submodule_search_locations or ()) if shipped else ():
-        yield Path(location)
+    if SHIPPED_FOLDER.is_dir():
+        yield SHIPPED_FOLDER
 
 
 def _import_name(name: str) -> ModuleType:
     for folder in _folders():
         if (folder / f"{name}.py").is_file():
             return _import_file(folder / f"{name}.py")
+    if not SHIPPED_FOLDER.is_dir():
+        raise ConfigError(
+            f"{SHIPPED_FOLDER} is no folder: this checkout was made without symbolic links, so the experiments that "
+            "come with detcfg are missing. Clone with `git clone -c core.symlinks=true`, or install the wheel."
+        )
     where = "A name is the file's without .py, in a folder `experiments`; or give a path that ends in .py."
     raise ConfigError(f"There is no experiment {name!r}. {did_you_mean(name, experiment_names())} {where}")
 
@@ -105,7 +114,7 @@ def _import_file(path: Path) -> ModuleType:
         hint = "Correct the path." if near is None else f"Did you mean {near!r}?"
         raise ConfigError(f"There is no file {path}. {hint}")
     try:
-        return _import_in_package(path) or _import_alone(path)
+        return _import_shipped(path) or _import_in_package(path) or _import_alone(path)
     except (ConfigError, KeyboardInterrupt):
         raise
     except SyntaxError as error:
@@ -113,6 +122,13 @@ def _import_file(path: Path) -> ModuleType:
         raise ConfigError(f"{place}: {error.msg}\n    {(error.text or '').strip()}") from None
     except Exception as error:  # noqa: BLE001 - whatever a person's file does wrong is shown at its line
         raise _located(error, path) from None
+
+
+def _import_shipped(path: Path) -> ModuleType | None:
+    """Import an experiment that comes with detcfg by the name that users import it by."""
+    if path.parent != SHIPPED_FOLDER.resolve():
+        return None
+    return import_module(f"{SHIPPED}.{path.stem}")
 
 
 def _import_in_package(path: Path) -> ModuleType | None:

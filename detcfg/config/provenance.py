@@ -301,7 +301,7 @@ def _classes(statements: Iterable[ast.stmt]) -> Iterator[ast.ClassDef]:
 
 @cache
 def _shown(file: str) -> str:
-    path, here = Path(file), Path.cwd()
+    path, here = Path(file).resolve(), Path.cwd()  # detcfg/experiments is a link in a checkout
     if path.is_relative_to(here) and "site-packages" not in path.parts:
         return str(path.relative_to(here))
     package_root = Path(__file__).parents[2]

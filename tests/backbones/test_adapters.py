@@ -16,7 +16,7 @@ from detcfg.backbones.pretrained import load_pretrained
 from detcfg.backbones.timm import TimmBackboneConfig
 from detcfg.backbones.torchvision import TorchvisionBackboneConfig
 from detcfg.config import ConfigError
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 

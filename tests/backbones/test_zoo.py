@@ -14,12 +14,12 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.backbones.resnext import ResNeXtConfig
 from detcfg.backbones.swin import SwinTransformerConfig
 from detcfg.detectors.base import DetectorConfig
+from detcfg.experiments import faster_rcnn, hrnet, mask_rcnn, resnest, retinanet
 from detcfg.layers.context_block import ContextBlockConfig
 from detcfg.layers.deform_conv import DCNConfig, DCNv2Config
 from detcfg.layers.plugin import PluginConfig
 from detcfg.necks.fpn import FPNConfig
-from experiments import faster_rcnn, hrnet, mask_rcnn, resnest, retinanet
-from tests.zoo import check_state_dict
+from tests.support.zoo import check_state_dict
 
 STAGES = (False, True, True, True)
 

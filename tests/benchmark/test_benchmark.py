@@ -17,7 +17,7 @@ from detcfg.benchmark.measure import Measured, in_turns, peak_memory
 from detcfg.benchmark.pipeline import cv2_pipeline, own_pipeline, write_images
 from detcfg.cli.main import app
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
-from experiments import faster_rcnn
+from detcfg.experiments import faster_rcnn
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from detcfg.boxes.assigners.approx_max_iou import ApproxMaxIoUAssignerConfig
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.structures import Targets
-from tests.heads.dense import objects
+from tests.support.dense import objects
 
 ASSIGNER = ApproxMaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.4, match_low_quality=False)
 

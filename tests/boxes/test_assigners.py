@@ -23,7 +23,7 @@ from detcfg.boxes.assigners.task_aligned import TaskAlignedAssignerConfig
 from detcfg.boxes.assigners.uniform import UniformAssignerConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
-from tests.boxes.worlds import CLASSES, SEEDS, boxes, generator, objects, renamed, reordered
+from tests.support.worlds import CLASSES, SEEDS, boxes, generator, objects, renamed, reordered
 
 LEVELS = (24, 12)
 COUNT = sum(LEVELS)

@@ -13,7 +13,7 @@ from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import MAX_LOG_RATIO, DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.boxes.coders.tblr import TBLRBBoxCoderConfig
-from tests.boxes.worlds import SEEDS, boxes, generator
+from tests.support.worlds import SEEDS, boxes, generator
 
 STDS = st.tuples(*[st.floats(0.05, 2.0)] * 4)
 MEANS = st.tuples(*[st.floats(-1.0, 1.0)] * 4)

@@ -13,7 +13,7 @@ from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.matrix_nms import matrix_nms
 from detcfg.boxes.nms import NMSConfig, apart, multiclass_nms
 from detcfg.boxes.soft_nms import SoftNMSConfig
-from tests.boxes.worlds import CLASSES, SEEDS, boxes, generator
+from tests.support.worlds import CLASSES, SEEDS, boxes, generator
 
 COUNTS = st.integers(0, 40)
 THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.9])

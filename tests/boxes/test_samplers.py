@@ -20,7 +20,7 @@ from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.boxes.samplers.score_hlr import Judge, Judgement, ScoreHLRSamplerConfig
 from detcfg.structures import Targets
-from tests.boxes.worlds import SEEDS, boxes, generator, objects
+from tests.support.worlds import SEEDS, boxes, generator, objects
 
 
 class Head(Judge):

@@ -12,7 +12,7 @@ import torch
 
 from detcfg.engine.checkpoint import BEST, save_weights
 from tests.cli.conftest import Command
-from tests.data.coco_files import write
+from tests.support.coco_files import write
 
 TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
 Spoil: TypeAlias = Callable[[Path], object]

@@ -11,9 +11,9 @@ import torch
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.checkpoint import BEST, LAST, save_experiment, save_weights
 from tests.cli.conftest import Command
-from tests.engine.tiny import experiment
+from tests.support.tiny import experiment
 
-ALLOW = ("--allow", "tests.engine.tiny")
+ALLOW = ("--allow", "tests.support.tiny")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_weights_of_elsewhere_are_judged_with_an_experiment_by_file(
     checkpoint = tmp_path / "weights.safetensors"
     checkpoint.write_bytes((run / BEST).read_bytes())
     file = tmp_path / "tiny_copy.py"
-    file.write_text("from tests.engine.tiny import Experiment\n")
+    file.write_text("from tests.support.tiny import Experiment\n")
     outcome = command("eval", str(file), "--checkpoint", str(checkpoint), "--json")
 
     assert 0 == outcome.code, outcome.err

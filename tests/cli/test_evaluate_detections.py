@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.paths import DATASETS
+from tests.support.paths import DATASETS
 
 FAKE = DATASETS / "eval_fixtures" / "cocoapi_fake100"
 TRUTH = FAKE / "instances_val2014_100.json"

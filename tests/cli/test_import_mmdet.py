@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from detcfg import load_experiment
 from tests.cli.conftest import Command
-from tests.interop.small_configs import write_config
+from tests.support.small_configs import write_config
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from PIL import Image
 from detcfg.engine.checkpoint import BEST, save_experiment, save_weights
 from detcfg.engine.weights import load_model
 from tests.cli.conftest import Command
-from tests.engine.tiny import experiment
+from tests.support.tiny import experiment
 
-ALLOW = ("--allow", "tests.engine.tiny")
+ALLOW = ("--allow", "tests.support.tiny")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from attrs import evolve, frozen
 
 from detcfg.config import ConfigError
-from tests.config import toy
-from tests.config.toy import BodyConfig, ChildJob, HeadConfig, Job, Model, ModelConfig, WideHeadConfig
+from tests.support import toy
+from tests.support.toy import BodyConfig, ChildJob, HeadConfig, Job, Model, ModelConfig, WideHeadConfig
 
 
 def test_resolving_fills_derived_fields_all_the_way_down() -> None:

@@ -10,11 +10,11 @@ import pytest
 from detcfg.config import ConfigError
 from detcfg.config.load import load
 from detcfg.config.serialize import to_data
-from tests.config.toy import Job, JobConfig
+from tests.support.toy import Job, JobConfig
 
 GOOD = """
 from attrs import frozen
-from tests.config.toy import Job
+from tests.support.toy import Job
 
 @frozen(kw_only=True)
 class Experiment(Job):
@@ -60,10 +60,13 @@ def test_a_saved_run_is_loaded_from_its_folder(tmp_path: Path) -> None:
             r"mine\.py:\d+: .*'epohcs', which nothing reads\. Did you mean 'epochs'",
         ),
         (
-            "from tests.config.toy import HeadConfig\nHeadConfig(widht=3)",
+            "from tests.support.toy import HeadConfig\nHeadConfig(widht=3)",
             r"mine\.py:2: HeadConfig has no field 'widht'\. Did you mean 'width'\?",
         ),
-        ("from tests.config.toy import BodyConfig\n\nBodyConfig(depth=7)", r"mine\.py:3: 'depth' must be in"),
+        (
+            "from tests.support.toy import BodyConfig\n\nBodyConfig(depth=7)",
+            r"mine\.py:3: 'depth' must be in",
+        ),
         ("import nowhere", r"mine\.py:1: .*nowhere"),
         ("1 / 0", r"mine\.py:1: ZeroDivisionError"),
         (GOOD.replace("    epochs: int = 3", "    epochs: int = 3\n    1 / 0"), "mine.py:8"),
@@ -93,7 +96,7 @@ def test_a_file_outside_packages_is_known_by_its_name_so_that_a_saved_run_finds_
 ) -> None:
     name = f"alone_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(
-        "from tests.config import toy\nfrom attrs import frozen\n\n"
+        "from tests.support import toy\nfrom attrs import frozen\n\n"
         "@frozen(kw_only=True)\nclass Experiment(toy.Job):\n    epochs: int = 3\n"
     )
 

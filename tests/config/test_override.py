@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detcfg.config import ConfigError
 from detcfg.config.override import override, override_all
-from tests.config.toy import ChildJob, HeadConfig, Job, JobConfig, ModelConfig, WideHeadConfig
+from tests.support.toy import ChildJob, HeadConfig, Job, JobConfig, ModelConfig, WideHeadConfig
 
 
 def test_values_are_written_as_in_toml() -> None:
@@ -37,7 +37,7 @@ def test_none_is_none() -> None:
 
 
 def test_a_component_is_named_by_module_and_class() -> None:
-    job = override(JobConfig(), "model.head=tests.config.toy:WideHeadConfig")
+    job = override(JobConfig(), "model.head=tests.support.toy:WideHeadConfig")
 
     assert WideHeadConfig() == job.model.head
 
@@ -55,8 +55,8 @@ def test_an_item_of_a_tuple_is_reached_by_its_number() -> None:
         ("epochs=1.5", "epochs=1.5 must be int, not 1.5"),
         ("epochs=true", "must be int, not True"),
         (f"model.head.threshold={10**400}", "must be float, and this whole number is beyond"),
-        ("model.head=tests.config.toy:BodyConfig", "BodyConfig is not a HeadConfig"),
-        ("model.head=tests.config.toy:WideHaedConfig", "Did you mean 'WideHeadConfig'"),
+        ("model.head=tests.support.toy:BodyConfig", "BodyConfig is not a HeadConfig"),
+        ("model.head=tests.support.toy:WideHaedConfig", "Did you mean 'WideHeadConfig'"),
         ("model.head=nowhere:X", "there is no module 'nowhere'"),
         ("model.body.depth=51", "'depth' must be in"),
         ("epochs", "Expected path=value"),

@@ -8,8 +8,8 @@ from pathlib import Path
 from detcfg.config.diff import diff
 from detcfg.config.override import override
 from detcfg.config.provenance import trace
-from tests.config import toy
-from tests.config.toy import ChildJob, HeadConfig, Job, JobConfig
+from tests.support import toy
+from tests.support.toy import ChildJob, HeadConfig, Job, JobConfig
 
 
 def sources(config: JobConfig, overridden: tuple[str, ...] = ()) -> dict[str, str]:
@@ -20,7 +20,7 @@ def line_of(text: str, after: str = "") -> str:
     lines = Path(inspect.getfile(toy)).read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if after in line)
     number = next(i for i, line in enumerate(lines) if i >= start and text in line)
-    return f"tests/config/toy.py:{number + 1}"
+    return f"tests/support/toy.py:{number + 1}"
 
 
 def test_each_value_belongs_to_the_ancestor_that_set_it() -> None:
@@ -51,7 +51,7 @@ def test_the_command_line_is_named() -> None:
 
 
 def test_a_component_swapped_on_the_command_line_is_followed() -> None:
-    changed = override(Job(), "model.head=tests.config.toy:HeadConfig")
+    changed = override(Job(), "model.head=tests.support.toy:HeadConfig")
 
     assert "command line" == sources(changed, ("model.head",))["model.head.width"]
 
@@ -69,7 +69,7 @@ def test_diff_lists_the_leaves_that_differ() -> None:
 
 
 def test_diff_of_another_class_names_the_classes() -> None:
-    changed = override(Job(), "model.head=tests.config.toy:HeadConfig")
+    changed = override(Job(), "model.head=tests.support.toy:HeadConfig")
     found = {d.path: (d.old, d.new) for d in diff(Job(), changed)}
 
     assert (toy.WideHeadConfig, HeadConfig) == found["model.head"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from detcfg.config import ConfigError
 from detcfg.config.python import to_python
 from detcfg.config.serialize import from_data, lowered, to_data
-from tests.config.toy import (
+from tests.support.toy import (
     BodyConfig,
     ChildJob,
     HeadConfig,

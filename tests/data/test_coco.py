@@ -12,7 +12,7 @@ from PIL import Image
 
 from detcfg.data.errors import DataError
 from detcfg.data.transforms import Pipeline, ResizeConfig
-from tests.data.coco_files import Data, Spoil, write
+from tests.support.coco_files import Data, Spoil, write
 
 
 def test_labels_follow_the_classes_whatever_the_category_ids(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.oversampled import Oversampled
 from detcfg.evaluation.coco import CocoEvaluator
 from detcfg.structures import Detections
-from tests.data.coco_files import Data, write
+from tests.support.coco_files import Data, write
 
 
 def all_to_find(data: Data) -> None:

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.files import FileDataset
 from detcfg.data.voc import VOCDatasetConfig
-from tests.paths import DATASETS
+from tests.support.paths import DATASETS
 
 BCCD = DATASETS / "bccd" / "BCCD"
 COCO_MINI = DATASETS / "coco_mini"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.structures import Targets
-from tests.engine.tiny import Experiment
+from tests.support.tiny import Experiment
 
 TARGETS = Targets(
     boxes=torch.tensor([[4.0, 5.0, 30.0, 40.0], [20.0, 20.0, 64.0, 58.0]]), labels=torch.tensor([0, 1])

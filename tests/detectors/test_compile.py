@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import Detector
 from detcfg.structures import Targets
-from tests.engine.tiny import Experiment
+from tests.support.tiny import Experiment
 
 TARGETS = Targets(
     boxes=torch.tensor([[4.0, 5.0, 30.0, 40.0], [20.0, 20.0, 44.0, 48.0]]), labels=torch.tensor([0, 1])

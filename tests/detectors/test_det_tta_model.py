@@ -14,9 +14,9 @@ from detcfg.config import ConfigError
 from detcfg.detectors.det_tta_model import DetTTAModel, DetTTAModelConfig, mirrored
 from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
+from detcfg.experiments import mask_rcnn_nuclei
 from detcfg.structures import Detections, ImageBatch
-from experiments import mask_rcnn_nuclei
-from tests.engine.tiny import experiment
+from tests.support.tiny import experiment
 
 TINY = experiment().resolved().model
 KEEP_ALL = NMSConfig(iou_threshold=1.0)

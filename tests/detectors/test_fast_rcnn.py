@@ -16,7 +16,7 @@ from detcfg.detectors.fast_rcnn import FastRCNN, FastRCNNConfig
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from detcfg.errors import DetcfgError
 from detcfg.structures import Detections, Targets
-from tests.small import narrow
+from tests.support.small import narrow
 
 FASTER = cast(
     "FasterRCNNConfig", narrow(evolve(load_experiment("faster_rcnn").model, num_classes=3), depth=18)

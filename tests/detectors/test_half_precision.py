@@ -8,11 +8,11 @@ from attrs import evolve
 from torch import Tensor, nn
 
 from detcfg.experiment import ExperimentConfig
+from detcfg.experiments import faster_rcnn, fcos, gfl, mask_rcnn, retinanet
 from detcfg.precision import in_full_precision, widened
 from detcfg.recipe.amp import autocast
 from detcfg.structures import Targets
-from experiments import faster_rcnn, fcos, gfl, mask_rcnn, retinanet
-from tests.small import narrow
+from tests.support.small import narrow
 from tests.test_experiments import NAMES, experiment
 from tests.test_gradients import objects
 

@@ -16,9 +16,9 @@ from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError
 from detcfg.engine.run import run_training
 from detcfg.engine.trainer import Trainer
-from tests.data.coco_files import write
-from tests.engine.processes import final_state
-from tests.engine.tiny import Experiment, experiment
+from tests.support.coco_files import write
+from tests.support.processes import final_state
+from tests.support.tiny import Experiment, experiment
 
 
 def on_files(folder: Path, *, drop_invalid: bool, **trainer: object) -> Experiment:

@@ -30,7 +30,7 @@ from detcfg.engine.checkpoint import (
 from detcfg.engine.run import run_training
 from detcfg.engine.weights import checkpoint_file, load_model, load_weights, put_weights
 from detcfg.recipe.optimizers import AdamWConfig
-from tests.engine.tiny import Experiment, experiment
+from tests.support.tiny import Experiment, experiment
 
 
 def with_more_classes() -> Experiment:

@@ -20,8 +20,8 @@ from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError
 from detcfg.engine.run import run_training
 from detcfg.engine.trainer import Trainer
-from tests.engine.processes import assert_same_state
-from tests.engine.tiny import experiment
+from tests.support.processes import assert_same_state
+from tests.support.tiny import experiment
 
 disk, run, other = Path(sys.argv[1]), Path(sys.argv[1], "run"), Path(sys.argv[2])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)

@@ -30,15 +30,15 @@ from detcfg.engine import distributed
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.files import RunError, only_run
 from detcfg.engine.validation import validate
+from detcfg.experiments import mask_rcnn
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.structures import Targets
-from experiments import mask_rcnn
-from tests.engine.processes import assert_close, assert_same_state
-from tests.engine.tiny import Model, experiment
-from tests.small import narrow
+from tests.support.processes import assert_close, assert_same_state
+from tests.support.small import narrow
+from tests.support.tiny import Model, experiment
 
-EXPERIMENT = Path(__file__).with_name("tiny.py")
+EXPERIMENT = Path(__file__).parents[1] / "support" / "tiny.py"
 
 
 def together(size: int, work: Callable[[], None], folder: Path) -> None:

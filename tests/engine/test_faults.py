@@ -24,8 +24,8 @@ from detcfg.engine.files import RunError, only_run, write_atomically
 from detcfg.engine.run import run_training
 from detcfg.recipe.optimizers import SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
-from tests.engine.processes import assert_same_state, final_state, start
-from tests.engine.tiny import Experiment, experiment
+from tests.support.processes import assert_same_state, final_state, start
+from tests.support.tiny import Experiment, experiment
 
 
 def stopped(given: Experiment, folder: Path, *, resume: bool = False) -> str:
@@ -131,7 +131,7 @@ from attrs import evolve
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.files import RunError
 from detcfg.engine.run import run_training
-from tests.engine.tiny import experiment
+from tests.support.tiny import experiment
 
 given = experiment()
 huge = DemoDatasetConfig(num_images=2, max_objects=1, image_size=(2048, 2048))

@@ -19,8 +19,8 @@ from detcfg.engine import distributed
 from detcfg.layers.norm import BATCH_NORMS
 from detcfg.losses.reduce import alone
 from detcfg.structures import Targets
-from tests.engine.processes import members
-from tests.small import narrow
+from tests.support.processes import members
+from tests.support.small import narrow
 from tests.test_experiments import NAMES, experiment
 from tests.test_gradients import SIZE, objects
 

@@ -12,8 +12,8 @@ from attrs import evolve
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
-from tests.engine.tiny import Experiment
-from tests.small import narrow
+from tests.support.small import narrow
+from tests.support.tiny import Experiment
 from tests.test_experiments import experiment
 
 

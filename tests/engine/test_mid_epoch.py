@@ -20,8 +20,8 @@ from detcfg.engine.trainer import Trainer
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import AdamWConfig, SGDConfig
 from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
-from tests.engine.processes import assert_same_state
-from tests.engine.tiny import Experiment, experiment
+from tests.support.processes import assert_same_state
+from tests.support.tiny import Experiment, experiment
 
 STOP = 4
 """Steps of the first training; an epoch has five."""

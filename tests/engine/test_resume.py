@@ -19,8 +19,8 @@ from detcfg.recipe.config import ClipGradConfig
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import AdamWConfig
 from detcfg.recipe.schedules import CosineConfig
-from tests.engine.processes import assert_same_state, start
-from tests.engine.tiny import Experiment, experiment
+from tests.support.processes import assert_same_state, start
+from tests.support.tiny import Experiment, experiment
 
 
 def full(**trainer: object) -> Experiment:

@@ -14,9 +14,9 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
 from detcfg.recipe.optimizers import SGDConfig
-from tests.engine.processes import assert_close, last_weights, members
-from tests.engine.tiny import Experiment
-from tests.small import narrow
+from tests.support.processes import assert_close, last_weights, members
+from tests.support.small import narrow
+from tests.support.tiny import Experiment
 from tests.test_experiments import experiment
 
 MODELS: Final = {

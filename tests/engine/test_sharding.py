@@ -32,8 +32,8 @@ from detcfg.engine.weights import load_model, load_weights
 from detcfg.recipe.config import ClipGradConfig
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import AdamWConfig
-from tests.engine.processes import assert_close, last_weights, members
-from tests.engine.tiny import Experiment, experiment
+from tests.support.processes import assert_close, last_weights, members
+from tests.support.tiny import Experiment, experiment
 
 
 def full(**trainer: Any) -> Experiment:

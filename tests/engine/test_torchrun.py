@@ -15,16 +15,17 @@ import pytest
 from torch import Tensor
 
 from detcfg.engine.checkpoint import LAST, load_training
-from tests.engine.processes import assert_close, assert_same_state, last_weights
+from tests.support.processes import assert_close, assert_same_state, last_weights
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "detcfg" / "docs" / "distributed.md"
 SCRIPT = HERE / "two_hosts.sh"
+SUPPORT = HERE.parent / "support"
 
 
 def train(experiment: str, folder: Path, *more: str) -> list[str]:
     """What comes after `python`, or after torchrun's own options."""
-    return ["-m", "detcfg", "train", str(HERE / experiment), "--work-dir", str(folder), *more]
+    return ["-m", "detcfg", "train", str(SUPPORT / experiment), "--work-dir", str(folder), *more]
 
 
 def torchrun(restarts: int) -> list[str]:
@@ -93,7 +94,7 @@ COMMANDS = [
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_of_the_page_run(tmp_path: Path, line: str) -> None:
-    shutil.copy(HERE / "tiny.py", tmp_path / "my_experiment.py")
+    shutil.copy(SUPPORT / "tiny.py", tmp_path / "my_experiment.py")
     starts = {"detcfg": ["-m", "detcfg"], "torchrun": ["-m", "torch.distributed.run"]}
     program, *arguments = line.split()
     subprocess.run(

@@ -14,7 +14,7 @@ from detcfg.engine.log import JSON_NAME
 from detcfg.engine.run import run_training
 from detcfg.engine.weights import load_model, load_weights
 from detcfg.errors import DetcfgError
-from tests.engine.tiny import experiment
+from tests.support.tiny import experiment
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.errors import DetcfgError
 from detcfg.evaluation.coco import CocoEvaluator, evaluate_files
 from detcfg.structures import Detections, Targets
-from tests.paths import DATASETS
+from tests.support.paths import DATASETS
 
 FAKE = DATASETS / "eval_fixtures" / "cocoapi_fake100"
 TRUTH = FAKE / "instances_val2014_100.json"

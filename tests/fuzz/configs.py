@@ -15,8 +15,8 @@ from detcfg.interop.mmdet.functions import FUNCTIONS, METHODS
 from detcfg.interop.mmdet.read import Source, read_config
 from detcfg.interop.mmdet.write import write_experiment
 from tests.fuzz.mutate import HOSTILE, TOKENS, spoilt_bytes, spoilt_text, spoilt_tree
-from tests.interop.attacks import ATTACKS
-from tests.interop.small_configs import FAMILIES, RUN
+from tests.support.attacks import ATTACKS
+from tests.support.small_configs import FAMILIES, RUN
 
 IMPORTS: Final = ("__future__", "attrs", "detcfg", "experiments", "torch", "typing", "tests")
 """What a written experiment may import."""

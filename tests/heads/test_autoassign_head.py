@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from detcfg.heads.anchor_free.autoassign_head import CenterPrior, negative_weights, positive_loss
-from tests.heads.dense import objects
+from tests.support.dense import objects
 
 BOX = (20.0, 20.0, 60.0, 60.0)
 POINTS = torch.tensor([[40.0, 40.0], [48.0, 40.0], [100.0, 100.0]])

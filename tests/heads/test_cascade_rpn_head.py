@@ -11,7 +11,7 @@ from detcfg.config import ConfigError
 from detcfg.heads.proposal.cascade_rpn_head import CascadeRPNHead, CascadeRPNHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNTestConfig
 from detcfg.heads.proposal.stage_cascade_rpn_head import StageCascadeRPNHeadConfig
-from tests.heads.dense import STRIDES, batch, features, objects
+from tests.support.dense import STRIDES, batch, features, objects
 
 HEAD = CascadeRPNHeadConfig(in_channels=32, in_strides=STRIDES)
 

@@ -12,13 +12,13 @@ from torch.testing import assert_close
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.config import ConfigError
+from detcfg.experiments import centernet_r18, retinanet
 from detcfg.heads.anchor_free.centernet_head import CenterNetHead, CenterNetHeadConfig
 from detcfg.heads.anchor_free.heatmap import draw_gaussians, gaussian_radius, peaks
 from detcfg.necks.ct_resnet_neck import CTResNetNeckConfig, init_bilinear
 from detcfg.structures import Detections, Targets
-from experiments import centernet_r18, retinanet
-from tests import zoo
-from tests.heads.dense import CLASSES, SIZE, batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import CLASSES, SIZE, batch, built, features, objects
 
 side = st.floats(2, 300)
 

@@ -12,11 +12,11 @@ from torch.testing import assert_close
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.config import ConfigError
+from detcfg.experiments import centernet
 from detcfg.heads.anchor_free.centernet_targets import HeatTargetMaker, HeatTargets, MorePositives
 from detcfg.heads.anchor_free.centernet_update_head import CenterNetUpdateHeadConfig
-from experiments import centernet
-from tests import zoo
-from tests.heads.dense import built, objects
+from tests.support import zoo
+from tests.support.dense import built, objects
 
 RANGES = ((0.0, 40.0), (30.0, 1000.0))
 SIZES = ((16, 24), (8, 12))

@@ -12,12 +12,12 @@ from torch import Tensor, tensor
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
+from detcfg.experiments import condinst
 from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHead, CondInstBboxHeadConfig, Instances
 from detcfg.heads.instance.condinst_mask_feat import CondInstMaskFeatModuleConfig
 from detcfg.heads.instance.condinst_mask_head import CondInstMaskHead, CondInstMaskHeadConfig
 from detcfg.layers.aligned_bilinear import aligned_bilinear
-from experiments import condinst
-from tests.heads.dense import SIZE, STRIDES, batch, built, features, objects
+from tests.support.dense import SIZE, STRIDES, batch, built, features, objects
 
 
 def mask_head(**changes: Any) -> CondInstMaskHead:

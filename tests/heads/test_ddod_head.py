@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_based.ddod_head import DDODHead, DDODHeadConfig
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 TWO = objects((20.0, 30.0, 100.0, 90.0), (110.0, 40.0, 180.0, 120.0))
 

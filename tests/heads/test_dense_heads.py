@@ -6,15 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from detcfg.heads.anchor_based.tood_head import TOODHeadConfig
-from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
-from detcfg.heads.anchor_free.fovea_head import FoveaHeadConfig
-from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
-from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
-from detcfg.layers.norm import GNConfig
-from detcfg.losses.giou import GIoULossConfig
-from detcfg.structures import Targets
-from experiments import (
+from detcfg.experiments import (
     atss,
     autoassign,
     centernet,
@@ -33,7 +25,15 @@ from experiments import (
     tood,
     vfnet,
 )
-from tests.heads.dense import SIZE, batch, built, features, objects
+from detcfg.heads.anchor_based.tood_head import TOODHeadConfig
+from detcfg.heads.anchor_free.fcos_head import FCOSHeadConfig
+from detcfg.heads.anchor_free.fovea_head import FoveaHeadConfig
+from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
+from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
+from detcfg.layers.norm import GNConfig
+from detcfg.losses.giou import GIoULossConfig
+from detcfg.structures import Targets
+from tests.support.dense import SIZE, batch, built, features, objects
 
 HEADS: dict[str, DenseHeadConfig] = {
     "retinanet": retinanet.Model().bbox_head,

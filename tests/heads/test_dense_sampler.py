@@ -9,12 +9,12 @@ from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.combined import CombinedSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import ConfigError
+from detcfg.experiments import faster_rcnn
 from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
 from detcfg.heads.anchor_free.reppoints_head import RepPointsHeadConfig
 from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
-from experiments import faster_rcnn
-from tests.heads.dense import STRIDES
+from tests.support.dense import STRIDES
 
 
 @pytest.mark.parametrize("sampler", [RandomSamplerConfig(), CombinedSamplerConfig()])

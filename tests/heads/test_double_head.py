@@ -26,7 +26,7 @@ from detcfg.necks.fpn import FPNConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from detcfg.structures import Detections, ImageBatch, Targets
-from tests import golden
+from tests.support import golden
 
 BY_HAND = FasterRCNNConfig(
     num_classes=80,

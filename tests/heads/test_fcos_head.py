@@ -11,7 +11,7 @@ from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.fcos_head import FCOSHead, FCOSHeadConfig
 from detcfg.heads.dense.point_targets import PointTargetMaker
 from detcfg.layers.normed_conv import NormedConv2dConfig
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 POINTS = torch.tensor([[20.0, 30.0], [40.0, 30.0], [60.0, 50.0], [75.0, 45.0]])
 MAKER = PointTargetMaker(num_classes=3, strides=(8,), regress_ranges=((-1, 1e8),))

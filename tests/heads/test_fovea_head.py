@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.fovea_head import FoveaHead, FoveaHeadConfig
 from detcfg.structures import Targets
-from tests.heads.dense import built, features, objects
+from tests.support.dense import built, features, objects
 
 
 def learnt_boxes(head: FoveaHead, targets: Targets, maps: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:

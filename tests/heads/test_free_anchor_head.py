@@ -11,7 +11,7 @@ from detcfg.heads.anchor_based.free_anchor_retina_head import (
     FreeAnchorRetinaHeadConfig,
     mean_max,
 )
-from tests.heads.dense import built, objects
+from tests.support.dense import built, objects
 
 BOX = (20.0, 20.0, 60.0, 60.0)
 

@@ -10,7 +10,7 @@ from detcfg.boxes.assigners.center_region import CenterRegionAssignerConfig
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_based.fsaf_head import FSAFHead, FSAFHeadConfig, best_levels
 from detcfg.losses.focal import FocalLossConfig
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 
 def test_an_object_is_learnt_on_the_level_of_its_least_mean_loss() -> None:

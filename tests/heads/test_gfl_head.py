@@ -10,7 +10,7 @@ from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_based.gfl_head import GFLHead, GFLHeadConfig
 from detcfg.layers.integral import Integral
-from tests.heads.dense import batch, built, features
+from tests.support.dense import batch, built, features
 
 
 def test_the_integral_is_the_mean_of_each_distribution() -> None:

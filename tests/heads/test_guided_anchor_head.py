@@ -15,15 +15,15 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetectorConfig
+from detcfg.experiments import ga_faster_rcnn, ga_retinanet, ga_rpn, rpn
 from detcfg.heads.anchor_based.ga_retina_head import GARetinaHeadConfig
 from detcfg.heads.anchor_based.guided_anchor_head import GuidedAnchorHeadConfig
 from detcfg.heads.anchor_based.location_targets import location_targets
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.proposal.ga_rpn_head import GARPNHead, GARPNTestConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
-from experiments import ga_faster_rcnn, ga_retinanet, ga_rpn, rpn
-from tests import zoo
-from tests.heads.dense import STRIDES, batch, built, features, fill_weights, objects
+from tests.support import zoo
+from tests.support.dense import STRIDES, batch, built, features, fill_weights, objects
 
 ALL = RandomSamplerConfig(num=10**7, pos_fraction=0.5, add_gt_as_proposals=False)
 RETINA = GARetinaHeadConfig(
@@ -52,7 +52,7 @@ TARGETS = [
     objects((10.0, 10.0, 60.0, 80.0)),
 ]
 
-# What MMDetection 3.3.0's own heads give for the weights, features and objects of tests/heads/dense.py.
+# What MMDetection 3.3.0's own heads give for the weights, features and objects of tests/support/dense.py.
 LOSSES: dict[str, tuple[GuidedAnchorHeadConfig, dict[str, float], float]] = {
     "ga_retina": (
         RETINA,

@@ -16,9 +16,9 @@ from detcfg.heads.mask.fused_semantic_head import FusedSemanticHeadConfig
 from detcfg.heads.mask.htc_mask_head import HTCMaskHeadConfig
 from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHead, HybridTaskCascadeRoIHeadConfig
 from detcfg.structures import Targets
-from tests import zoo
 from tests.heads.test_cascade_roi_head import BATCH
 from tests.heads.test_cascade_roi_head import TINY as CASCADE
+from tests.support import zoo
 
 MASK_HEAD = HTCMaskHeadConfig(num_convs=1, conv_out_channels=16)
 SEMANTIC = FusedSemanticHeadConfig(num_convs=1, conv_out_channels=16, num_classes=5)

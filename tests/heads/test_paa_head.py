@@ -10,7 +10,7 @@ from detcfg.boxes.mixture import Covariance, fit_mixtures
 from detcfg.boxes.voting import vote
 from detcfg.heads.anchor_based.paa_head import PAAHead, PAAHeadConfig
 from detcfg.structures import Detections
-from tests.heads.dense import built
+from tests.support.dense import built
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical", "tied"])

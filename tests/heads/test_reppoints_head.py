@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.config import ConfigError
+from detcfg.experiments import reppoints
 from detcfg.heads.anchor_free.rep_points import (
     TransformMethod,
     grids_on_boxes,
@@ -21,9 +22,8 @@ from detcfg.heads.anchor_free.rep_points import (
 from detcfg.heads.anchor_free.reppoints_head import RepPointsHead, RepPointsHeadConfig
 from detcfg.layers.deform_conv import DCNConfig
 from detcfg.layers.norm import GNConfig
-from experiments import reppoints
-from tests import zoo
-from tests.heads.dense import batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import batch, built, features, objects
 
 Y = tensor([1.0, 5.0, 3.0, 2.0, 9.0])
 X = tensor([0.0, 4.0, 8.0, 2.0, -6.0])

@@ -11,7 +11,7 @@ from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
 from detcfg.heads.dense.base import DenseHead
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.structures import Targets
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 
 def test_background_has_a_logit_exactly_with_softmax() -> None:

@@ -14,7 +14,7 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.heads.proposal.rpn_head import RPNHead, RPNHeadConfig, RPNTestConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import ImageBatch, Targets
-from tests.heads.dense import SIZE, STRIDES, batch, features, objects
+from tests.support.dense import SIZE, STRIDES, batch, features, objects
 
 FEW = RandomSamplerConfig(num=32, pos_fraction=0.5, add_gt_as_proposals=False)
 PLAIN = RPNHeadConfig(sampler=FEW, anchor_generator=AnchorGeneratorConfig(scales=(4.0,)))

@@ -13,13 +13,13 @@ from torch.testing import assert_close
 from detcfg.backbones.cspnext import CSPNeXtConfig
 from detcfg.boxes.assigners.dynamic_soft_label import DynamicSoftLabelAssignerConfig, soft_label_entropy
 from detcfg.config import ConfigError
+from detcfg.experiments import rtmdet
 from detcfg.heads.anchor_free.rtmdet_head import RTMDetHeadConfig, RTMDetSepBNHeadConfig, joined
 from detcfg.layers.csp_layer import ChannelAttention
 from detcfg.necks.cspnext_pafpn import CSPNeXtPAFPNConfig
 from detcfg.structures import Targets
-from experiments import rtmdet
-from tests import zoo
-from tests.heads.dense import SIZE, batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import SIZE, batch, built, features, objects
 
 STRIDES = (8, 16, 32)
 ONE, NONE = objects((20.0, 30.0, 100.0, 90.0)), objects()

@@ -11,13 +11,13 @@ from torch.testing import assert_close
 from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetectorConfig
+from detcfg.experiments import sabl_retinanet
 from detcfg.heads.anchor_based.sabl_retina_head import SABLRetinaHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.losses.giou import GIoULossConfig
-from experiments import sabl_retinanet
-from tests import zoo
-from tests.heads.dense import STRIDES, batch, features, fill_weights, objects
+from tests.support import zoo
+from tests.support.dense import STRIDES, batch, features, fill_weights, objects
 
 HEAD = SABLRetinaHeadConfig(
     num_classes=3,

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
+from detcfg.experiments import solo
 from detcfg.heads.instance.decoupled_solo_head import (
     DecoupledSOLOHead,
     DecoupledSOLOHeadConfig,
@@ -22,9 +23,8 @@ from detcfg.heads.instance.solo_targets import GridTargetMaker
 from detcfg.heads.instance.solov2_head import SOLOV2Head, SOLOV2HeadConfig
 from detcfg.heads.instance.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
 from detcfg.layers.deform_conv import DCNv2Config
-from experiments import solo
-from tests import zoo
-from tests.heads.dense import SIZE, batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import SIZE, batch, built, features, objects
 
 SMALL: dict[str, Any] = {"num_grids": (8, 6, 5, 4, 3), "stacked_convs": 1}
 

@@ -9,7 +9,7 @@ from detcfg.heads.anchor_based.task_decomposition import TaskDecomposition
 from detcfg.heads.anchor_based.tood_head import TOODHeadConfig, normed_alignment, sample_at
 from detcfg.heads.dense.levels import geometric_mean
 from detcfg.layers.epochs import set_epoch
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 ONE = objects((20.0, 30.0, 100.0, 90.0))
 

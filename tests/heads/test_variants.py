@@ -21,7 +21,7 @@ from detcfg.interop.mmdet.data import Node
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
 from detcfg.structures import ImageBatch, Targets
-from tests.heads.dense import fill_weights
+from tests.support.dense import fill_weights
 
 VARIANTS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "variants.json").read_text())
 BACKBONE = {"type": "ResNet", "depth": 18, "frozen_stages": 1}

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.vfnet_head import VFNetHead, VFNetHeadConfig, star_offsets
-from tests.heads.dense import built, features
+from tests.support.dense import built, features
 
 
 def test_the_star_is_the_box_of_corners_and_sides_and_the_point() -> None:

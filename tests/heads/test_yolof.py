@@ -8,12 +8,12 @@ from torch import tensor
 from torch.testing import assert_close
 
 from detcfg.config import ConfigError
+from detcfg.experiments import retinanet, yolof
 from detcfg.heads.anchor_based.yolof_head import YOLOFHeadConfig, with_objectness
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.necks.dilated_encoder import DilatedEncoderConfig
 from detcfg.structures import Targets
-from experiments import retinanet, yolof
-from tests.heads.dense import batch, built, features, objects
+from tests.support.dense import batch, built, features, objects
 
 ONE, NONE = objects((20.0, 30.0, 100.0, 90.0)), objects()
 

@@ -14,13 +14,13 @@ from torch.testing import assert_close
 from detcfg.backbones.csp_darknet import CSPDarknetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.batch_augments import BatchSyncRandomResizeConfig
+from detcfg.experiments import yolox
 from detcfg.heads.anchor_free.yolox_head import YOLOXHead, YOLOXHeadConfig, decode, encode
 from detcfg.layers.epochs import set_epoch
 from detcfg.necks.yolox_pafpn import YOLOXPAFPNConfig
 from detcfg.structures import Targets
-from experiments import yolox
-from tests import zoo
-from tests.heads.dense import SIZE, batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import SIZE, batch, built, features, objects
 
 STRIDES = (8, 16, 32)
 ONE, NONE = objects((20.0, 30.0, 100.0, 90.0)), objects()

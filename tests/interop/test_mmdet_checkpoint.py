@@ -22,7 +22,7 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.interop.mmdet.checkpoint import Weights, convert, fitted, plain, read_checkpoint, write_weights
 from detcfg.interop.pickles import CheckpointError, Inert
 from detcfg.interop.torch_files import read_torch_file
-from tests.paths import SHARED
+from tests.support.paths import SHARED
 
 RUN = SHARED / "goldens" / "checkpoint_of_a_run.pth"
 needs_run = pytest.mark.skipif(not RUN.is_file(), reason="the shared checkpoint is not here")

@@ -13,7 +13,7 @@ from detcfg.interop.mmdet.data import Node, is_list, is_tuple
 from detcfg.interop.mmdet.experiment import NOT_KNOWN, Imported, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
-from tests.interop.small_configs import FAMILIES, RUN, write_config
+from tests.support.small_configs import FAMILIES, RUN, write_config
 
 ODD = "an_odd_key_of_nobody"
 

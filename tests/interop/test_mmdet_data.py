@@ -28,7 +28,7 @@ from detcfg.interop.mmdet.experiment import NOT_KNOWN, Imported, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import write_experiment
-from tests.interop.small_configs import TWO_STAGE
+from tests.support.small_configs import TWO_STAGE
 
 LOADERS = """
 load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]

@@ -32,7 +32,7 @@ from detcfg.interop.mmdet.write import as_written, write_experiment
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig, SGDConfig
 from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
-from tests.interop.small_configs import FAMILIES, RUN, TWO_STAGE, write_config
+from tests.support.small_configs import FAMILIES, RUN, TWO_STAGE, write_config
 
 parents = cache(known_experiments)
 STUBS = """

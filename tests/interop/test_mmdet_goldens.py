@@ -8,8 +8,8 @@ from detcfg import load_experiment
 from detcfg.config.diff import Difference, diff
 from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
-from tests import golden
-from tests.paths import MMDET_CONFIGS
+from tests.support import golden
+from tests.support.paths import MMDET_CONFIGS
 from tests.test_goldens import EXPERIMENTS, NAMES
 
 NOT_COMPUTED = ("pretrained",)

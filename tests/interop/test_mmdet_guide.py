@@ -35,7 +35,7 @@ from detcfg.interop.mmdet.survey import Verdict, survey
 from detcfg.interop.mmdet.translate import translate_model
 from detcfg.interop.mmdet.write import write_experiment
 from detcfg.necks.fpn import FPNConfig
-from tests.interop.small_configs import RUN, TWO_STAGE, write_config
+from tests.support.small_configs import RUN, TWO_STAGE, write_config
 
 GUIDE: Final = Path(__file__).parents[2] / "detcfg" / "docs" / "from_mmdetection.md"
 TEXT: Final = GUIDE.read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def _base(_: Path) -> None:
 
 
 def _merge(_: Path) -> None:
-    from experiments import double_head
+    from detcfg.experiments import double_head
 
     head = evolve(double_head.Model().roi_head, reg_roi_scale_factor=1.5)
     assert head.bbox_head == double_head.Model().roi_head.bbox_head
@@ -133,7 +133,7 @@ def _delete(tmp_path: Path) -> None:
 
 
 def _variables(_: Path) -> None:
-    from experiments import faster_rcnn
+    from detcfg.experiments import faster_rcnn
 
     assert isinstance(faster_rcnn.Model().neck, FPNConfig)
 

@@ -15,7 +15,7 @@ from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import write_experiment
 from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
-from tests.interop.small_configs import RUN, TWO_STAGE
+from tests.support.small_configs import RUN, TWO_STAGE
 
 
 def imported(folder: Path, text: str) -> Imported:

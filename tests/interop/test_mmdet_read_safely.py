@@ -13,7 +13,7 @@ import pytest
 from detcfg.cli.main import run
 from detcfg.interop.mmdet.data import ReadError
 from detcfg.interop.mmdet.read import read_config
-from tests.interop.attacks import ATTACKS, make_folder, write_attack
+from tests.support.attacks import ATTACKS, make_folder, write_attack
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -35,7 +35,7 @@ def test_an_attack_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.Mon
 
 def test_no_attack_costs_a_second_or_much_memory() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.interop.attacks"],
+        [sys.executable, "-m", "tests.support.attacks"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.record import Status
 from detcfg.interop.mmdet.write import as_written, write_experiment
-from tests.interop.small_configs import RUN, write_config
+from tests.support.small_configs import RUN, write_config
 
 CAFFE = """
 model = dict(

@@ -25,7 +25,7 @@ from detcfg.errors import DetcfgError
 from detcfg.interop.mmdet.experiment import NOT_KNOWN, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
-from tests.paths import GOLDENS
+from tests.support.paths import GOLDENS
 
 EQUAL_SHARE = 0.95
 """Of the configs whose components detcfg has."""

@@ -29,7 +29,7 @@ from detcfg.interop.mmdet.command import known_experiments
 from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.write import write_experiment
-from tests.paths import GOLDENS
+from tests.support.paths import GOLDENS
 
 ROOT = Path(__file__).parents[2]
 

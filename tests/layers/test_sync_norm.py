@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from detcfg.layers.norm import SyncBNConfig
-from tests.engine.processes import members
+from tests.support.processes import members
 
 
 def test_shares_of_a_batch_are_normalised_as_the_whole_batch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.pisa import CARLConfig, ISRConfig
 from detcfg.structures import Detections
-from tests.heads.dense import STRIDES, batch, built, features, objects
+from tests.support.dense import STRIDES, batch, built, features, objects
 
 TARGETS = [objects((10, 10, 60, 60), (90, 20, 150, 110)), objects((20, 30, 100, 90))]
 

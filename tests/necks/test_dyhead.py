@@ -10,11 +10,11 @@ from torch.testing import assert_close
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
+from detcfg.experiments import dyhead
 from detcfg.heads.anchor_based.atss_head import ATSSHeadConfig
 from detcfg.layers.dy_relu import DyReLU
 from detcfg.necks.dyhead import DyHead, DyHeadBlock, DyHeadConfig, read_as
-from experiments import dyhead
-from tests import zoo
+from tests.support import zoo
 
 STRIDES = (8, 16, 32)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from detcfg.config import ConfigError
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.fpn import FPNConfig
-from tests.parity import golden_shapes, shapes
+from tests.support.parity import golden_shapes, shapes
 
 CONFIG = FPNConfig(in_channels=(4, 8, 16, 32), in_strides=(4, 8, 16, 32), out_channels=6)
 

@@ -11,14 +11,14 @@ from torch.testing import assert_close
 from detcfg.config import ConfigError
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.batch_augments import BatchFixedSizePadConfig
+from detcfg.experiments import nas_fpn
 from detcfg.heads.anchor_based.retina_sepbn_head import RetinaSepBNHeadConfig
 from detcfg.layers.merge_cells import GlobalPoolingCell, SumCell, resized
 from detcfg.layers.norm import BNConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.nas_fpn import NASFPNConfig
-from experiments import nas_fpn
-from tests import zoo
-from tests.heads.dense import batch, built, features, objects
+from tests.support import zoo
+from tests.support.dense import batch, built, features, objects
 
 
 def test_a_map_shrinks_by_the_maxima_of_its_parts() -> None:

@@ -21,6 +21,7 @@ from detcfg.config import ModuleConfig
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
+from detcfg.experiments import double_head, faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
@@ -35,7 +36,6 @@ from detcfg.recipe.config import TrainerConfig
 from detcfg.recipe.optimizers import SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from experiments import double_head, faster_rcnn
 
 # A field that does not exist.
 DoubleHeadRoIHeadConfig(reg_roi_scael_factor=1.3)  # error

@@ -51,7 +51,7 @@ class Imports:
         return found.__name__
 
     def lines(self) -> list[str]:
-        """The import statements, sorted: the standard library, others, detcfg and experiments."""
+        """The import statements, sorted: the standard library, others, detcfg."""
         sections: list[list[str]] = [[], [], []]
         for module in sorted(self.names):
             top = module.partition(".")[0]
@@ -67,7 +67,7 @@ class Imports:
 def _section(top: str) -> int:
     if top in ("collections", "typing", "types"):
         return 0
-    return 2 if top in ("detcfg", "experiments") else 1
+    return 2 if top == "detcfg" else 1
 
 
 def _import_order(name: str) -> tuple[int, str]:

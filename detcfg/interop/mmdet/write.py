@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config
 from detcfg.config.diff import diff
+from detcfg.config.load import SHIPPED
 from detcfg.config.serialize import lowered
 from detcfg.config.types import field_types, matches
 from detcfg.data.config import DataConfig
@@ -47,7 +48,7 @@ class Parent:
 
     name: str
     module: str
-    """`experiments.double_head`."""
+    """`detcfg.experiments.double_head`."""
     experiment: ExperimentConfig
 
     @property
@@ -101,7 +102,7 @@ def _may_inherit(imported: Imported, parent: Parent) -> bool:
     model = type(experiment.model)
     if not issubclass(type(imported.model), lowered(model)) and lowered(model) is not type(imported.model):
         return False
-    if lowered(model) is not type(imported.model) or not parent.module.startswith("experiments."):
+    if lowered(model) is not type(imported.model) or not parent.module.startswith(f"{SHIPPED}."):
         return False
     types = field_types(model)
     taken = all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-SHARED = Path(os.environ.get("DETCFG_SHARED", Path(__file__).parents[2] / "shared"))
+SHARED = Path(os.environ.get("DETCFG_SHARED", Path(__file__).parents[3] / "shared"))
 DATASETS = SHARED / "datasets"
 GOLDENS = SHARED / "goldens"
 MMDET_CONFIGS = Path(os.environ.get("DETCFG_MMDET_CONFIGS", SHARED / "mmdet" / "configs"))

@@ -20,7 +20,7 @@ from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import Config
 from detcfg.detectors.base import Detector, DetectorConfig
 from detcfg.structures import Detections, Targets
-from tests.paths import SHARED
+from tests.support.paths import SHARED
 
 C = TypeVar("C", bound=Config)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from torch import nn
 
-from tests.paths import GOLDENS
+from tests.support.paths import GOLDENS
 
 Shapes = dict[str, tuple[int, ...]]
 

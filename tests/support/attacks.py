@@ -1,6 +1,6 @@
 """What a config from a stranger could try, and a folder for it to lie in.
 
-    python -m tests.interop.attacks
+    python -m tests.support.attacks
 
 reads each of them in this process and says what the dearest cost: processor seconds, and the memory of all.
 """

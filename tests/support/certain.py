@@ -15,7 +15,7 @@ from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.recipe.config import TrainerConfig
-from tests.engine import tiny
+from tests.support import tiny
 
 EVERYTHING = RandomSamplerConfig(num=10**6, pos_fraction=0.5)
 

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from detcfg.config import is_unset
 from detcfg.detectors.base import DetectorConfig
-from tests.paths import GOLDENS
+from tests.support.paths import GOLDENS
 
 
 @cache

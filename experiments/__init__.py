@@ -1,1 +1,0 @@
-"""One experiment a file; an experiment inherits from the one it changes."""

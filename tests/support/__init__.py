@@ -1,0 +1,1 @@
+"""What tests share: tiny models and data, goldens, and where the shared data lies."""
