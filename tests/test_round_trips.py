@@ -16,6 +16,7 @@ from detcfg.config import Config, ConfigError
 from detcfg.config.load import experiment_names
 from detcfg.config.override import override
 from detcfg.config.python import to_python
+from detcfg.config.ranges import Unbounded
 from detcfg.config.serialize import from_data, to_data
 from detcfg.experiment import ExperimentConfig
 from tests.fuzz.readers import leaves, similar, written
@@ -28,12 +29,12 @@ class Values(Config):
     """A field of each kind."""
 
     whole: int = 0
-    real: float = 0.0
+    real: Unbounded = 0.0
     flag: bool = False
     text: str = ""
     maybe: str | None = None
-    either: int | float | str | bool | None = None
-    many: tuple[float, ...] = ()
+    either: int | Unbounded | str | bool | None = None
+    many: tuple[Unbounded, ...] = ()
     pairs: tuple[tuple[int, str], ...] = ()
     words: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ import attrs
 
 from detcfg.config.base import UNSET, Config, ConfigError, did_you_mean
 from detcfg.config.serialize import find_class, structure
-from detcfg.config.types import describe, field_types
+from detcfg.config.types import describe, field_types, options
 
 C = TypeVar("C", bound=Config)
 
@@ -68,24 +68,18 @@ def _set(value: Any, path: str, names: list[str], text: str, annotation: Any = N
 
 
 def _item_annotation(annotation: Any, index: int) -> Any:
-    for option in _flat(annotation):
+    for option in options(annotation):
         args = get_args(option)
         if get_origin(option) is tuple and args:
             return args[0] if args[-1] is Ellipsis else args[min(index, len(args) - 1)]
     return Any
 
 
-def _flat(annotation: Any) -> tuple[Any, ...]:
-    args = get_args(annotation)
-    is_union = args and get_origin(annotation) is not tuple and not isinstance(annotation, type)
-    return args if is_union else (annotation,)
-
-
 def _parse(path: str, text: str, annotation: Any) -> object:
-    configs = [o for o in _flat(annotation) if isinstance(o, type) and issubclass(o, Config)]
-    if text.lower() in ("none", "null") and type(None) in _flat(annotation):
+    configs = [o for o in options(annotation) if isinstance(o, type) and issubclass(o, Config)]
+    if text.lower() in ("none", "null") and type(None) in options(annotation):
         return None
-    if configs and (len(configs) == len(_flat(annotation)) or ":" in text):
+    if configs and (len(configs) == len(options(annotation)) or ":" in text):
         return _component(path, text, configs)
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]

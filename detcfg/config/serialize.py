@@ -11,14 +11,13 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from importlib import import_module
-from types import UnionType
-from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 from cattrs import Converter
 
 from detcfg.config.base import UNSET, Config, ConfigError, adds_behaviour, did_you_mean
-from detcfg.config.types import field_types, matches, mismatch, once_per_class
+from detcfg.config.types import field_types, item_types, matches, mismatch, once_per_class, options
 
 C = TypeVar("C", bound=Config)
 
@@ -206,9 +205,9 @@ def _structure(value: object, annotation: Any, path: str) -> Any:
 
 
 def _convert(value: object, annotation: Any, path: str) -> Any:
-    options: tuple[Any, ...] = _options(annotation)
+    allowed = options(annotation)
     if isinstance(value, dict):
-        configs = [option for option in options if _is_config(option)]
+        configs = [option for option in allowed if _is_config(option)]
         return (
             _structure_among(cast("dict[str, object]", value), configs, path)
             if configs
@@ -216,17 +215,17 @@ def _convert(value: object, annotation: Any, path: str) -> Any:
         )
     if isinstance(value, list):
         items = cast("list[object]", value)
-        for option in options:
-            inner = _item_types(option, len(items))
+        for option in allowed:
+            inner = item_types(option, len(items))
             if inner is not None:
                 made = tuple(
                     _convert(item, kind, f"{path}.{index}")
                     for index, (item, kind) in enumerate(zip(items, inner, strict=True))
                 )
-                if matches(made, option) or len(options) == 1:
+                if matches(made, option) or len(allowed) == 1:
                     return made
         return tuple(items)
-    if float in options and type(value) is int and int not in options:
+    if float in allowed and type(value) is int and int not in allowed:
         try:
             return float(value)
         except OverflowError:
@@ -242,19 +241,6 @@ def _structure_among(data: dict[str, object], configs: list[type[Config]], path:
         except ConfigError:
             continue
     return _structure_config(data, configs[-1], path)
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def _item_types(annotation: Any, length: int) -> tuple[Any, ...] | None:
-    if get_origin(annotation) is not tuple:
-        return None
-    args = get_args(annotation)
-    if len(args) == 2 and args[1] is Ellipsis:
-        return (args[0],) * length
-    return args if len(args) == length else None
 
 
 _hook: Callable[[Config], dict[str, Any]] = _unstructure

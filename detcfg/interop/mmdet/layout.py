@@ -11,6 +11,7 @@ import attrs
 from attrs import Factory, define
 
 from detcfg.config.base import UNSET, Config
+from detcfg.config.types import bare
 from detcfg.data.classes import COCO_CLASSES, VOC_CLASSES
 from detcfg.data.lvis_classes import LVIS_V1_CLASSES
 from detcfg.interop.mmdet.classes import PLACEHOLDER, are_placeholders
@@ -133,6 +134,7 @@ class Layout:
         """A type as it is written, its classes imported."""
         if annotation is None or annotation is type(None):
             return "None"
+        annotation = bare(annotation)  # a field that is declared anew keeps the range of its parent
         origin, args = get_origin(annotation), get_args(annotation)
         if origin in (Union, types.UnionType):
             return " | ".join(self.annotation(option) for option in args)

@@ -10,15 +10,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from keyword import iskeyword
-from types import UnionType
-from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
 from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config, ConfigError, did_you_mean
 from detcfg.config.serialize import find_class
-from detcfg.config.types import describe, field_types, matches, mismatch
+from detcfg.config.types import describe, field_types, matches, mismatch, options
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
 from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, in_docstring, shown
@@ -281,20 +280,20 @@ class Translator:
         Raises:
             _Unfit: The field does not take it.
         """
-        options, configs = _options(annotation), _configs(annotation)
+        allowed, configs = options(annotation), _configs(annotation)
         if isinstance(value, Node):
             if not configs:
                 raise _Unfit(f"must be {describe(annotation)}, not a dict.")
             return self.component(value, configs, spot, default)
         if is_sequence(value):
-            return self._sequence(value, annotation, options, spot)
+            return self._sequence(value, annotation, allowed, spot)
         if isinstance(value, TypeName):
             value = value.short
-        if float in options and type(value) is int and int not in options:
+        if float in allowed and type(value) is int and int not in allowed:
             value = float(value)
         if matches(value, annotation):
             return value
-        for option in options:
+        for option in allowed:
             if get_origin(option) is tuple and matches((value,), option):
                 return (value,)
         raise _Unfit(f"must be {describe(annotation)}, not {shown(value)}.")
@@ -439,14 +438,9 @@ def _arranged(node: Node, cls: type[Config]) -> Node:
     return prepared(placed(node) if issubclass(cls, DetectorConfig) else cast("Node", cloned(node)), cls)
 
 
-def _options(annotation: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
 def _configs(annotation: Any) -> tuple[type[Config], ...]:
     """The config classes among them."""
-    return tuple(o for o in _options(annotation) if isinstance(o, type) and issubclass(o, Config))
+    return tuple(o for o in options(annotation) if isinstance(o, type) and issubclass(o, Config))
 
 
 def _is_name(key: object) -> bool:
