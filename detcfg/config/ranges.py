@@ -76,6 +76,12 @@ OddInt: TypeAlias = Annotated[int, Ge(1), _ODD]
 """1, 3, 5, …: the kernel of a convolution that keeps the size of a map."""
 NumLayers: TypeAlias = Annotated[int, Ge(0), Le(1000)]
 """How many layers stand in a row: 0 to 1,000."""
+OneOrMoreLayers: TypeAlias = Annotated[int, Ge(1), Le(1000)]
+"""How many layers stand in a row: 1 to 1,000."""
+IntOrOff: TypeAlias = Annotated[int, Ge(0), Or(-1, "off")]
+"""0, 1, 2, …; -1 turns it off."""
+IndexOrLast: TypeAlias = Annotated[int, Ge(0), Or(-1, "the last")]
+"""An index from 0 on; -1 for the last."""
 CountOrAll: TypeAlias = Annotated[int, Ge(1), Or(-1, "all")]
 """At most so many, from 1 on; -1 for all."""
 PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
@@ -90,13 +96,15 @@ ProperFraction: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 """At least 0, below 1: momentum, dropout."""
 FractionOrOff: TypeAlias = Annotated[float, Ge(0), Le(1), Or(-1, "off")]
 """From 0 to 1; -1 turns it off."""
+WeightOrOff: TypeAlias = Annotated[float, Ge(0), Or(-1, "off")]
+"""At least 0; -1 turns it off."""
 Unbounded: TypeAlias = Annotated[float, INFINITE]
 """Any number; infinity means that there is no bound."""
 PositiveUnbounded: TypeAlias = Annotated[float, Gt(0), INFINITE]
 """Above 0; infinity means that there is no bound."""
 NonEmpty: TypeAlias = Annotated[tuple[T, ...], MinLen(1)]
 """One value or more: `NonEmpty[PositiveFloat]`."""
-Increasing: TypeAlias = Annotated[tuple[T, ...], MinLen(1), _RISING]
-"""One value or more, each above the one before: `Increasing[NonNegativeInt]`."""
+Increasing: TypeAlias = Annotated[tuple[T, ...], _RISING]
+"""Values of which each is above the one before: `Increasing[NonNegativeInt]`."""
 Ordered: TypeAlias = Annotated[tuple[T, T], _ORDERED]
 """A least and a greatest value: `Ordered[float]`."""
