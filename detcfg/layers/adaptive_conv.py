@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import DeformConv2d
 
 
@@ -28,7 +29,7 @@ class AdaptiveConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv: nn.Module = (
-            DeformConv2d(in_channels, out_channels, 3, padding=1)
+            DeformConv2d(ConvSpec(in_channels, out_channels, 3, padding=1, bias=False))
             if adapt_type == "offset"
             else nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
         )

@@ -8,7 +8,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.layers.activation import ActivationConfig, LeakyReLUConfig, ReLUConfig
-from detcfg.layers.conv import ConvConfig, build_conv
+from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.layers.norm import NormConfig
 from detcfg.layers.plugin import PluginLayerConfig
@@ -69,7 +69,7 @@ class ConvModule(nn.Module):
         in_channels: Channels that come in.
         out_channels: Channels that go out.
         kernel_size: Side of the square kernel.
-        stride: Pixels from one place of the kernel to the next.
+        stride: Input pixels from one output pixel to the next.
         padding: Zeros added at each side.
         dilation: Pixels from one tap of the kernel to the next.
         groups: Groups of channels that do not see each other.
@@ -99,14 +99,16 @@ class ConvModule(nn.Module):
         super().__init__()
         self.conv = build_conv(
             conv_cfg,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=norm_cfg is None if bias == "auto" else bias,
+            ConvSpec(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                groups=groups,
+                bias=norm_cfg is None if bias == "auto" else bias,
+            ),
         )
         steps: dict[Step, str] = {"conv": "conv"}
         if norm_cfg is not None:

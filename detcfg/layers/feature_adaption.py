@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.init import normal_init
 
@@ -29,7 +30,8 @@ class FeatureAdaption(nn.Module):
     ) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(2, deform_groups * 2 * kernel_size**2, 1, bias=False)
-        self.conv_adaption = DeformConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        spec = ConvSpec(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv_adaption = DeformConv2d(spec)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -12,6 +12,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import ModulatedDeformConv2d
 from detcfg.layers.dy_relu import DyReLU
 from detcfg.layers.init import constant_init, normal_init
@@ -121,7 +122,9 @@ class DyDCNv2(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = ModulatedDeformConv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.conv = ModulatedDeformConv2d(
+            ConvSpec(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        )
         self.norm = GNConfig(num_groups=16).build_for(out_channels)
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:

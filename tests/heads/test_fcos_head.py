@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.fcos_head import FCOSHead, FCOSHeadConfig
 from detcfg.heads.dense.point_targets import PointTargetMaker
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.normed_conv import NormedConv2dConfig
 from tests.support.dense import batch, built, features, objects
 
@@ -65,7 +66,9 @@ def test_a_range_is_missing() -> None:
 
 @pytest.mark.parametrize("over_kernel", [True, False])
 def test_logits_of_a_normed_predictor_do_not_depend_on_the_size_of_its_input(*, over_kernel: bool) -> None:
-    predictor = NormedConv2dConfig(temperature=50.0, norm_over_kernel=over_kernel).build_for(32, 3, 1)
+    predictor = NormedConv2dConfig(temperature=50.0, norm_over_kernel=over_kernel).build_for(
+        ConvSpec(32, 3, 1)
+    )
     feature = features(1)[2]
     cosine = torch.nn.functional.cosine_similarity(
         feature[:, None], predictor.weight[None, :, :, 0, 0, None, None], dim=2

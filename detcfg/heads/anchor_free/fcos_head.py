@@ -17,7 +17,7 @@ from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFree
 from detcfg.heads.dense.levels import flatten_levels, per_level
 from detcfg.heads.dense.point_targets import FCOS_RANGES, PointTargetMaker, PointTargets, centerness
 from detcfg.heads.dense.towers import init_classifier, init_convs
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 from detcfg.layers.norm import GNConfig, NormConfig
 from detcfg.layers.scale import Scale
 from detcfg.losses.base import LossConfig
@@ -73,7 +73,7 @@ class FCOSHead(AnchorFreeHead):
         channels = config.tower_channels
         self.conv_cls: nn.Module = nn.Conv2d(channels, self.cls_out_channels, 3, padding=1)
         if config.cls_predictor_cfg is not None:
-            self.conv_cls = config.cls_predictor_cfg.build_for(channels, self.cls_out_channels, 1)
+            self.conv_cls = config.cls_predictor_cfg.build_for(ConvSpec(channels, self.cls_out_channels, 1))
         self.conv_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in config.in_strides)

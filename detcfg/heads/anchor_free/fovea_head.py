@@ -20,6 +20,7 @@ from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFree
 from detcfg.heads.dense.detections import dense_detections
 from detcfg.heads.dense.levels import flatten_level, flatten_levels, per_level
 from detcfg.heads.dense.towers import init_classifier, init_convs
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.init import normal_init
@@ -74,7 +75,7 @@ class FeatureAlign(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, deform_groups: int) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, deform_groups * 2 * 9, 1, bias=False)
-        self.conv_adaption = DeformConv2d(in_channels, out_channels, 3, padding=1)
+        self.conv_adaption = DeformConv2d(ConvSpec(in_channels, out_channels, 3, padding=1, bias=False))
 
     def forward(self, x: Tensor, distances: Tensor) -> Tensor:
         out: Tensor = self.conv_adaption(x, self.conv_offset(distances))

@@ -34,7 +34,7 @@ from detcfg.heads.dense.base import DenseHead, DenseHeadConfig, check_dense_samp
 from detcfg.heads.dense.detections import DenseTestConfig, dense_detections
 from detcfg.heads.dense.levels import flatten_level, flatten_levels, sizes_of
 from detcfg.heads.dense.towers import init_classifier, init_convs, tower_of
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.norm import NormConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -158,11 +158,12 @@ class RepPointsHead(DenseHead):
         hidden = config.point_feat_channels
         numbers = 4 if config.use_grid_points else 2 * config.num_points
         self.relu = nn.ReLU(inplace=True)
-        self.reppoints_cls_conv = DeformConv2d(width, hidden, self.side, padding=self.side // 2)
+        spec = ConvSpec(width, hidden, self.side, padding=self.side // 2, bias=False)
+        self.reppoints_cls_conv = DeformConv2d(spec)
         self.reppoints_cls_out = nn.Conv2d(hidden, self.cls_out_channels, 1)
         self.reppoints_pts_init_conv = nn.Conv2d(width, hidden, 3, padding=1)
         self.reppoints_pts_init_out = nn.Conv2d(hidden, numbers, 1)
-        self.reppoints_pts_refine_conv = DeformConv2d(width, hidden, self.side, padding=self.side // 2)
+        self.reppoints_pts_refine_conv = DeformConv2d(spec)
         self.reppoints_pts_refine_out = nn.Conv2d(hidden, numbers, 1)
         init_convs(self)
         for conv in (self.reppoints_cls_conv, self.reppoints_pts_refine_conv):

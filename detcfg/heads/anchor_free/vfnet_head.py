@@ -27,6 +27,7 @@ from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels
 from detcfg.heads.dense.point_targets import FCOS_RANGES, PointTargetMaker
 from detcfg.heads.dense.towers import init_classifier, init_convs
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.norm import GNConfig, NormConfig
@@ -145,10 +146,11 @@ class VFNetHead(AnchorFreeHead):
         )
         self.vfnet_reg = nn.Conv2d(hidden, 4, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in config.in_strides)
-        self.vfnet_reg_refine_dconv = DeformConv2d(channels, hidden, 3, padding=1)
+        spec = ConvSpec(channels, hidden, 3, padding=1, bias=False)
+        self.vfnet_reg_refine_dconv = DeformConv2d(spec)
         self.vfnet_reg_refine = nn.Conv2d(hidden, 4, 3, padding=1)
         self.scales_refine = nn.ModuleList(Scale() for _ in config.in_strides)
-        self.vfnet_cls_dconv = DeformConv2d(channels, hidden, 3, padding=1)
+        self.vfnet_cls_dconv = DeformConv2d(spec)
         self.vfnet_cls = nn.Conv2d(hidden, self.cls_out_channels, 3, padding=1)
         if not config.use_vfl:
             self.loss_cls = config.loss_cls_fl.build()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import derived, fill, is_unset
 from detcfg.heads.mask.base import MaskHead, MaskHeadConfig, masks_of
-from detcfg.layers.conv import Conv2dConfig, ConvConfig
+from detcfg.layers.conv import Conv2dConfig, ConvConfig, ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init
 from detcfg.layers.norm import NormConfig
@@ -109,7 +109,7 @@ class FCNMaskHead(MaskHead):
         if config.upsample_cfg is not None:
             self.upsample = config.upsample_cfg.build_for(channels, width)
             channels = config.upsample_cfg.channels(channels, width)
-        self.conv_logits = config.predictor_cfg.build_for(channels, outputs, 1)
+        self.conv_logits = config.predictor_cfg.build_for(ConvSpec(channels, outputs, 1))
         kaiming_init(self.conv_logits)
 
     def forward(self, features: Tensor) -> Tensor:
