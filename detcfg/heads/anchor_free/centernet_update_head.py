@@ -121,7 +121,7 @@ class CenterNetUpdateHead(AnchorFreeHead):
                 sizes_of(cls_scores), distances.flatten(0, 1), targets, self._box_loss
             )
         scores = flatten_levels(cls_scores, self.num_classes).flatten(0, 1).sigmoid()
-        loss_cls = self.heat_loss.at_places(
+        loss_cls = self.heat_loss.at_indices(
             scores.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY),
             learnt.heat.flatten(0, 1),
             places,
