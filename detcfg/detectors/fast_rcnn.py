@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 from attrs import evolve, frozen
 
-from detcfg.backbones.base import BackboneConfig
-from detcfg.config import ConfigError, fill
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
-from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import wired_head, wired_neck
+from detcfg.config import ConfigError
+from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
 from detcfg.errors import DetcfgError
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
-from detcfg.necks.base import NeckConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,30 +24,23 @@ if TYPE_CHECKING:
 
 
 @frozen(kw_only=True)
-class FastRCNNConfig(DetectorConfig):
+class FastRCNNConfig(BackboneNeckConfig):
     """Fast R-CNN (Girshick, 2015, https://arxiv.org/abs/1504.08083).
 
     Follows mmdet/models/detectors/fast_rcnn.py. Whoever calls the model has to give proposals: detcfg's data
     has none, so `detcfg train` cannot train it.
     """
 
-    backbone: BackboneConfig
-    """Image to feature maps."""
-    neck: NeckConfig | None = None
-    """Feature maps to feature maps; None: the head reads the backbone's."""
     roi_head: RoIHeadConfig = StandardRoIHeadConfig()
     """Feature maps and proposals to detections."""
 
     def wired(self) -> Self:
-        wired = super().wired()
-        if wired.data_preprocessor.batch_augments:
+        if self.data_preprocessor.batch_augments:
             raise ConfigError(
                 "data_preprocessor.batch_augments: they would change the images under the proposals. Leave them out."
             )
-        neck, features, source = wired_neck(wired.backbone, wired.neck)
-        head = wired_head(wired.roi_head, "roi_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
-        return evolve(wired, neck=neck, roi_head=head)
+        wired = super().wired()
+        return evolve(wired, roi_head=wired.wired_class_head(wired.roi_head, "roi_head"))
 
     def build(self) -> FastRCNN:
         return FastRCNN(self.resolved())
@@ -61,7 +50,7 @@ class FastRCNN(BackboneNeckDetector):
     """`roi_head(features, proposals)`, where features are `neck(backbone(images))`."""
 
     def __init__(self, config: FastRCNNConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
+        super().__init__(config)
         self.roi_head = config.roi_head.build()
 
     def forward(
