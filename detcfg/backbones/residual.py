@@ -44,7 +44,7 @@ class ResidualConfig(BackboneConfig):
     avg_down: bool = False
     """Shortcuts average before their 1x1 convolution rather than stride in it."""
     frozen_stages: int = -1
-    """Train nothing up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
+    """Freeze the backbone up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
