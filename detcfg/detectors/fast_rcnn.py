@@ -1,4 +1,4 @@
-"""Fast R-CNN: its proposals come from outside.
+"""Fast R-CNN, with proposals given by the caller.
 
 Shapes: B images (3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
 """
@@ -92,11 +92,11 @@ class FastRCNN(BackboneNeckDetector):
 
 
 def _given(proposals: Sequence[Detections] | None, images: Sequence[Tensor]) -> Sequence[Detections]:
-    """The proposals, which have to be there."""
+    """The proposals, or an error where they are missing."""
     if proposals is None or len(proposals) != len(images):
         count = "none" if proposals is None else f"those of {len(proposals)}"
         raise DetcfgError(
             f"Fast R-CNN needs the proposals of {len(images)} images, and was given {count}: "
-            "model(images, targets, proposals). detcfg's data has no proposals; Faster R-CNN makes its own."
+            "model(images, targets, proposals). detcfg's data has no proposals; Faster R-CNN has an RPN for them."
         )
     return proposals

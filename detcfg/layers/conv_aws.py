@@ -30,7 +30,9 @@ class ConvAWS2d(nn.Conv2d):
     """
 
     weight_gamma: Tensor
+    """(O, 1, 1, 1): the standard deviation of each filter."""
     weight_beta: Tensor
+    """(O, 1, 1, 1): the mean of each filter."""
 
     def __init__(self, spec: ConvSpec) -> None:
         super().__init__(**asdict(spec))  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped

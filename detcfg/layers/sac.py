@@ -17,18 +17,18 @@ from detcfg.layers.conv_aws import ConvAWS2d
 from detcfg.layers.init import constant_init
 
 LARGE = 3
-"""How much larger the second dilation is."""
+"""Factor of the second dilation and its padding."""
 
 
 @frozen(kw_only=True)
 class SACConfig(ConvConfig):
-    """Two dilations of one kernel, of which each place has its own mix (Qiao et al., 2020).
+    """Two dilations of one kernel, mixed by a switch that is predicted at each location (Qiao et al., 2020).
 
     https://arxiv.org/abs/2006.02334.
     """
 
     use_deform: bool = False
-    """Whether both are deformable."""
+    """Whether both convolutions are deformable."""
 
     def build_for(self, spec: ConvSpec) -> SAConv2d:
         if spec.bias:

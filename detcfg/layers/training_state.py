@@ -1,4 +1,4 @@
-"""Parts that learn by what earlier steps were like, which is not among their weights."""
+"""Parts whose training depends on earlier steps, beyond their weights."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import nn
 
 
 class HasTrainingState(nn.Module):
-    """A module with such a memory. Checkpoints of a training hold it, those of a model do not."""
+    """A module with a state of its training. Checkpoints to resume from hold it, files of weights do not."""
 
     @abstractmethod
     def training_state(self) -> dict[str, Any]:
-        """What it remembers, as plain data."""
+        """The state, as plain data."""
 
     @abstractmethod
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Remember what `training_state` gave."""
+        """Restore what `training_state` gave."""
 
 
 def training_states(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """What the parts of a model remember, by their names."""
+    """The training states of a model's parts, by module name."""
     return {name: part.training_state() for name, part in _those_of(model)}
 
 
-def load_training_states(model: nn.Module, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give the parts of a model what `training_states` gave."""
+def load_training_states(model: nn.Module, states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Restore the training states of a model's parts; a part that is not named keeps its state."""
     for name, part in _those_of(model):
-        if name in found:
-            part.load_training_state(found[name])
+        if name in states:
+            part.load_training_state(states[name])
 
 
 def _those_of(model: nn.Module) -> list[tuple[str, HasTrainingState]]:

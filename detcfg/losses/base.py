@@ -136,7 +136,7 @@ class ClassLossConfig(LossConfig):
 
 
 class Loss(nn.Module):
-    """`loss(pred, target, weight=None, avg_factor=None, reduction_override=None)`, a scalar unless reduction is "none".
+    """`loss(pred, target, weight=None, avg_factor=None, reduction_override=None)`, a scalar by default.
 
     Args:
         config: Its reduction and weight.

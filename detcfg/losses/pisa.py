@@ -49,7 +49,8 @@ class ISRConfig(Config):
 
 @frozen(kw_only=True)
 class CARLConfig(Config):
-    """Classification-aware regression loss: the box loss is weighted by the class score, so that it lowers the scores of inaccurate boxes."""
+    """Classification-aware regression loss: box losses weighted by class scores, so that inaccurate boxes get
+    lower scores."""
 
     k: float = 1.0
     """Exponent of the weights."""

@@ -20,7 +20,7 @@ from detcfg.losses.reduce import reduce_sum
 
 @frozen(kw_only=True)
 class SeesawLossConfig(ClassLossConfig):
-    """Cross-entropy that penalises rare classes less for objects of frequent ones (Wang et al., 2020, https://arxiv.org/abs/2008.10032).
+    """Cross-entropy for long-tailed data (Wang et al., 2020, https://arxiv.org/abs/2008.10032).
 
     It is for RoI heads: objectness is classified apart from the class.
     """

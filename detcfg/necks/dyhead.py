@@ -25,7 +25,7 @@ TAPS = 9
 
 @frozen(kw_only=True)
 class DyHeadConfig(NeckConfig):
-    """Attention to scales, places and channels (Dai et al., 2021, https://arxiv.org/abs/2106.08322).
+    """Attention over scales, locations and channels (Dai et al., 2021, https://arxiv.org/abs/2106.08322).
 
     It goes behind a pyramid, all of whose levels have one width.
     """
@@ -35,7 +35,7 @@ class DyHeadConfig(NeckConfig):
     num_blocks: int = field(default=6, validator=validators.ge(0))
     """Blocks in a row."""
     zero_init_offset: bool = True
-    """Whether the deformable convolutions start as ordinary ones, or as the authors' do."""
+    """Whether offsets start at 0, so that deformable convolutions start as ordinary ones; else as the authors' do."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -77,7 +77,7 @@ class DyHead(Neck):
 
 
 class DyHeadBlock(nn.Module):
-    """Each level looks at itself and its neighbours, at places that it chooses."""
+    """Each level attends to itself and its neighbours, by deformable convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, zero_init_offset: bool) -> None:  # noqa: FBT001
         super().__init__()
