@@ -77,7 +77,10 @@ class Conv2dConfig(ConvConfig):
 
 @frozen(kw_only=True)
 class DeconvConfig(ConvConfig):
-    """A transposed convolution, which enlarges by its stride; MMDetection's `deconv`."""
+    """A transposed convolution, which enlarges by its stride; MMDetection's `deconv`.
+
+    H' = (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + 1.
+    """
 
     def build_for(self, spec: ConvSpec) -> nn.ConvTranspose2d:
         return nn.ConvTranspose2d(**asdict(spec))

@@ -7,10 +7,12 @@ from attrs import frozen
 
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError, derived
+from detcfg.detectors.rpn import RPNConfig
 from detcfg.detectors.single_stage import SingleStageDetectorConfig
 from detcfg.heads.anchor_based.retina_head import RetinaHeadConfig
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.necks.base import Neck, NeckConfig
+from detcfg.necks.fpn import FPNConfig
 
 
 @frozen(kw_only=True)
@@ -74,3 +76,11 @@ def test_without_a_neck_a_head_reads_the_backbone() -> None:
         (4, 8, 16, 32),
     )
     assert detector.bbox_head.num_classes == 3
+
+
+def test_an_rpn_needs_no_number_of_classes() -> None:
+    alone = RPNConfig(backbone=ResNetConfig(), neck=FPNConfig()).resolved()
+    with_data = RPNConfig(backbone=ResNetConfig(), neck=FPNConfig(), num_classes=80).resolved()
+    assert (alone.num_classes, with_data.num_classes) == (1, 80)
+    assert alone.rpn_head == with_data.rpn_head
+    assert alone.rpn_head.in_channels == 256
