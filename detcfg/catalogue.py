@@ -15,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from detcfg.config.base import Config, ConfigError, adds_behaviour
-from detcfg.config.serialize import class_path
+from detcfg.config.serialize import class_path, no_module
 
 KINDS: Final = {
     "detectors": "detector",
@@ -80,7 +80,8 @@ def _import_all(name: str) -> None:
     try:
         module = sys.modules.get(name) or import_module(name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"There is no module {error.name!r} to list components of.") from None
+        why = no_module(error)
+        raise ConfigError(f"{why[0].upper()}{why[1:]} The components of {name} cannot be listed.") from None
     for path in getattr(module, "__path__", ()):
         for info in pkgutil.iter_modules([path], f"{name}."):
             if not info.name.endswith(".__main__"):

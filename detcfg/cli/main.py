@@ -25,6 +25,7 @@ from detcfg.cli.output import printable
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
 from detcfg.cli.train import train
+from detcfg.cli.upgrade import upgrade
 from detcfg.errors import DetcfgError
 
 MAX_LINES: Final = 24
@@ -48,6 +49,7 @@ app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 app.command()(import_mmdet)
 app.command()(import_torchvision)
+app.command()(upgrade)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
