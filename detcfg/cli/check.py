@@ -49,7 +49,7 @@ def check(
 def _print_summary(summary: Summary, size: tuple[int, int]) -> None:
     from detcfg.cli.output import Table, print_table
 
-    columns = ("part", "parameters", "learnt", "multiply-adds", "output")
+    columns = ("part", "parameters", "trainable", "multiply-adds", "output")
     rows = Table(columns=columns, right=columns[1:4])
     for part in summary.parts:
         depth = part.name.count(".")
@@ -128,8 +128,8 @@ def _print_dataset(name: str, dataset: Dataset) -> None:
     ignored = sum(len(target.ignored_boxes) for target in targets)
     empty = sum(len(target) == 0 for target in targets)
     typer.echo(
-        f"data.{name}: {len(dataset):,} images ({empty:,} without objects), "
-        f"{len(labels):,} objects to learn, {ignored:,} ignored"
+        f"data.{name}: {len(dataset):,} images ({empty:,} without annotations), "
+        f"{len(labels):,} ground-truth objects, {ignored:,} ignored"
     )
     rows = Table(columns=("class", "objects"), right=("objects",))
     for label, title in enumerate(dataset.classes):

@@ -1,4 +1,4 @@
-"""`detcfg eval`: how good a trained detector is."""
+"""`detcfg eval`: the average precision of a trained detector."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="The weights. [default: the run's best]")
     ] = None,
     split: Annotated[
-        Split, typer.Option(help="The data to judge on; val where there is no test.")
+        Split, typer.Option(help="The dataset to evaluate on; val where there is no test.")
     ] = Split.TEST,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the detections there, in COCO's json.")
@@ -49,7 +49,7 @@ def evaluate(
     partial: Partial = False,
     allow: Allow = None,
 ) -> None:
-    """Judge a trained detector: COCO's twelve numbers, and AP by class."""
+    """Evaluate a trained detector: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
     from detcfg.engine.validation import validate

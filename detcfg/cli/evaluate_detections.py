@@ -28,7 +28,7 @@ def evaluate_detections(
     fast: Fast = False,
     as_json: Json = False,
 ) -> None:
-    """Judge a file of detections by a file of annotations: COCO's twelve numbers, and AP by class."""
+    """Evaluate a file of detections against a file of annotations: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.metrics import print_evaluation
     from detcfg.evaluation.coco import CocoEvaluator
 

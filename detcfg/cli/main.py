@@ -71,7 +71,11 @@ def main(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end. A mistake of the user's is one short message on stderr and exit code 1."""
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a person's own modules, as `python -m` has it
+        # A person's own modules go before those that are installed, as with `python -m`, but not before Python's.
+        installed = (
+            at for at, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages")
+        )
+        sys.path.insert(next(installed, len(sys.path)), str(Path.cwd()))
     try:
         app(arguments)
     except DetcfgError as error:

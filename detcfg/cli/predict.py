@@ -1,4 +1,4 @@
-"""`detcfg predict`: what a trained detector finds in images."""
+"""`detcfg predict`: the detections of a trained detector in images."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def predict(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where pictures and JSON go.")] = Path(
         "predictions"
     ),
-    score_thr: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less sure.")] = 0.3,
+    score_thr: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out detections with a lower score.")
+    ] = 0.3,
     amp: HalfPrecision = "none",
     partial: Partial = False,
     allow: Allow = None,
 ) -> None:
-    """Find objects in images: a picture of each with boxes, masks and labels, and all as JSON.
+    """Detect objects in images: a picture of each with boxes, masks and labels, and all detections as JSON.
 
     detections.json has an entry for each image; boxes are [x, y, width, height] in pixels, masks are RLE,
     both as in COCO. Exit code 1 if an image cannot be read; the others are done all the same.
@@ -69,7 +71,7 @@ def predict(
             entries.append({"image": str(file), "picture": str(picture), **predictor.to_data(image, found)})
     write_json(out / "detections.json", entries)
     count = sum(len(entry["detections"]) for entry in entries)
-    typer.echo(f"{count:,} objects in {len(entries):,} images: {out}")
+    typer.echo(f"{count:,} detections in {len(entries):,} images: {out}")
     if len(entries) < len(files):
         raise typer.Exit(1)
 

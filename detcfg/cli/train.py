@@ -1,4 +1,4 @@
-"""`detcfg train`: learn from an experiment's data."""
+"""`detcfg train`: train the detector of an experiment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train(
     ] = 1,
     allow: Allow = None,
 ) -> None:
-    """Train an experiment, and judge it after each epoch.
+    """Train an experiment, and evaluate it on its validation data after each epoch.
 
     Ctrl-C and SIGTERM end it with a checkpoint. Under torchrun, it trains along with the others.
     """

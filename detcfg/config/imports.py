@@ -59,6 +59,11 @@ def rewritten(text: str, moved: Moved) -> Rewritten:
     Raises:
         SyntaxError: The text is not Python.
         ValueError: It is, but for characters that no source has.
+
+    >>> moved = {"heads:Box": "heads.box:Box", "heads:Mask": "heads.mask:Mask"}
+    >>> print(rewritten("from heads import Box, Mask as M  # both", lambda path: moved.get(path, path)).text)
+    from heads.box import Box
+    from heads.mask import Mask as M  # both
     """
     return _Rewriter(text, moved).result()
 

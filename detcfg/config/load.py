@@ -164,8 +164,9 @@ def _folders() -> Iterator[Path]:
 
 
 _NO_LINKS: Final = (
-    f"{SHIPPED_FOLDER} is no folder: this checkout was made without symbolic links, so the experiments that come with "
-    "detcfg are missing. Clone with `git clone -c core.symlinks=true`, or install the wheel."
+    f"{SHIPPED_FOLDER} is no folder, so the experiments that come with detcfg are missing: this copy of it was made "
+    "without symbolic links. Make the link (ln -s ../experiments, in that place), clone anew with "
+    "`git clone -c core.symlinks=true`, or install it without -e."
 )
 
 
@@ -212,8 +213,10 @@ def _import_in_package(path: Path) -> ModuleType | None:
     if len(names) == 1:
         return None
     name = ".".join(names)
-    if str(folder) not in sys.path and names[0] not in sys.modules and find_spec(names[0]) is None:
-        sys.path.append(str(folder))
+    if str(folder) not in sys.path and names[0] not in sys.modules:
+        spec = find_spec(names[0])
+        if spec is None or spec.origin is None:  # a folder without __init__.py, which any package goes before
+            sys.path.append(str(folder))
     return import_module(name) if _is_at(name, path) else None
 
 

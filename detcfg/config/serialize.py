@@ -46,7 +46,13 @@ _source: ContextVar[_Source] = ContextVar("source", default=_Source())  # noqa: 
 
 
 def to_data(config: Config) -> dict[str, Any]:
-    """The config as dicts, lists and primitives, ready for `json.dumps`."""
+    """The config as dicts, lists and primitives, ready for `json.dumps`.
+
+    >>> from detcfg.layers.norm import GNConfig
+    >>> data = to_data(GNConfig(num_groups=8))
+    >>> data["type"], data["num_groups"]
+    ('detcfg.layers.norm:GNConfig', 8)
+    """
     data: dict[str, Any] = _converter.unstructure(config)
     return {VERSION_KEY: MOVES.version, **data}
 
@@ -63,6 +69,13 @@ def from_data(data: object, annotation: type[C], allow: Collection[str] = ()) ->
     Raises:
         ConfigError: A class is not allowed, not found or gone, a value is unknown, gone or of a wrong type, or the
             data are of a newer version.
+
+    >>> from detcfg.layers.norm import GNConfig, NormConfig
+    >>> from_data(to_data(GNConfig(num_groups=8)), NormConfig) == GNConfig(num_groups=8)
+    True
+    >>> from_data({"type": "nowhere:Config"}, NormConfig)
+    Traceback (most recent call last):
+    detcfg.config.base.ConfigError: nowhere:Config: the module 'nowhere' is not detcfg's, so it is not imported. If you trust it, allow it: --allow nowhere
     """
     _refuse_deep(data)
     version = 1
