@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detcfg.config import ConfigError
+from detcfg.config import load as loading
 from detcfg.config.load import load
 from detcfg.config.serialize import to_data
 from tests.support.toy import Job, JobConfig
@@ -25,7 +26,7 @@ class Experiment(Job):
 
 def write(folder: Path, text: str, name: str = "mine.py") -> Path:
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
@@ -199,3 +200,39 @@ def test_an_import_that_fails_otherwise_is_explained_as_it_was(tmp_path: Path) -
         ConfigError, match=r"mine\.py:1: ModuleNotFoundError: No module named 'detcfg.engine.emma'"
     ):
         load(path, JobConfig)
+
+
+def test_a_copy_without_symbolic_links_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, git makes a text file of the link `detcfg/experiments`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "SHIPPED_FOLDER", Path(__file__))
+    for name in [name for name in sys.modules if name.startswith("detcfg.experiments")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "detcfg.experiments", None)  # as if it could not be imported
+    path = write(tmp_path, "from detcfg.experiments import atss\n")
+
+    for source, place in (("atss", ""), (path, f"{path}:1: ")):
+        with pytest.raises(ConfigError, match=r"ln -s \.\./experiments, .*core\.symlinks=true") as error:
+            load(source, JobConfig)
+        assert str(error.value).startswith(place)
+
+
+def test_a_package_of_experiments_goes_before_a_folder_that_is_called_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a checkout of detcfg, which an editable install makes known, has one."""
+    path = write(tmp_path / "mine", GOOD, "exps/one.py")
+    write(
+        tmp_path / "mine",
+        GOOD.replace("tests.support.toy", "exps.one").replace("Job", "Experiment"),
+        "exps/two.py",
+    )
+    write(tmp_path / "mine", "", "exps/__init__.py")
+    write(tmp_path, "", "exps/three.py")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert type(load(path.with_name("two.py"), JobConfig)).__module__ == "exps.two"
+    for name in ("exps", "exps.one", "exps.two"):
+        del sys.modules[name]
