@@ -165,7 +165,7 @@ def _folders() -> Iterator[Path]:
 
 _NO_LINKS: Final = (
     f"{SHIPPED_FOLDER} is no folder, so the experiments that come with detcfg are missing: this copy of it was made "
-    "without symbolic links. Make the link (ln -s ../experiments, in that place), clone anew with "
+    f"without symbolic links. Make the link (ln -sf ../experiments {shlex.quote(str(SHIPPED_FOLDER))}), clone anew with "
     "`git clone -c core.symlinks=true`, or install it without -e."
 )
 

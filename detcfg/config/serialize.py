@@ -21,7 +21,6 @@ import attrs
 from attrs import frozen
 from cattrs import Converter
 
-from detcfg import __version__
 from detcfg.config.base import UNSET, Config, ConfigError, adds_behaviour, did_you_mean
 from detcfg.config.moved import MOVES, Gone, is_users
 from detcfg.config.types import field_types, matches, mismatch, once_per_class
@@ -172,8 +171,8 @@ def _version(found: object) -> int:
         )
     if found > MOVES.version:
         raise ConfigError(
-            f"{VERSION_KEY} is {found}, of a newer detcfg than this one ({__version__}), which reads up to "
-            f"{MOVES.version}. Update detcfg: pip install --upgrade detcfg"
+            f"{VERSION_KEY} is {found}, of a newer detcfg than this one, which reads up to {MOVES.version}. "
+            "Update detcfg: pip install --upgrade detcfg"
         )
     return found
 

@@ -214,7 +214,7 @@ def test_a_copy_without_symbolic_links_says_what_to_do(
     path = write(tmp_path, "from detcfg.experiments import atss\n")
 
     for source, place in (("atss", ""), (path, f"{path}:1: ")):
-        with pytest.raises(ConfigError, match=r"ln -s \.\./experiments, .*core\.symlinks=true") as error:
+        with pytest.raises(ConfigError, match=r"ln -sf \.\./experiments .*core\.symlinks=true") as error:
             load(source, JobConfig)
         assert str(error.value).startswith(place)
 

@@ -9,12 +9,13 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from detcfg.config.load import SAVED_NAME, SHIPPED, SHIPPED_FOLDER
+from detcfg.config.load import SAVED_NAME
+from detcfg.config.moved import SHIPPED, SHIPPED_FOLDER
 from detcfg.config.python import flattened
 from detcfg.config.serialize import VERSION_KEY, to_data
 from detcfg.experiment import ExperimentConfig, load_experiment
@@ -45,6 +46,7 @@ def class_name(data: dict[str, Any]) -> str:
 def assert_same_values(old: Any, new: Any, path: str = "") -> None:
     """What was saved is there; a later version may have added fields."""
     if isinstance(old, dict):
+        old = cast("dict[str, Any]", old)
         cls = class_name(old)
         assert RENAMED.get(cls, cls) == class_name(new), path
         for name in old.keys() - NAMES:
@@ -52,6 +54,7 @@ def assert_same_values(old: Any, new: Any, path: str = "") -> None:
             if today is not None:
                 assert_same_values(old[name], new[today], f"{path}.{name}")
     elif isinstance(old, list):
+        old = cast("list[Any]", old)
         assert len(old) == len(new), path
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
             assert_same_values(one, other, f"{path}.{index}")

@@ -12,7 +12,8 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-from detcfg.config.load import SAVED_NAME, SHIPPED_FOLDER
+from detcfg.config.load import SAVED_NAME
+from detcfg.config.moved import SHIPPED_FOLDER
 from detcfg.config.serialize import to_data
 from detcfg.experiment import load_experiment
 

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config
 from detcfg.config.diff import diff
-from detcfg.config.load import SHIPPED
+from detcfg.config.moved import SHIPPED
 from detcfg.config.serialize import lowered
 from detcfg.config.types import field_types, matches
 from detcfg.data.config import DataConfig
