@@ -1,4 +1,4 @@
-"""What a run needs, in one config: the model, the data and how the one learns from the other."""
+"""What a run needs, in one config: the model, the data and the trainer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ExperimentConfig(Config):
     model: DetectorConfig
     """The detector."""
     data: DataConfig
-    """What it learns from and is measured on."""
+    """What it is trained and evaluated on."""
     trainer: TrainerConfig = TrainerConfig()
-    """How it learns."""
+    """How it is trained."""
 
     def wired(self) -> Self:
         model = fill(self.model, "data.train.classes", num_classes=len(self.data.classes))
