@@ -53,13 +53,15 @@ def evaluate(
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
     from detcfg.engine.validation import validate
+    from detcfg.evaluation.coco import CocoEvaluator
     from detcfg.recipe.amp import autocast
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
+    evaluator = CocoEvaluator(loader.dataset, kinds)
     with progress("evaluating", len(loader)) as advance, autocast(model, amp):
-        evaluator, losses = validate(model, loader, kinds, after_batch=advance)
+        losses = validate(model, loader, evaluator, after_batch=advance)
     evaluator.backend = "hotcoco" if fast else "numpy"
     if out is not None:
         write_json(out, evaluator.detections())

@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_model_is_counted_and_refused(command: Command, 
     outcome = command("eval", str(run), *ALLOW, "model.rpn_head.feat_channels=16")
 
     assert 1 == outcome.code
-    assert "is of another model" in outcome.err
+    assert "does not fit this model" in outcome.err
     assert "of another shape" in outcome.err
 
 

@@ -198,3 +198,22 @@ def test_an_image_counts_once() -> None:
     with pytest.raises(ValueError, match="is none of the dataset"):
         evaluator.add(2, nothing)
     assert evaluator.compute()["bbox_AP"] == 0
+
+
+def test_its_metrics_are_known_before_anything_is_found() -> None:
+    evaluator = CocoEvaluator(DemoDatasetConfig(num_images=2).dataset(with_mask=True), ("bbox", "segm"))
+    assert evaluator.metrics == tuple(f"{kind}_{name}" for kind in ("bbox", "segm") for name in NAMES)
+    assert list(evaluator.compute()) == list(evaluator.metrics)
+
+
+def test_what_was_added_can_be_forgotten() -> None:
+    dataset = DemoDatasetConfig(num_images=2).dataset()
+    evaluator = CocoEvaluator(dataset)
+    for _ in range(2):
+        for sample in dataset:
+            evaluator.add(sample.info.image_id, detections_of(sample.targets))
+        assert evaluator.compute()["bbox_AP"] == pytest.approx(1)
+        assert evaluator.summary() == "bbox AP 1.000 AP50 1.000"
+        evaluator.clear()
+        assert evaluator.detections() == []
+        assert evaluator.compute()["bbox_AP"] == 0
