@@ -1,6 +1,6 @@
 """Anchors and points as torchvision's detectors lay them: spread over the image, of whole pixels.
 
-The step from one place to the next is the image's size over the feature map's, rounded down. On coarse
+The step from one location to the next is the image's size over the feature map's, rounded down. On coarse
 maps, which reach beyond the image, that is less than the stride, and not the same in x and in y.
 """
 
@@ -57,11 +57,11 @@ class StretchedAnchorGeneratorConfig(AnchorGeneratorConfig):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, ...]:
-        found: list[Tensor] = []
+        priors: list[Tensor] = []
         for level, grid in enumerate(_grids(featmap_sizes, self.strides, device, dtype)):
             base = self.base_anchors(level).to(grid, non_blocking=True)
-            found.append((grid.repeat(1, 2)[:, None] + base).reshape(-1, 4))
-        return tuple(found)
+            priors.append((grid.repeat(1, 2)[:, None] + base).reshape(-1, 4))
+        return tuple(priors)
 
 
 @frozen(kw_only=True)
@@ -83,7 +83,7 @@ class StretchedPointGeneratorConfig(MlvlPointGeneratorConfig):
 def _grids(
     featmap_sizes: Sequence[Size], strides: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
 ) -> list[Tensor]:
-    """For each feature map the places (height * width, 2) = (x, y), row by row."""
+    """For each feature map its locations (height * width, 2) = (x, y) in pixels, row by row."""
     # The finest map divides the padded image evenly.
     image = [length * strides[0] for length in featmap_sizes[0]]
     grids: list[Tensor] = []
