@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import sys
+from abc import ABC
 from collections.abc import Collection, Iterator
 from importlib import import_module
 from typing import Final
@@ -21,21 +22,32 @@ KINDS: Final = {
     "detectors": "detector",
     "backbones": "backbone",
     "necks": "neck",
-    "heads": "head",
+    "heads.dense": "dense head",
+    "heads.anchor_based": "dense head",
+    "heads.anchor_free": "dense head",
+    "heads.proposal": "proposal head",
+    "heads.roi": "RoI head",
+    "heads.bbox": "bbox head",
+    "heads.mask": "mask head",
+    "heads.instance": "instance head",
+    "heads.query": "query head",
     "roi_extractors": "RoI extractor",
     "losses": "loss",
     "boxes.anchors": "anchors",
     "boxes.assigners": "assigner",
     "boxes.samplers": "sampler",
     "boxes.coders": "box coder",
-    "boxes": "boxes",
+    "boxes": "NMS",
     "layers": "layer",
     "data.transforms": "transform",
     "data": "dataset",
     "evaluation": "evaluation",
     "recipe": "training",
 }
-"""The folders of detcfg that hold components, in the order to list them, and what one is called."""
+"""The folders of detcfg that hold components, in the order to list them, and what one is called.
+
+The first folder that a component lies in says its kind.
+"""
 
 
 @frozen(kw_only=True)
@@ -52,6 +64,11 @@ class Component:
     def path(self) -> str:
         """`package.module:Class`, as an override writes it."""
         return class_path(self.cls)
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kinds that a person means: the one of this name, or all whose last words are these, such as "head"."""
+    return [kind for kind in dict.fromkeys(KINDS.values()) if kind == name or kind.endswith(f" {name}")]
 
 
 def components(modules: Collection[str] = ()) -> list[Component]:
@@ -95,11 +112,10 @@ def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:
 
 def _is_component(cls: type[Config]) -> bool:
     """Not a family's base, and not an experiment's `Model`, which is only other default values."""
+    is_base = inspect.isabstract(cls) or ABC in cls.__bases__
     # attrs makes a second class for the slots, and the first lives on until it is collected.
     is_there = vars(sys.modules[cls.__module__]).get(cls.__name__) is cls
-    return (
-        is_there and not cls.__name__.startswith("_") and not inspect.isabstract(cls) and adds_behaviour(cls)
-    )
+    return is_there and not cls.__name__.startswith("_") and not is_base and adds_behaviour(cls)
 
 
 def _kind(cls: type[Config]) -> str | None:

@@ -5,6 +5,7 @@ Shapes: A priors, N ground-truth boxes of one image.
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -33,7 +34,7 @@ class Assignment:
 
 
 @frozen(kw_only=True)
-class AssignerConfig(Config):
+class AssignerConfig(Config, ABC):
     """The base of assigners: assigns ground-truth boxes to priors. It has no weights: the config itself assigns."""
 
     def assign_anchors(
