@@ -408,7 +408,7 @@ def _survey(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     assert {row.path.name: row.verdict for row in found.rows}["stub.py"] is Verdict.MISSING
-    assert found.wanted()[0][:2] == ("MyNeck", 1)
+    assert found.most_used()[0][:2] == ("MyNeck", 1)
 
 
 def _styles(tmp_path: Path) -> None:

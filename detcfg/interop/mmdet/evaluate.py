@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from detcfg.interop.mmdet.budget import MAX_DEPTH, STEP, Budget
 from detcfg.interop.mmdet.data import (
+    Location,
     Node,
-    Place,
     ReadError,
     TypeName,
     cloned,
@@ -56,7 +56,7 @@ class Evaluator(Operations):
     def __init__(self, path: Path, budget: Budget, names: Mapping[str, Any] | None = None) -> None:
         super().__init__(path, budget)
         self.scopes: list[dict[str, Any]] = [dict(names or {})]
-        self.places: dict[str, Place] = {}
+        self.locations: dict[str, Location] = {}
         self.imported: set[str] = set()
         self._depth = self._loops = 0
 
@@ -70,11 +70,11 @@ class Evaluator(Operations):
     def run(self, body: Sequence[ast.stmt]) -> None:
         """Work out statements in order."""
         for statement in body:
-            self.budget.spend(STEP, self.place(statement))
+            self.budget.spend(STEP, self.location(statement))
             try:
                 self._statement(statement)
             except _MISTAKES as error:  # such as `x //= 0`
-                raise ReadError(f"{self.place(statement)}: {error}") from None
+                raise ReadError(f"{self.location(statement)}: {error}") from None
 
     def _statement(self, node: ast.stmt) -> None:  # noqa: PLR0912 - one branch a kind of statement
         match node:
@@ -155,7 +155,7 @@ class Evaluator(Operations):
             case ast.Name():
                 self._check_name(target, target.id)
                 self.scopes[-1][target.id] = value
-                self.places[target.id] = self.place(target)
+                self.locations[target.id] = self.location(target)
             case ast.Tuple() | ast.List():
                 items = self.unpacked(target, value)
                 if len(items) != len(target.elts):
@@ -186,14 +186,14 @@ class Evaluator(Operations):
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression."""
-        self.budget.spend(STEP, self.place(node))
+        self.budget.spend(STEP, self.location(node))
         if self._depth > 2 * MAX_DEPTH:
             raise self.refused(node, "expressions are nested too deep.")
         self._depth += 1
         try:
             return self._value(node)
         except _MISTAKES as error:
-            raise ReadError(f"{self.place(node)}: {error}") from None
+            raise ReadError(f"{self.location(node)}: {error}") from None
         finally:
             self._depth -= 1
 
@@ -235,7 +235,7 @@ class Evaluator(Operations):
                 )
                 made = Node()
                 for key, value in pairs:
-                    made.put(self.key(node, key), value, self.place(node.value))
+                    made.put(self.key(node, key), value, self.location(node.value))
                 return made
             case ast.JoinedStr():
                 return self._joined(node)
@@ -246,10 +246,10 @@ class Evaluator(Operations):
     def _constant(self, node: ast.Constant) -> Any:
         value: object = node.value
         if isinstance(value, str):
-            self.budget.text(len(value), self.place(node))
+            self.budget.text(len(value), self.location(node))
             return self._substituted(node, value)
         if isinstance(value, int):
-            self.budget.integer(value.bit_length(), self.place(node))
+            self.budget.integer(value.bit_length(), self.location(node))
         if value is None or isinstance(value, bool | int | float):
             return value
         raise self.refused(node, f"{type(value).__name__} is not a value of a config.")
@@ -282,16 +282,16 @@ class Evaluator(Operations):
             if key is None:
                 self._take_all(value, made)
             else:
-                made.put(self.key(key, self.value(key)), self.value(value), self.place(value))
+                made.put(self.key(key, self.value(key)), self.value(value), self.location(value))
         return made
 
     def _take_all(self, node: ast.expr, made: Node) -> None:
         other = self.value(node)
         if not isinstance(other, Node):
             raise self.refused(node, f"`**` needs a dict, not {kind_of(other)}.")
-        self.budget.spend(len(other), self.place(node))
+        self.budget.spend(len(other), self.location(node))
         for key, value in other.items():
-            made.put(key, value, other.places.get(key, self.place(node)))
+            made.put(key, value, other.locations.get(key, self.location(node)))
 
     def _call(self, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name):
@@ -327,7 +327,7 @@ class Evaluator(Operations):
 
     def _deepcopy(self, node: ast.Call) -> Any:
         (value,) = self._positional(node)
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         return cloned(value)
 
     def _positional(self, node: ast.Call) -> list[Any]:
@@ -347,7 +347,7 @@ class Evaluator(Operations):
             if keyword.arg is None:
                 self._take_all(keyword.value, made)
             else:
-                made.put(keyword.arg, self.value(keyword.value), self.place(keyword))
+                made.put(keyword.arg, self.value(keyword.value), self.location(keyword))
 
     def _dict_call(self, node: ast.Call) -> Node:
         made = Node()
@@ -358,8 +358,8 @@ class Evaluator(Operations):
                 continue
             for pair in self.unpacked(node, argument):
                 key, value = self.unpacked(node, pair)
-                made.put(self.key(node, key), value, self.place(node))
-        self.budget.spend(len(made), self.place(node))
+                made.put(self.key(node, key), value, self.location(node))
+        self.budget.spend(len(made), self.location(node))
         self._keywords_into(node, made)
         return made
 
@@ -367,7 +367,7 @@ class Evaluator(Operations):
         owner = self.value(node.value)
         self._check_name(node, node.attr)
         if isinstance(owner, TypeName):
-            self.budget.text(len(owner) + len(node.attr), self.place(node))
+            self.budget.text(len(owner) + len(node.attr), self.location(node))
             return TypeName(f"{owner}.{node.attr}")
         if isinstance(owner, Node) and owner.merging:
             if node.attr in owner:
@@ -435,7 +435,7 @@ class Evaluator(Operations):
             parts.append(
                 self.formatted(part, value, spec, "" if part.conversion < 0 else chr(part.conversion))
             )
-        self.budget.text(sum(map(len, parts)), self.place(node))
+        self.budget.text(sum(map(len, parts)), self.location(node))
         return "".join(parts)
 
     # Variables in double braces
@@ -465,7 +465,7 @@ class Evaluator(Operations):
         if whole:
             return self._variable(node, whole[1])
         filled = _TEMPLATE.sub(lambda found: str(self._variable(node, found[1])), text)
-        self.budget.text(len(filled), self.place(node))
+        self.budget.text(len(filled), self.location(node))
         return filled
 
     def _variable(self, node: ast.AST, name: str) -> Any:
@@ -482,7 +482,7 @@ class Evaluator(Operations):
                 value = value[int(part)]
             else:
                 raise self.refused(node, f"the base has no {shown(name.removeprefix('_base_.'))}.")
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         return value
 
 

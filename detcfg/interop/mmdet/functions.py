@@ -55,7 +55,7 @@ def _to_str(run: Operations, node: ast.Call, value: Any = "") -> str:
 def _extreme(pick: Callable[[list[Any]], Any]) -> Callable[..., Any]:
     def function(run: Operations, node: ast.Call, *values: Any) -> Any:
         items = _pay(run, node, values[0]) if len(values) == 1 else list(values)
-        run.budget.visit(items, run.place(node))
+        run.budget.visit(items, run.location(node))
         return pick(items)
 
     return function
@@ -148,7 +148,7 @@ def _format(run: Operations, node: ast.Call, template: str, *values: Any, **name
         if key not in fields:
             raise run.refused(node, f"the field {name[:40]!r} of the template is none of the values.")
         parts.append(run.formatted(node, fields[key], spec or "", conversion or ""))
-        run.budget.text(sum(map(len, parts)), run.place(node))
+        run.budget.text(sum(map(len, parts)), run.location(node))
     return "".join(parts)
 
 
@@ -156,23 +156,23 @@ def _join(run: Operations, node: ast.Call, separator: str, values: Any) -> str:
     items = _pay(run, node, values)
     if not all(isinstance(item, str) for item in items):
         raise run.refused(node, "join() needs strings.")
-    run.budget.text(sum(map(len, items)) + len(separator) * len(items), run.place(node))
+    run.budget.text(sum(map(len, items)) + len(separator) * len(items), run.location(node))
     return separator.join(items)
 
 
 def _replace(run: Operations, node: ast.Call, text: str, old: str, new: str) -> str:
-    run.budget.text(len(text) + (text.count(old) if old else len(text) + 1) * len(new), run.place(node))
+    run.budget.text(len(text) + (text.count(old) if old else len(text) + 1) * len(new), run.location(node))
     return text.replace(old, new)
 
 
 def _split(run: Operations, node: ast.Call, text: str, separator: str | None = None) -> list[str]:
-    run.budget.spend(len(text), run.place(node))
+    run.budget.spend(len(text), run.location(node))
     return text.split(separator)
 
 
 def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(run: Operations, node: ast.Call, text: str, *values: Any) -> Any:
-        run.budget.text(len(text), run.place(node))
+        run.budget.text(len(text), run.location(node))
         return function(text, *values)
 
     return method
@@ -187,10 +187,10 @@ def _update(run: Operations, node: ast.Call, owner: Node, *others: Any, **named:
         else:
             for pair in _pay(run, node, other):
                 key, value = _pay(run, node, pair)
-                made.put(run.key(node, key), value, run.place(node))
+                made.put(run.key(node, key), value, run.location(node))
     for key, value in named.items():
-        made.put(key, value, run.place(node))
-    run.budget.visit(made, run.place(node))
+        made.put(key, value, run.location(node))
+    run.budget.visit(made, run.location(node))
     update(owner, made)
 
 
@@ -207,9 +207,9 @@ def update(owner: Node, other: Node) -> None:
 def _merge(run: Operations, node: ast.Call, owner: Node, other: Any) -> None:
     if not (owner.merging and isinstance(other, Node)):
         raise run.refused(node, "merge() is for a base's dict, with a dict.")
-    run.budget.visit(other, run.place(node))
-    run.budget.visit(owner, run.place(node))
-    merged(hooked(cloned(other)), owner, run.place(node))
+    run.budget.visit(other, run.location(node))
+    run.budget.visit(owner, run.location(node))
+    merged(hooked(cloned(other)), owner, run.location(node))
 
 
 _ABSENT: Final = object()
@@ -225,18 +225,18 @@ def _pop(run: Operations, node: ast.Call, owner: Node, key: Any, default: Any = 
 
 def _setdefault(run: Operations, node: ast.Call, owner: Node, key: Any, default: Any = None) -> Any:
     if run.key(node, key) not in owner:
-        owner.put(key, default, run.place(node))
+        owner.put(key, default, run.location(node))
     return owner[key]
 
 
 def _copied(run: Operations, node: ast.Call, owner: Any) -> Any:
-    run.budget.spend(len(owner), run.place(node))
+    run.budget.spend(len(owner), run.location(node))
     return owner.copied() if isinstance(owner, Node) else list(owner)
 
 
 def _of_dict(function: Callable[[Node], Iterator[Any] | list[Any]]) -> Callable[..., list[Any]]:
     def method(run: Operations, node: ast.Call, owner: Node) -> list[Any]:
-        run.budget.spend(len(owner), run.place(node))
+        run.budget.spend(len(owner), run.location(node))
         return list(function(owner))
 
     return method
@@ -247,7 +247,7 @@ def _extend(run: Operations, node: ast.Call, owner: list[Any], values: Any) -> N
 
 
 def _position(run: Operations, node: ast.Call, owner: Any, value: Any) -> int:
-    run.budget.visit(owner, run.place(node))
+    run.budget.visit(owner, run.location(node))
     return int(owner.index(value))
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from detcfg.interop.mmdet.budget import Budget
 from detcfg.interop.mmdet.data import (
+    Location,
     Node,
-    Place,
     ReadError,
     hooked,
     is_list,
@@ -43,13 +43,13 @@ class Operations:
     def __init__(self, path: Path, budget: Budget) -> None:
         self.path, self.budget = path, budget
 
-    def place(self, node: ast.AST) -> Place:
+    def location(self, node: ast.AST) -> Location:
         """Where `node` stands."""
-        return Place(self.path, int(getattr(node, "lineno", 1)))
+        return Location(self.path, int(getattr(node, "lineno", 1)))
 
     def refused(self, node: ast.AST, why: str) -> ReadError:
         """The error to raise for `node`."""
-        return ReadError(f"{self.place(node)}: {why}")
+        return ReadError(f"{self.location(node)}: {why}")
 
     def key(self, node: ast.AST, key: Any) -> Any:
         """`key`, if a dict may have it."""
@@ -61,12 +61,12 @@ class Operations:
         """The items of a sequence, or the keys of a dict."""
         if not (isinstance(value, str | range | Node) or is_list(value) or is_tuple(value)):
             raise self.refused(node, f"{kind_of(value)} is not a sequence.")
-        self.budget.spend(len(value), self.place(node))
+        self.budget.spend(len(value), self.location(node))
         return list(value)
 
     def formatted(self, node: ast.AST, value: Any, spec: str, conversion: str) -> str:
         """`value` inside a string, as `{value!conversion:spec}` writes it."""
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         if not _SPEC.fullmatch(spec):
             raise self.refused(node, f"the format {spec[:40]!r} is not read.")
         if conversion in ("r", "a"):
@@ -91,13 +91,13 @@ class Operations:
         """`owner[start:stop:step]`, with `bounds` as slice() takes them."""
         if not (is_list(owner) or is_tuple(owner) or isinstance(owner, str)):
             raise self.refused(node, f"{kind_of(owner)} cannot be sliced.")
-        self.budget.spend(len(owner), self.place(node))
+        self.budget.spend(len(owner), self.location(node))
         return owner[slice(*bounds)]
 
     def set_item(self, node: ast.AST, owner: Any, key: Any, value: Any) -> None:
         """`owner[key] = value`."""
         if isinstance(owner, Node):
-            owner.put(self.key(node, key), self._held(node, owner, value), self.place(node))
+            owner.put(self.key(node, key), self._held(node, owner, value), self.location(node))
         elif is_list(owner) and type(key) is int and -len(owner) <= key < len(owner):
             owner[key] = value
         else:
@@ -107,7 +107,7 @@ class Operations:
         """`owner.name = value`, which sets a key of a base's dict."""
         if not (isinstance(owner, Node) and owner.merging):
             raise self.refused(node, f"an attribute of {kind_of(owner)} cannot be set.")
-        owner.put(name, self._held(node, owner, value), self.place(node))
+        owner.put(name, self._held(node, owner, value), self.location(node))
 
     def delete_item(self, node: ast.AST, owner: Any, key: Any) -> None:
         """`del owner[key]`."""
@@ -122,7 +122,7 @@ class Operations:
         """`value` as `owner` holds it."""
         if not owner.merging:
             return value
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         return hooked(value)
 
     # Operators
@@ -137,32 +137,32 @@ class Operations:
 
     def compared(self, node: ast.AST, left: Any, op: ast.cmpop, right: Any) -> bool:
         """Whether `left op right`."""
-        place = self.place(node)
-        self.budget.visit(left, place)
-        self.budget.visit(right, place)
+        location = self.location(node)
+        self.budget.visit(left, location)
+        self.budget.visit(right, location)
         return _COMPARISONS[type(op)](left, right)
 
     def binary(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:  # noqa: PLR0911 - one return a kind of operand
         """`left op right`."""
-        place = self.place(node)
+        location = self.location(node)
         if is_number(left) and is_number(right):
             return self._arithmetic(node, left, op, right)
         match op:
             case ast.Add() if isinstance(left, str) and isinstance(right, str):
-                self.budget.text(len(left) + len(right), place)
+                self.budget.text(len(left) + len(right), location)
                 return left + right
             case ast.Add() if is_list(left) and is_list(right):
-                self.budget.spend(len(left) + len(right), place)
+                self.budget.spend(len(left) + len(right), location)
                 return left + right
             case ast.Add() if is_tuple(left) and is_tuple(right):
-                self.budget.spend(len(left) + len(right), place)
+                self.budget.spend(len(left) + len(right), location)
                 return left + right
             case ast.Mult() if isinstance(left, int) and isinstance(right, str | list | tuple):
                 return self._repeated(node, right, left)
             case ast.Mult() if isinstance(right, int) and isinstance(left, str | list | tuple):
                 return self._repeated(node, left, right)
             case ast.BitOr() if isinstance(left, Node) and isinstance(right, Node):
-                self.budget.spend(len(left) + len(right), place)
+                self.budget.spend(len(left) + len(right), location)
                 made = left.copied()
                 for key, value in right.items():
                     made.take(key, right, value)
@@ -175,17 +175,17 @@ class Operations:
     def _repeated(self, node: ast.AST, value: Any, times: int) -> Any:
         length = len(value) * max(times, 0)
         if isinstance(value, str):
-            self.budget.text(length, self.place(node))
+            self.budget.text(length, self.location(node))
         else:
-            self.budget.spend(length, self.place(node))
+            self.budget.spend(length, self.location(node))
         return value * times
 
     def _arithmetic(self, node: ast.AST, left: float, op: ast.operator, right: float) -> float:
         if isinstance(left, int) and isinstance(right, int):
             if isinstance(op, ast.Pow):
-                self.budget.integer(left.bit_length() * max(right, 0), self.place(node))
+                self.budget.integer(left.bit_length() * max(right, 0), self.location(node))
             elif isinstance(op, ast.Mult):
-                self.budget.integer(left.bit_length() + right.bit_length(), self.place(node))
+                self.budget.integer(left.bit_length() + right.bit_length(), self.location(node))
         function = _ARITHMETIC.get(type(op))
         if function is None:
             raise self.refused(node, f"the operation {type(op).__name__} on numbers is not read.")
@@ -193,7 +193,7 @@ class Operations:
         if not is_number(result):
             raise self.refused(node, f"{type(result).__name__} is not a value of a config.")
         if isinstance(result, int):
-            self.budget.integer(result.bit_length(), self.place(node))
+            self.budget.integer(result.bit_length(), self.location(node))
         return result
 
 
