@@ -199,7 +199,7 @@ def _hooks(tmp_path: Path) -> None:
 def _other_hooks(tmp_path: Path) -> None:
     found = imported(tmp_path, "custom_hooks = [dict(type='MyHook')]")
     (entry,) = [e for e in found.record.entries if e.path == "custom_hooks.0"]
-    assert entry.note == "MyHook: detcfg has no hooks; override the trainer's method"
+    assert entry.note == "MyHook: detcfg has no hooks; override a method of its trainer in a subclass"
 
 
 def _command_line(_: Path) -> None:

@@ -267,7 +267,9 @@ class TrainerTranslator:
             elif name in HOOKS or hook is None:
                 self.record.defaulted(path, location, HOOKS.get(name, "there is none"))
             else:
-                self.record.unsupported(path, location, "detcfg has no hooks; override the trainer's method")
+                self.record.unsupported(
+                    path, location, "detcfg has no hooks; override a method of its trainer in a subclass"
+                )
         custom: Any = self.data.get("custom_hooks")
         for index, hook in enumerate(custom) if is_list(custom) or is_tuple(custom) else ():
             self._custom_hook(hook, f"custom_hooks.{index}", values)
@@ -298,7 +300,7 @@ class TrainerTranslator:
             note = "the last epochs keep mosaic and mix-up; only their loss changes (l1_from_epoch)"
             self.record.unsupported(path, location, f"{name}: {note}")
         else:
-            note = f"{name or 'a hook'}: detcfg has no hooks; override the trainer's method"
+            note = f"{name or 'a hook'}: detcfg has no hooks; override a method of its trainer in a subclass"
             self.record.unsupported(path, location, note)
 
     def _average(self, hook: Node, key: str, path: str) -> None:
