@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from detcfg.data.reading import read_json
 from detcfg.errors import DetcfgError
 from detcfg.evaluation import lvis
+from detcfg.evaluation.detections_file import read_detections
 from detcfg.evaluation.fast import fast_curves
-from detcfg.evaluation.found import ImageDetections, read_detections
+from detcfg.evaluation.found import ImageDetections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
 from detcfg.evaluation.pairs import State, matches_by_class
 from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType

@@ -1,6 +1,6 @@
-"""The annotations that detections are judged by, read from COCO's format into arrays.
+"""Ground truth: the annotations that detections are judged by, read from COCO's format into arrays.
 
-Shapes: I images, O objects, which lie sorted by image; K classes.
+Shapes: I images, O objects, sorted by image; K classes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GroundTruth:
     names: list[str]
     """By label."""
     offsets: NDArray[np.int64]
-    """(I + 1,): the objects of image i are those from offsets[i] to offsets[i + 1]."""
+    """(I + 1,): the objects of image i are rows offsets[i] to offsets[i + 1], the end left out."""
     labels: NDArray[np.int64]
     """(O,)."""
     boxes: NDArray[np.float64]
@@ -87,23 +87,23 @@ class _Reader:
         entries = records(self.data, "annotations")
         rows = {number: row for row, number in enumerate(ids)}
         labels = {number: label for label, number in enumerate(categories)}
-        places = np.array([rows.get(identifier(e, "image_id"), -1) for e in entries], dtype=np.int64)
-        order: list[int] = np.argsort(places, kind="stable").tolist()
-        entries, places = [entries[i] for i in order], places[order]
+        image_rows = np.array([rows.get(identifier(e, "image_id"), -1) for e in entries], dtype=np.int64)
+        order: list[int] = np.argsort(image_rows, kind="stable").tolist()
+        entries, image_rows = [entries[i] for i in order], image_rows[order]
         label_of = np.array([labels.get(identifier(e, "category_id"), -1) for e in entries], dtype=np.int64)
-        self._check_references(entries, places, label_of)
+        self._check_references(entries, image_rows, label_of)
         boxes = np.array([four_numbers(e.get("bbox")) for e in entries], dtype=np.float64).reshape(-1, 4)
         if self.iou_type == "bbox":
             for i in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
                 what = f"its bbox {entries[i].get('bbox')} is not four finite numbers"
                 self._report(place_of(entries, i), what, "It has to be [x, y, width, height] in pixels.")
-        segmentations = self._segmentations(entries, places, sizes) if self.iou_type == "segm" else None
-        areas = self._areas(entries, boxes, segmentations, [sizes[row] for row in places.tolist()])
+        segmentations = self._segmentations(entries, image_rows, sizes) if self.iou_type == "segm" else None
+        areas = self._areas(entries, boxes, segmentations, [sizes[row] for row in image_rows.tolist()])
         if self.problems:
             raise DataError.of(self.problems)
         crowds = np.array([bool(e.get("iscrowd")) for e in entries], dtype=bool)
         difficult = np.array([bool(e.get("difficult")) for e in entries], dtype=bool)
-        counts = np.bincount(places, minlength=len(ids))
+        counts = np.bincount(image_rows, minlength=len(ids))
         return GroundTruth(
             source=self.source,
             image_ids=ids,
@@ -117,7 +117,7 @@ class _Reader:
             crowds=crowds,
             ignored=crowds | difficult,
             segmentations=segmentations,
-            lvis=Lvis.of(list(categories.values()), [images[i] for i in ids], labels, label_of, places),
+            lvis=Lvis.of(list(categories.values()), [images[i] for i in ids], labels, label_of, image_rows),
         )
 
     def _report(self, where: str, what: str, remedy: str) -> None:
@@ -148,10 +148,10 @@ class _Reader:
         return 0, 0
 
     def _check_references(
-        self, entries: list[Record], places: NDArray[np.int64], labels: NDArray[np.int64]
+        self, entries: list[Record], image_rows: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> None:
-        for i in np.flatnonzero((places < 0) | (labels < 0)).tolist():
-            if places[i] < 0:
+        for i in np.flatnonzero((image_rows < 0) | (labels < 0)).tolist():
+            if image_rows[i] < 0:
                 what = f"its image_id {entries[i].get('image_id')!r} is no image of the file"
                 self._report(place_of(entries, i), what, "Correct it, or drop the annotation.")
             else:
@@ -161,11 +161,11 @@ class _Reader:
             raise DataError.of(self.problems)
 
     def _segmentations(
-        self, entries: list[Record], places: NDArray[np.int64], sizes: list[tuple[int, int]]
+        self, entries: list[Record], image_rows: NDArray[np.int64], sizes: list[tuple[int, int]]
     ) -> Segmentations:
         segmentations = Segmentations()
         for i, entry in enumerate(entries):
-            if problem := segmentations.append(entry.get("segmentation"), sizes[int(places[i])]):
+            if problem := segmentations.append(entry.get("segmentation"), sizes[int(image_rows[i])]):
                 self._report(place_of(entries, i), problem, "Correct it, or drop the annotation.")
         return segmentations
 

@@ -217,3 +217,14 @@ def test_what_was_added_can_be_forgotten() -> None:
         evaluator.clear()
         assert evaluator.detections() == []
         assert evaluator.compute()["bbox_AP"] == 0
+
+
+def test_an_object_with_the_id_0_can_be_found(tmp_path: Path) -> None:
+    # pycocotools reads the 0 as "no match" and gives 0.25: findings/pycocotools_annotation_id_0.sh
+    boxes = [[10.0, 10.0, 40.0, 40.0], [70.0, 70.0, 40.0, 40.0]]
+    entries = [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "bolt"}], "annotations": entries}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps([entry | {"score": 0.9} for entry in entries]))
+
+    assert evaluate_files(tmp_path / "gt.json", tmp_path / "dt.json")["bbox_AP"] == pytest.approx(1)

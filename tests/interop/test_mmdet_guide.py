@@ -199,7 +199,7 @@ def _hooks(tmp_path: Path) -> None:
 def _other_hooks(tmp_path: Path) -> None:
     found = imported(tmp_path, "custom_hooks = [dict(type='MyHook')]")
     (entry,) = [e for e in found.record.entries if e.path == "custom_hooks.0"]
-    assert entry.note == "MyHook: detcfg has no hooks; override the trainer's method"
+    assert entry.note == "MyHook: detcfg has no hooks; override a method of its trainer in a subclass"
 
 
 def _command_line(_: Path) -> None:
@@ -408,7 +408,7 @@ def _survey(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     assert {row.path.name: row.verdict for row in found.rows}["stub.py"] is Verdict.MISSING
-    assert found.wanted()[0][:2] == ("MyNeck", 1)
+    assert found.most_used()[0][:2] == ("MyNeck", 1)
 
 
 def _styles(tmp_path: Path) -> None:
