@@ -19,7 +19,7 @@ from detcfg.layers.conv_aws import ConvAWSConfig
 from detcfg.layers.sac import SACConfig, SAConv2d
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.rfp import RFPConfig
-from tests.interop import zoo
+from tests.support import zoo
 
 BACKBONE = DetectoRSResNetConfig(base_channels=8)
 MODEL = FasterRCNNConfig(

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from detcfg.engine.checkpoint import BEST, save_weights
-from tests.cli.conftest import Command
 from tests.support.coco_files import write
+from tests.support.commands import Command
 
 TINY = Path(__file__).parents[1] / "support" / "tiny.py"
 Spoil: TypeAlias = Callable[[Path], object]

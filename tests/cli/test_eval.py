@@ -10,7 +10,7 @@ import torch
 
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.checkpoint import BEST, LAST, save_experiment, save_weights
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.tiny import experiment
 
 ALLOW = ("--allow", "tests.support.tiny")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detcfg.catalogue import KINDS, components
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 MINE = '''
 from attrs import frozen

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detcfg.engine.checkpoint import BEST, save_experiment, save_weights
 from detcfg.engine.weights import load_model
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.tiny import experiment
 
 ALLOW = ("--allow", "tests.support.tiny")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 EXPERIMENT = Path(__file__).parents[1] / "support" / "certain.py"
 

@@ -11,18 +11,7 @@ from PIL import Image
 
 from detcfg.data.errors import DataError
 from detcfg.data.voc import VOCDatasetConfig
-
-
-def thing(name: str, box: tuple[object, object, object, object], difficult: int = 0) -> str:
-    corners = "".join(
-        f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    )
-    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-
-
-def xml(*things: str, size: str = "<size><width>40</width><height>30</height></size>") -> str:
-    return f"<annotation>{size}{''.join(things)}</annotation>"
-
+from tests.support.voc_files import thing, xml
 
 FILES = {
     "a": xml(thing("dog", (6, 6, 26, 16)), thing("cat", (31, 21, 40, 30), difficult=1)),

@@ -7,28 +7,15 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
-from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.heads.roi.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig
-from detcfg.necks.fpn import FPNConfig
-from detcfg.structures import Detections, ImageBatch, Targets
-
-BBOX_HEAD = Shared2FCBBoxHeadConfig(fc_out_channels=16, reg_class_agnostic=True)
-ROI_HEAD = CascadeRoIHeadConfig(bbox_head=BBOX_HEAD)
-TINY = CascadeRCNNConfig(
-    num_classes=3,
-    backbone=ResNetConfig(depth=18, base_channels=8),
-    neck=FPNConfig(out_channels=16),
-    rpn_head=RPNHeadConfig(feat_channels=16),
-    roi_head=ROI_HEAD,
-)
-BATCH = ImageBatch(
-    tensor=torch.zeros(1, 3, 64, 64), sizes=((64, 64),), padded_sizes=((64, 64),), output_sizes=((64, 64),)
-)
+from detcfg.structures import Detections, Targets
+from tests.support.roi import BATCH
+from tests.support.roi import CASCADE as TINY
+from tests.support.roi import CASCADE_BBOX_HEAD as BBOX_HEAD
+from tests.support.roi import CASCADE_ROI_HEAD as ROI_HEAD
 
 
 def of(stages: int, roi_head: CascadeRoIHeadConfig = ROI_HEAD) -> CascadeRCNNConfig:

@@ -16,7 +16,7 @@ from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.roi.grid_roi_head import AMPLITUDE, GridRoIHeadConfig, jittered
 from detcfg.layers.norm import GNConfig
 from detcfg.structures import Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
+from tests.support.roi import MASK_RCNN
 
 HEAD = GridHeadConfig(
     num_convs=2, point_feat_channels=4, norm_cfg=GNConfig(num_groups=2), in_channels=3, roi_feat_size=14

@@ -16,9 +16,8 @@ from detcfg.heads.mask.fused_semantic_head import FusedSemanticHeadConfig
 from detcfg.heads.mask.htc_mask_head import HTCMaskHeadConfig
 from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHead, HybridTaskCascadeRoIHeadConfig
 from detcfg.structures import Targets
-from tests.heads.test_cascade_roi_head import BATCH
-from tests.heads.test_cascade_roi_head import TINY as CASCADE
 from tests.support import zoo
+from tests.support.roi import BATCH, CASCADE
 
 MASK_HEAD = HTCMaskHeadConfig(num_convs=1, conv_out_channels=16)
 SEMANTIC = FusedSemanticHeadConfig(num_convs=1, conv_out_channels=16, num_classes=5)

@@ -16,8 +16,7 @@ from detcfg.heads.mask.mask_iou_head import MaskIoUHeadConfig
 from detcfg.heads.roi.mask_scoring_roi_head import MaskScoringRoIHead, MaskScoringRoIHeadConfig
 from detcfg.masks import shares_within
 from detcfg.structures import Detections, Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
-from tests.heads.test_fcn_mask_head import sampled
+from tests.support.roi import MASK_RCNN, sampled
 
 ROI_HEAD = MaskScoringRoIHeadConfig(
     bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=16),

@@ -18,7 +18,7 @@ from detcfg.masks import at_points
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
 from detcfg.roi_extractors.simple_roi_align import SimpleRoIAlignConfig
 from detcfg.structures import Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
+from tests.support.roi import MASK_RCNN
 
 ROI_HEAD = PointRendRoIHeadConfig(
     bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=16),

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import attrs
+import torch
 from attrs import evolve
 
 from detcfg.config import Config, is_unset
 from detcfg.layers.norm import GNConfig
+from detcfg.structures import Targets
 
 WIDTH: Final = 32
 """Channels of the layers whose width a config names."""
+SIDE: Final = 64
+"""Pixels of an image's side."""
+LARGER: Final = {"detectors": 128}
+"""Its atrous convolutions reflect two pixels of the coarsest map, which has to have three."""
 
 
 def narrow(value: Any, **others: Any) -> Any:
@@ -42,3 +48,13 @@ def narrow(value: Any, **others: Any) -> Any:
         changes["num_groups"] = 4
     changes |= {name: item for name, item in others.items() if name in fields}
     return evolve(value, **changes)
+
+
+def objects(count: int, side: int) -> Targets:
+    """Squares in the upper left of an image."""
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [10.0, 8.0, 26.0, 24.0]])[:count]
+    masks = torch.zeros(count, side, side, dtype=torch.bool)
+    corners: list[list[int]] = boxes.int().tolist()
+    for mask, box in zip(masks, corners, strict=True):
+        mask[box[1] : box[3], box[0] : box[2]] = True
+    return Targets(boxes=boxes, labels=torch.arange(count), masks=masks)
