@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from attrs import evolve
 from torch.testing import assert_close
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from detcfg.boxes.anchors.stretched import StretchedAnchorGeneratorConfig, StretchedPointGeneratorConfig
-from detcfg.config import Config, ConfigError
+from detcfg.config import ConfigError
 
 STRIDES = (8, 16, 32, 64, 128)
 SIZES = ((32, 40, 50), (64, 80, 101), (128, 161, 203), (256, 322, 406), (512, 645, 812))
@@ -45,24 +42,3 @@ def test_points_are_the_centres_of_anchors() -> None:
 def test_each_level_needs_sizes() -> None:
     with pytest.raises(ConfigError, match=r"sizes is .* and strides is"):
         StretchedAnchorGeneratorConfig(sizes=SIZES[:2], strides=STRIDES).resolved()
-
-
-@pytest.mark.parametrize(
-    ("config", "value"),
-    [
-        (StretchedAnchorGeneratorConfig(sizes=SIZES), {"scales": (8.0,)}),
-        (StretchedAnchorGeneratorConfig(sizes=SIZES), {"scales_per_octave": 3}),
-        (StretchedAnchorGeneratorConfig(sizes=SIZES), {"base_sizes": (8.0, 16.0, 32.0, 64.0, 128.0)}),
-        (StretchedAnchorGeneratorConfig(sizes=SIZES), {"scale_major": False}),
-        (StretchedAnchorGeneratorConfig(sizes=SIZES), {"center_offset": 0.5}),
-        (StretchedPointGeneratorConfig(), {"offset": 0.5}),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_value_without_effect_is_refused(config: Config, value: dict[str, Any]) -> None:
-    (name,) = value
-    config = evolve(config, strides=STRIDES)
-    config.resolved()
-
-    with pytest.raises(ConfigError, match=f"{name} is .*, which has no effect: .* Leave {name} out"):
-        evolve(config, **value).resolved()

@@ -13,20 +13,11 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, check_one_per_level
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
-from detcfg.config import ConfigError, check_unused
+from detcfg.config import ConfigError, is_unset
 
 Size = tuple[int, int]
-OTHERS = (
-    "scales",
-    "octave_base_scale",
-    "scales_per_octave",
-    "base_sizes",
-    "scale_major",
-    "centers",
-    "center_offset",
-)
 
 
 @frozen(kw_only=True)
@@ -40,13 +31,12 @@ class StretchedAnchorGeneratorConfig(AnchorGeneratorConfig):
     sizes: tuple[tuple[int, ...], ...]
     """Square roots of areas on each level, in pixels."""
     scales: tuple[float, ...] | None = (1.0,)
-    """Has no effect: `sizes` says it all. Another value is refused, and so it is of the other inherited fields
-    but `ratios` and `strides`."""
+    """Not used."""
 
     def wired(self) -> Self:
-        check_unused(self, "sizes and ratios say how large anchors are", *OTHERS)
-        check_one_per_level(self, "strides", "sizes")
         wired = super().wired()
+        if not is_unset(self.strides) and len(self.sizes) != len(self.strides):
+            raise ConfigError(f"sizes is {self.sizes} and strides is {self.strides}; they differ in length.")
         if len({len(level) for level in self.sizes}) != 1:
             raise ConfigError(f"sizes is {self.sizes}; a head predicts as many anchors on every level.")
         return wired
@@ -79,11 +69,7 @@ class StretchedPointGeneratorConfig(MlvlPointGeneratorConfig):
     """The centres of such anchors."""
 
     offset: float = 0.0
-    """Has no effect: points lie at the corners of cells. Another value is refused."""
-
-    def wired(self) -> Self:
-        check_unused(self, "points lie where torchvision lays them", "offset")
-        return self
+    """Not used."""
 
     def grid_priors(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
+from detcfg.boxes.geometry import centres
 from detcfg.structures import Targets
 
 
@@ -62,9 +63,13 @@ class RegionAssignerConfig(AssignerConfig):
 
     def _level(self, priors: Tensor, boxes: Tensor, distance: Tensor, size: tuple[int, int]) -> Tensor:
         """What the priors (n, 4) of a level learn, (n,); all in cells. `distance` (N,) is in levels."""
-        centres = (priors[:, :2] + priors[:, 2:]) * 0.5
         said, beside = painted(
-            centres, boxes, distance, size, center_ratio=self.center_ratio, ignore_ratio=self.ignore_ratio
+            centres(priors),
+            boxes,
+            distance,
+            size,
+            center_ratio=self.center_ratio,
+            ignore_ratio=self.ignore_ratio,
         )
         learnt = torch.where(said % 2 == 1, said // 2, IGNORED).where(said >= 0, NEGATIVE)
         return learnt.masked_fill(beside, IGNORED)
