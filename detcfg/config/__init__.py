@@ -37,6 +37,26 @@ Traceback (most recent call last):
 detcfg.config.base.ConfigError: neck.in_channels is 64, but width makes it 128. Leave in_channels out, or change one of the two.
 """
 
-from detcfg.config.base import UNSET, Config, ConfigError, ModuleConfig, derived, did_you_mean, fill, is_unset
+from detcfg.config.base import (
+    UNSET,
+    Config,
+    ConfigError,
+    ModuleConfig,
+    check_unused,
+    derived,
+    did_you_mean,
+    fill,
+    is_unset,
+)
 
-__all__ = ["UNSET", "Config", "ConfigError", "ModuleConfig", "derived", "did_you_mean", "fill", "is_unset"]
+__all__ = [
+    "UNSET",
+    "Config",
+    "ConfigError",
+    "ModuleConfig",
+    "check_unused",
+    "derived",
+    "did_you_mean",
+    "fill",
+    "is_unset",
+]

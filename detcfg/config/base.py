@@ -230,6 +230,22 @@ def fill(config: C, source: str, **values: object) -> C:
     return evolve(config, **values)
 
 
+def check_unused(config: Config, reason: str, *names: str) -> None:
+    """Refuse values that would have no effect: of fields that a class inherits and does not read.
+
+    Args:
+        config: Whose fields they are.
+        reason: Why they have none, as a clause: `"proposals go by rank"`.
+        names: The fields. Each may have its default value, which saved configs hold.
+
+    Raises:
+        ConfigError: One of them has another value.
+    """
+    for name in names:
+        if (value := getattr(config, name)) != attrs.fields_dict(type(config))[name].default:
+            raise ConfigError(f"{name} is {value!r}, which has no effect: {reason}. Leave {name} out.")
+
+
 def _configs(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Config]]:
     """Every config in a value, itself first, and its path."""
     if isinstance(value, Config):

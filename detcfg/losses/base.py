@@ -184,6 +184,12 @@ class Loss(nn.Module):
 class ClassLoss(Loss):
     """A loss of class logits (N, C) against labels (N,)."""
 
+    def __init__(
+        self, config: LossConfig, function: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__(config, function)
+        self.use_sigmoid = isinstance(config, ClassLossConfig) and config.use_sigmoid
+
     def named(
         self,
         pred: Tensor,
@@ -198,6 +204,13 @@ class ClassLoss(Loss):
     def scores(self, logits: Tensor) -> Tensor:
         """The logits (R, C) of a RoI head to probabilities (R, K + 1), background last."""
         return logits.softmax(dim=-1)
+
+    def dense_probabilities(self, cls_score: Tensor) -> Tensor:
+        """The logits (..., C) of a dense head to the probabilities (..., K) of the classes.
+
+        Sigmoids, or a softmax whose last column, that of background, is left out.
+        """
+        return cls_score.sigmoid() if self.use_sigmoid else cls_score.softmax(dim=-1)[..., :-1]
 
     def roi_probabilities(self, cls_score: Tensor) -> Tensor:
         """The logits (R, C) of a RoI head to probabilities, of which the first K columns are the classes'.

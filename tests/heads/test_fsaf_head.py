@@ -39,9 +39,9 @@ def test_the_ring_around_an_objects_core_does_not_unlearn_its_class() -> None:
     narrow, wide = built(FSAFHeadConfig()), built(FSAFHeadConfig(assigner=ring))
     assert isinstance(wide, FSAFHead)
     maps = wide(features(1))[0]
-    anchors = wide.anchors(maps)
+    anchors = wide.priors(maps)
 
-    opened = wide.open_classes(wide.targets(anchors, maps, batch(1), [one]), [one])
+    opened = wide.open_classes(wide.get_targets(anchors, maps, batch(1), [one]), [one])
 
     assert (opened[..., 0] == 0).any()
     assert_close(opened[..., 1:], torch.ones_like(opened[..., 1:]))

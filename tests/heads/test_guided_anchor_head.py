@@ -210,7 +210,7 @@ def test_the_label_of_centres_says_whether_they_learn_high_or_low_scores(
     ],
 )
 def test_squares_and_shapes_that_do_not_fit_are_an_error(config: GARetinaHeadConfig) -> None:
-    with pytest.raises(ConfigError, match=r"Make the first|one scale and one ratio|ga_sampler"):
+    with pytest.raises(ConfigError, match=r"Make the first|one ratio and one scale|ga_sampler"):
         config.resolved()
 
 

@@ -65,11 +65,24 @@ class AnchorGeneratorConfig(Config):
             )
         if self.centers is not None and self.center_offset != 0:
             raise ConfigError(f"centers goes without center_offset, which is {self.center_offset}.")
-        for name in ("base_sizes", "centers"):
-            value: tuple[object, ...] | None = getattr(self, name)
-            if value is not None and not is_unset(self.strides) and len(value) != len(self.strides):
-                raise ConfigError(f"{name} is {value} and strides is {self.strides}; they differ in length.")
+        check_one_per_level(self, "strides", "base_sizes", "centers")
         return self
+
+    def check_single(self, name: str, owner: str) -> None:
+        """Refuse several anchors at a location, for a head that predicts for one.
+
+        Args:
+            name: The owner's field that holds this config.
+            owner: The head, as the message calls it.
+
+        Raises:
+            ConfigError: There are several.
+        """
+        if not is_unset(self.strides) and self.num_base_priors[0] != 1:
+            raise ConfigError(
+                f"{name} makes {self.num_base_priors[0]} anchors at each location; {owner} needs one. "
+                "Give it one ratio and one scale."
+            )
 
     @property
     def num_base_priors(self) -> tuple[int, ...]:
@@ -164,6 +177,27 @@ def _base_anchors(config: AnchorGeneratorConfig, level: int) -> list[list[float]
     x, y = (offset, offset) if config.centers is None else config.centers[level]
     corners = [x - 0.5 * width, y - 0.5 * height, x + 0.5 * width, y + 0.5 * height]
     return cast("list[list[float]]", torch.stack(corners, dim=-1).tolist())  # pyright: ignore[reportUnknownMemberType]
+
+
+def check_one_per_level(config: Config, strides: str, *names: str) -> None:
+    """Refuse fields that do not have one value for each level.
+
+    Args:
+        config: Whose fields they are.
+        strides: The field that says how many levels there are; unset, it refuses nothing.
+        names: The fields: tuples, or None.
+
+    Raises:
+        ConfigError: One of them and the strides differ in length.
+    """
+    levels: tuple[int, ...] = getattr(config, strides)
+    for name in names:
+        value: tuple[object, ...] | None = getattr(config, name)
+        if value is not None and not is_unset(levels) and len(value) != len(levels):
+            raise ConfigError(
+                f"{name} is {value} and {strides} is {levels}; they differ in length. "
+                f"Give {name} one value for each level."
+            )
 
 
 def inside_flags(anchors: Tensor, size: tuple[int, int], allowed_border: int) -> Tensor:

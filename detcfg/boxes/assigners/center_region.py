@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
-from detcfg.boxes.geometry import centres, inside
+from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -93,8 +93,7 @@ class CenterRegionAssignerConfig(AssignerConfig):
 def scaled(boxes: Tensor, factor: float) -> Tensor:
     """Boxes (N, 4) grown by `factor` around their centres."""
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
-    centre = (boxes[:, 2:] + boxes[:, :2]) * 0.5
-    return torch.cat([centre - half, centre + half], dim=1)
+    return boxes_around(centres(boxes), half)
 
 
 def smallest_first(boxes: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
+from detcfg import masks
 from detcfg.boxes.assigners.base import AssignerConfig, Assignment
 from detcfg.boxes.assigners.sim_ota import EPS, assigned, dynamic_k_matching, no_assignment
-from detcfg.boxes.geometry import inside
+from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
-from detcfg.masks import centres
 from detcfg.structures import Targets
 
 
@@ -58,9 +58,9 @@ class DynamicSoftLabelAssignerConfig(AssignerConfig):
 
     def _distance_cost(self, priors: Tensor, objects: Targets) -> Tensor:
         """(A, N): the cost of the distance between prior and centre."""
-        middles = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
+        middles = centres(objects.boxes)
         if self.mask_centres and objects.masks is not None:
-            middles = centres(objects.masks)
+            middles = masks.centres(objects.masks)
         distances = (priors[:, None, :2] - middles).pow(2).sum(-1).sqrt() / priors[:, 2:3]
         return torch.pow(10, distances - self.soft_center_radius)
 

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres
 from detcfg.ops import vector_norm
 from detcfg.structures import Targets
 
@@ -40,7 +41,7 @@ class PointAssignerConfig(AssignerConfig):
         if len(boxes) == 0 or len(points) == 0:
             return Assignment(gt_indices=gt_indices, max_overlaps=none)
 
-        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+        centre, size = centres(boxes), (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
         point_levels = torch.log2(strides).int()
         box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int()
         box_levels = box_levels.clamp(point_levels.min(), point_levels.max())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
+from detcfg.boxes.geometry import centres
 from detcfg.structures import Targets
 
 
@@ -62,9 +63,13 @@ class RegionAssignerConfig(AssignerConfig):
 
     def _level(self, priors: Tensor, boxes: Tensor, distance: Tensor, size: tuple[int, int]) -> Tensor:
         """(n,): `gt_indices` of the priors (n, 4) of a level; all in cells. `distance` (N,) is in levels."""
-        centres = (priors[:, :2] + priors[:, 2:]) * 0.5
         marks, is_adjacent = painted(
-            centres, boxes, distance, size, center_ratio=self.center_ratio, ignore_ratio=self.ignore_ratio
+            centres(priors),
+            boxes,
+            distance,
+            size,
+            center_ratio=self.center_ratio,
+            ignore_ratio=self.ignore_ratio,
         )
         gt_indices = torch.where(marks % 2 == 1, marks // 2, IGNORED).where(marks >= 0, NEGATIVE)
         return gt_indices.masked_fill(is_adjacent, IGNORED)

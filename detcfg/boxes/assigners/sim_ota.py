@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -45,7 +46,7 @@ class SimOTAAssignerConfig(AssignerConfig):
             targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
         """
         boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
-        in_box = _margins(priors[:, :2], boxes) > 0
+        in_box = inside(priors[:, :2], boxes, 0)
         in_centre = self._in_centre(priors, boxes)
         valid = torch.nonzero((in_box | in_centre).any(dim=1)).squeeze(1)
         unassigned = no_assignment(priors)
@@ -59,15 +60,9 @@ class SimOTAAssignerConfig(AssignerConfig):
 
     def _in_centre(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """(A, N): whether a prior is near an object's centre."""
-        centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[None]
         reach = self.center_radius * priors[:, None, 2:]
-        return _margins(priors[:, :2], torch.cat((centre - reach, centre + reach), dim=-1)) > 0
-
-
-def _margins(points: Tensor, boxes: Tensor) -> Tensor:
-    """(A, N): the least distance of each point (A, 2) to a side of each box (N, 4) or (A, N, 4)."""
-    inwards = torch.cat((points[:, None] - boxes[..., :2], boxes[..., 2:] - points[:, None]), dim=-1)
-    return inwards.amin(dim=-1)
+        # Corners rather than the distance to the centre, for MMDetection's rounding.
+        return inside(priors[:, :2], boxes_around(centres(boxes), reach), 0)
 
 
 def one_hot_entropy(scores: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -82,4 +83,4 @@ class UniformAssignerConfig(AssignerConfig):
 
 
 def _centre_and_size(boxes: Tensor) -> Tensor:
-    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+    return torch.cat([centres(boxes), boxes[:, 2:] - boxes[:, :2]], dim=1)

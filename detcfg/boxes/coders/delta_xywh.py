@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
-from detcfg.boxes.geometry import clip_boxes
+from detcfg.boxes.geometry import boxes_around, centres, clip_boxes
 
 MAX_LOG_RATIO: Final = abs(math.log(16 / 1000))
 """dw and dh are clamped to this: a decoded box is at most 62.5 times as large as its prior."""
@@ -41,7 +41,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         """The deltas (N, 4) from priors (N, 4) to boxes (N, 4); infinite or NaN for one without area."""
         priors, boxes = priors.float(), boxes.float()
         size = priors[..., 2:] - priors[..., :2]
-        shift = ((boxes[..., :2] + boxes[..., 2:]) * 0.5 - (priors[..., :2] + priors[..., 2:]) * 0.5) / size
+        shift = (centres(boxes) - centres(priors)) / size
         growth = torch.log((boxes[..., 2:] - boxes[..., :2]) / size)
         deltas = torch.cat([shift, growth], dim=-1)
         return (deltas - constant(self.target_means, deltas)) / constant(self.target_stds, deltas)
@@ -74,9 +74,9 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
             growth = growth.clamp(max=max_log_ratio)
         else:
             growth = growth.clamp(-max_log_ratio if self.bound_shrinking else None, max_log_ratio)
-        center = (priors[..., :2] + priors[..., 2:]) * 0.5 + shift
+        center = centres(priors) + shift
         half = size * growth.exp() * 0.5
-        boxes = torch.cat([center - half, center + half], dim=-1)
+        boxes = boxes_around(center, half)
         if self.clip_border and max_shape is not None:
             boxes = clip_boxes(boxes, max_shape)
         return boxes.reshape(pred.shape)

@@ -7,7 +7,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig
-from detcfg.boxes.geometry import clip_boxes
+from detcfg.boxes.geometry import clip_boxes, side_distances
 
 
 @frozen(kw_only=True)
@@ -26,7 +26,7 @@ class DistancePointBBoxCoderConfig(BBoxCoderConfig):
 
         With `max_dis` they are clamped to between 0 and `max_dis` - `eps`.
         """
-        distances = torch.cat([priors - boxes[..., :2], boxes[..., 2:] - priors], dim=-1)
+        distances = side_distances(priors, boxes)
         return distances if max_dis is None else distances.clamp(0, max_dis - eps)
 
     def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, int] | None = None) -> Tensor:

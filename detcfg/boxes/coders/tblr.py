@@ -7,7 +7,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
-from detcfg.boxes.geometry import clip_boxes
+from detcfg.boxes.geometry import centres, clip_boxes
 
 
 @frozen(kw_only=True)
@@ -46,6 +46,5 @@ class TBLRBBoxCoderConfig(BBoxCoderConfig):
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    size = boxes[..., 2:] - boxes[..., :2]
+    centre, size = centres(boxes), boxes[..., 2:] - boxes[..., :2]
     return centre[..., 0], centre[..., 1], size[..., 0], size[..., 1]

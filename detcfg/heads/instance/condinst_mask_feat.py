@@ -67,8 +67,7 @@ class CondInstMaskFeatModule(nn.Module):
         self.conv_branch = conv_tower(
             config.feat_channels,
             config.feat_channels,
-            config.num_stacked_convs,
-            conv_cfg=config.conv_cfg,
+            [config.conv_cfg] * config.num_stacked_convs,
             norm_cfg=config.norm_cfg,
             bias=False,
         )
