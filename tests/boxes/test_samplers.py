@@ -97,6 +97,8 @@ def test_counts_are_kept_and_nothing_is_taken_twice(
     if neg_pos_ub >= 0:
         wanted = min(wanted, int(neg_pos_ub * max(1, len(positives))))
     assert len(negatives) == min(there_neg, wanted)
+    assert sampler.max_samples == num
+    assert len(positives) + len(negatives) <= num
 
 
 @pytest.mark.parametrize("kind", [*KINDS, PseudoSamplerConfig])
@@ -128,6 +130,7 @@ def test_without_sampling_all_count(given: tuple[int, int, int]) -> None:
     assert found.num_pos == (assignment.gt_indices >= 0).sum()
     assert found.num_neg == (assignment.gt_indices == NEGATIVE).sum()
     assert found.avg_factor == max(1, found.num_pos)
+    assert PseudoSamplerConfig().max_samples is None
 
 
 def test_each_candidate_is_as_likely_as_another() -> None:

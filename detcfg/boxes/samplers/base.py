@@ -76,6 +76,11 @@ class SamplerConfig(Config, ABC):
         """Whether the objects themselves join the priors."""
         return False
 
+    @property
+    def max_samples(self) -> int | None:
+        """At most so many samples an image; None: no bound."""
+        return None
+
     @abstractmethod
     def sample(
         self,

@@ -68,6 +68,10 @@ class RandomSamplerConfig(SamplerConfig):
     def adds_objects(self) -> bool:
         return self.add_gt_as_proposals
 
+    @property
+    def max_samples(self) -> int:
+        return self.num
+
     def sample(
         self,
         assignment: Assignment,
