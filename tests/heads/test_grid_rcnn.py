@@ -96,7 +96,7 @@ def test_points_hear_of_their_neighbours_and_their_neighbours_neighbours() -> No
                 torch.nn.init.constant_(layer.weight, 0.1)
                 torch.nn.init.zeros_(layer.bias)
     own = x.chunk(9, dim=1)
-    second = head._told(head.sorder_trans, own, head._told(head.forder_trans, own, own))
+    second = head._fused(head.sorder_trans, own, head._fused(head.forder_trans, own, own))
     heard = [bool(part.any()) for part in second]
     assert [False, False, True, False, True, True, True, True, True] == heard
 

@@ -93,7 +93,9 @@ def test_masks_are_enlarged_and_certain_cells_keep_what_the_coarse_mask_says() -
     rois, labels = torch.tensor([[0.0, 4, 4, 40, 40], [0, 8, 8, 20, 30]]), torch.tensor([2, 0])
     torch.nn.init.normal_(head.get_submodule("mask_head.fc_logits").weight)
     with torch.inference_mode():
-        coarse = head.drawing_head.masks_of_labels(head.drawing_head(head.pool_masks(features, rois)), labels)
+        coarse = head.fcn_mask_head.masks_of_labels(
+            head.fcn_mask_head(head.pool_masks(features, rois)), labels
+        )
         plain = F.interpolate(coarse[:, None], scale_factor=2.0, mode="bilinear")[:, 0]
         fine = head.fine_masks(features, rois, labels)
     changed = fine != plain

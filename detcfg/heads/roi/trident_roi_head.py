@@ -15,7 +15,7 @@ from detcfg.structures import Detections, ImageBatch
 
 @frozen(kw_only=True)
 class TridentRoIHeadConfig(StandardRoIHeadConfig):
-    """Merges what the branches find (Li et al., 2019, https://arxiv.org/abs/1901.01892).
+    """Merges the detections of all branches (Li et al., 2019, https://arxiv.org/abs/1901.01892).
 
     Follows mmdet/models/roi_heads/trident_roi_head.py.
     """
@@ -23,14 +23,14 @@ class TridentRoIHeadConfig(StandardRoIHeadConfig):
     num_branch: int = derived()
     """Branches of the backbone."""
     test_branch_idx: int = derived()
-    """The branch in use in testing; -1: all of them."""
+    """The branch that is tested; -1: all of them."""
 
     def build(self) -> TridentRoIHead:
         return TridentRoIHead(self.resolved())
 
 
 class TridentRoIHead(StandardRoIHead):
-    """Images come once for each branch in use, first all images of the first branch."""
+    """Reads each image once a branch: all images of the first branch, then all of the second."""
 
     def __init__(self, config: TridentRoIHeadConfig) -> None:
         super().__init__(config)
@@ -39,7 +39,7 @@ class TridentRoIHead(StandardRoIHead):
 
     @property
     def active_branches(self) -> int:
-        """How many branches are in use."""
+        """Branches of the backbone in use: all in training, `test_branch_idx` in testing."""
         return self.num_branch if self.training or self.test_branch_idx == -1 else 1
 
     def predict(
@@ -50,7 +50,7 @@ class TridentRoIHead(StandardRoIHead):
         return [self.merged(found[image::images]) for image in range(images)]
 
     def merged(self, branches: Sequence[Detections]) -> Detections:
-        """The detections of one image from those of each branch."""
+        """The detections of one image after NMS over those of all branches."""
         boxes = torch.cat([found.boxes for found in branches])
         scores = torch.cat([found.scores for found in branches])
         labels = torch.cat([found.labels for found in branches])
