@@ -130,6 +130,14 @@ def test_masks_may_share_the_boxes_extractor_and_come_with_the_detections() -> N
     assert found.masks.shape == (len(found), 96, 128)
 
 
+def test_a_part_that_is_replaced_in_its_list_is_the_stages() -> None:
+    head = built(TINY)
+    other = evolve(BBOX_HEAD, in_channels=16, roi_feat_size=7, num_classes=3).build()
+    head.bbox_head[1] = other
+    assert head.stage(1).bbox_head is other
+    assert [False, True, False] == [stage.bbox_head is other for stage in head.stages]
+
+
 def test_no_proposals_give_no_detections() -> None:
     head = built(TINY).eval()
     features = tuple(torch.randn(1, 16, 64 // s, 64 // s) for s in (4, 8, 16, 32, 64))

@@ -123,6 +123,11 @@ def test_a_semantic_branch_without_semantic_targets_says_what_to_do() -> None:
         losses_of(evolve(TINY, roi_head=evolve(ROI_HEAD, semantic_head=SEMANTIC)))
 
 
+def test_without_mask_heads_it_has_boxes_alone() -> None:
+    roi_head = evolve(ROI_HEAD, mask_head=None)
+    assert not any("mask" in name for name in losses_of(evolve(TINY, roi_head=roi_head)))
+
+
 @pytest.mark.parametrize(
     ("roi_head", "message"),
     [

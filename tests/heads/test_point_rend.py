@@ -13,6 +13,7 @@ from detcfg.heads.mask.coarse_mask_head import CoarseMaskHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.mask.mask_point_head import MaskPointHeadConfig
 from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHead, PointRendRoIHeadConfig, PointRendTestConfig
+from detcfg.layers.normed_conv import NormedConv2dConfig
 from detcfg.layers.points import point_sample, sample_rois, uncertain_points
 from detcfg.masks import at_points
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
@@ -150,6 +151,8 @@ def test_a_coarse_head_makes_masks_smaller_and_takes_no_upsampling() -> None:
     assert config.build()(torch.randn(2, 4, 14, 14)).shape == (2, 3, 7, 7)
     with pytest.raises(TypeError, match="upsample_cfg"):
         CoarseMaskHeadConfig(upsample_cfg=FCNMaskHeadConfig().upsample_cfg)
+    with pytest.raises(ConfigError, match=r"predictor_cfg is NormedConv2dConfig.*Leave it out"):
+        evolve(config, predictor_cfg=NormedConv2dConfig()).build()
 
 
 def test_channels_that_do_not_fit_are_named() -> None:

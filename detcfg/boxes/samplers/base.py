@@ -104,6 +104,11 @@ class SamplerConfig(Config, ABC):
         return False
 
     @property
+    def needs_scorer(self) -> bool:
+        """Whether it mines hard examples by the predictions of the head, as only RoI heads let it."""
+        return False
+
+    @property
     def max_samples(self) -> int | None:
         """At most so many samples an image; None: no bound."""
         return None

@@ -31,6 +31,10 @@ class CombinedSamplerConfig(RandomSamplerConfig):
             neg_sampler=self._with_numbers(self.neg_sampler),
         )
 
+    @property
+    def needs_scorer(self) -> bool:
+        return self.pos_sampler.needs_scorer or self.neg_sampler.needs_scorer
+
     def _with_numbers(self, part: RandomSamplerConfig) -> RandomSamplerConfig:
         """A part with this sampler's numbers, so that a resolved config shows those in use."""
         return evolve(

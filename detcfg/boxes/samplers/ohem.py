@@ -17,6 +17,10 @@ class OHEMSamplerConfig(RandomSamplerConfig):
     Follows mmdet/models/task_modules/samplers/ohem_sampler.py.
     """
 
+    @property
+    def needs_scorer(self) -> bool:
+        return True
+
     def choose_positives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
         labels = pool.targets.labels[pool.assignment.gt_indices[candidates]]
         return self._hardest(candidates, count, labels, pool)

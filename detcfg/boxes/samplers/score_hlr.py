@@ -37,6 +37,10 @@ class ScoreHLRSamplerConfig(RandomSamplerConfig):
     iou_thr: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
     """Refined boxes with at least this IoU with the highest score of a group belong to it."""
 
+    @property
+    def needs_scorer(self) -> bool:
+        return True
+
     def sample(
         self,
         assignment: Assignment,

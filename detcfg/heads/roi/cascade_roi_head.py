@@ -187,8 +187,8 @@ class CascadeRoIHead(RoIHead):
     def predict(
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        found = self.predict_boxes(features, proposals, batch, rescale=self.mask_head is None)
-        return found if self.mask_head is None else self.predict_masks(features, found, batch)
+        detections = self.predict_boxes(features, proposals, batch, rescale=self.mask_head is None)
+        return detections if self.mask_head is None else self.predict_masks(features, detections, batch)
 
     def predict_boxes(
         self,
@@ -216,13 +216,13 @@ class CascadeRoIHead(RoIHead):
         return last.detections(rois, mean, bbox_pred, counts=counts, batch=batch, rescale=rescale)
 
     def predict_masks(
-        self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
+        self, features: tuple[Tensor, ...], detections: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
         """Detections in network pixels to detections in output pixels with masks."""
-        rois = bbox2roi([image.boxes for image in found])
-        labels = torch.cat([image.labels for image in found])
+        rois = bbox2roi([image.boxes for image in detections])
+        labels = torch.cat([image.labels for image in detections])
         probabilities = self.mask_probabilities(features, rois, labels)
-        return with_pasted_masks(found, probabilities, batch, self.test_cfg.mask_thr_binary)
+        return with_pasted_masks(detections, probabilities, batch, self.test_cfg.mask_thr_binary)
 
     def mask_probabilities(self, features: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
         """(R, M, M): the masks of rois (R, 5) of classes `labels` (R,), averaged over the stages."""
@@ -304,8 +304,8 @@ class CascadeStage(RoIStage):
 
 def _unless_none(values: Iterable[T | None]) -> tuple[T, ...] | None:
     """The values of all stages; None where there are none."""
-    found = tuple(value for value in values if value is not None)
-    return found or None
+    present = tuple(value for value in values if value is not None)
+    return present or None
 
 
 def _built(configs: Iterable[ModuleConfig | None]) -> nn.ModuleList | None:

@@ -60,19 +60,19 @@ def wired_head(
 
 
 def with_pasted_masks(
-    found: Sequence[Detections], probabilities: Tensor, batch: ImageBatch, threshold: float
+    detections: Sequence[Detections], probabilities: Tensor, batch: ImageBatch, threshold: float
 ) -> list[Detections]:
     """Detections in network pixels to detections in output pixels with masks.
 
     Args:
-        found: Of each image, n over all images.
+        detections: Of each image, n over all images.
         probabilities: (n, M, M): the probability of each cell of each box, image by image.
         batch: The images.
         threshold: Pixels with at least this probability belong to the mask.
     """
-    detections: list[Detections] = []
-    for index, part in enumerate(torch.split(probabilities, [len(image) for image in found])):
-        boxes = scale_boxes(found[index].boxes, batch.scales(index))
+    masked: list[Detections] = []
+    for index, part in enumerate(torch.split(probabilities, [len(image) for image in detections])):
+        boxes = scale_boxes(detections[index].boxes, batch.scales(index))
         masks = paste(part, boxes, batch.output_sizes[index], threshold)
-        detections.append(evolve(found[index], boxes=boxes, masks=masks))
-    return detections
+        masked.append(evolve(detections[index], boxes=boxes, masks=masks))
+    return masked

@@ -17,7 +17,7 @@ class DoubleHeadRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: DoubleConvFCBBoxHeadConfig = DoubleConvFCBBoxHeadConfig()
-    """Classifies rois and refines their boxes, each from features of its own."""
+    """Classifies rois and refines their boxes, each task from other features."""
     reg_roi_scale_factor: float = field(default=1.3, validator=validators.gt(0))
     """The regression branch pools from proposals enlarged about their centres by this factor."""
 

@@ -103,15 +103,15 @@ class GridRoIHead(StandardRoIHead):
         *,
         rescale: bool,
     ) -> list[Detections]:
-        found = super().predict_boxes(features, proposals, batch, rescale=False)
-        refined = self.refine(features, bbox2roi([image.boxes for image in found]))
-        parts = torch.split(refined, [len(image) for image in found])
-        detections: list[Detections] = []
-        for index, (image, part) in enumerate(zip(found, parts, strict=True)):
+        detections = super().predict_boxes(features, proposals, batch, rescale=False)
+        refined = self.refine(features, bbox2roi([image.boxes for image in detections]))
+        parts = torch.split(refined, [len(image) for image in detections])
+        gridded: list[Detections] = []
+        for index, (image, part) in enumerate(zip(detections, parts, strict=True)):
             # Boxes may reach beyond the image, as in MMDetection, which clips a copy of them.
             boxes = scale_boxes(part, batch.scales(index)) if rescale else part
-            detections.append(evolve(image, boxes=boxes))
-        return detections
+            gridded.append(evolve(image, boxes=boxes))
+        return gridded
 
     def refine(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """(R, 4): the boxes that the grids of rois (R, 5) predict."""

@@ -81,9 +81,9 @@ class MaskScoringRoIHead(StandardRoIHead):
         losses = {"loss_mask": head.loss_mask(logits, targets)}
         return losses | self.mask_iou_head.loss(pooled, logits, targets, samplings)
 
-    def with_masks(self, found: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
-        logits = self.fcn_mask_head.logits_of_labels(pooled, found.labels)
-        ious = self.mask_iou_head.of_class(pooled, logits, found.labels)
-        masks = paste(logits.sigmoid(), found.boxes, size, self.test_cfg.mask_thr_binary)
-        scored = evolve(found, scores=found.scores * ious, masks=masks)
+    def with_masks(self, detections: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
+        logits = self.fcn_mask_head.logits_of_labels(pooled, detections.labels)
+        ious = self.mask_iou_head.of_class(pooled, logits, detections.labels)
+        masks = paste(logits.sigmoid(), detections.boxes, size, self.test_cfg.mask_thr_binary)
+        scored = evolve(detections, scores=detections.scores * ious, masks=masks)
         return scored[scored.scores.argsort(descending=True, stable=True)]

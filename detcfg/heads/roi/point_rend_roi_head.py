@@ -125,13 +125,13 @@ class PointRendRoIHead(StandardRoIHead):
         return torch.cat([sample_rois(level, rois, points, stride) for level, stride in levels], dim=1)
 
     def predict_masks(
-        self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
+        self, features: tuple[Tensor, ...], detections: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        rois = bbox2roi([image.boxes for image in found])
-        labels = torch.cat([image.labels for image in found])
+        rois = bbox2roi([image.boxes for image in detections])
+        labels = torch.cat([image.labels for image in detections])
         parts = zip(torch.split(rois, PIECE), torch.split(labels, PIECE), strict=True)
         logits = torch.cat([self.fine_masks(features, part, classes) for part, classes in parts])
-        return with_pasted_masks(found, logits.sigmoid(), batch, self.test_cfg.mask_thr_binary)
+        return with_pasted_masks(detections, logits.sigmoid(), batch, self.test_cfg.mask_thr_binary)
 
     def fine_masks(self, features: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
         """(R, M', M') float: mask logits of rois (R, 5) of classes `labels` (R,), subdivided step by step."""

@@ -153,8 +153,8 @@ class StandardRoIHead(RoIStage, RoIHead):
     def predict(
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        found = self.predict_boxes(features, proposals, batch, rescale=self.mask_head is None)
-        return found if self.mask_head is None else self.predict_masks(features, found, batch)
+        detections = self.predict_boxes(features, proposals, batch, rescale=self.mask_head is None)
+        return detections if self.mask_head is None else self.predict_masks(features, detections, batch)
 
     def predict_boxes(
         self,
@@ -171,29 +171,29 @@ class StandardRoIHead(RoIStage, RoIHead):
         return self.detections(rois, cls_score, bbox_pred, counts=counts, batch=batch, rescale=rescale)
 
     def predict_masks(
-        self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
+        self, features: tuple[Tensor, ...], detections: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
         """Detections in network pixels to detections in output pixels with masks."""
-        pooled = self.pool_masks(features, bbox2roi([image.boxes for image in found]))
-        detections: list[Detections] = []
-        for index, part in enumerate(torch.split(pooled, [len(image) for image in found])):
-            boxes = scale_boxes(found[index].boxes, batch.scales(index))
-            scaled = evolve(found[index], boxes=boxes)
-            detections.append(self.with_masks(scaled, part, batch.output_sizes[index]))
-        return detections
+        pooled = self.pool_masks(features, bbox2roi([image.boxes for image in detections]))
+        masked: list[Detections] = []
+        for index, part in enumerate(torch.split(pooled, [len(image) for image in detections])):
+            boxes = scale_boxes(detections[index].boxes, batch.scales(index))
+            scaled = evolve(detections[index], boxes=boxes)
+            masked.append(self.with_masks(scaled, part, batch.output_sizes[index]))
+        return masked
 
-    def with_masks(self, found: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
+    def with_masks(self, detections: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
         """The n detections of one image with their masks.
 
         Args:
-            found: In output pixels.
+            detections: In output pixels.
             pooled: (n, C', S, S): their features for the mask head.
             size: (height, width) of the output.
         """
         assert self.mask_head is not None
         threshold = self.test_cfg.mask_thr_binary
-        masks = self.mask_head.predict(pooled, found.boxes, found.labels, size, threshold)
-        return evolve(found, masks=masks)
+        masks = self.mask_head.predict(pooled, detections.boxes, detections.labels, size, threshold)
+        return evolve(detections, masks=masks)
 
 
 def _is_positive(sampling: SamplingResult) -> Tensor:

@@ -45,15 +45,15 @@ class TridentRoIHead(StandardRoIHead):
     def predict(
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        found = super().predict(features, proposals, batch)
-        images = len(found) // self.active_branches
-        return [self.merged(found[image::images]) for image in range(images)]
+        detections = super().predict(features, proposals, batch)
+        images = len(detections) // self.active_branches
+        return [self.merged(detections[image::images]) for image in range(images)]
 
     def merged(self, branches: Sequence[Detections]) -> Detections:
         """The detections of one image after NMS over those of all branches."""
-        boxes = torch.cat([found.boxes for found in branches])
-        scores = torch.cat([found.scores for found in branches])
-        labels = torch.cat([found.labels for found in branches])
+        boxes = torch.cat([branch.boxes for branch in branches])
+        scores = torch.cat([branch.scores for branch in branches])
+        labels = torch.cat([branch.labels for branch in branches])
         kept, scores = self.test_cfg.nms.keep(boxes, scores, labels)
         if self.test_cfg.max_per_img > 0:
             kept, scores = kept[: self.test_cfg.max_per_img], scores[: self.test_cfg.max_per_img]
