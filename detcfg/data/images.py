@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 import numpy as np
@@ -86,6 +87,17 @@ def problem_of_name(name: object) -> str:
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
         return f"its file_name {name!r} leads out of the image folder"
     return ""
+
+
+def seen_from(folder: str | Path, name: object) -> object:
+    """An absolute path inside a folder as it is seen from there; any other name stays."""
+    if not isinstance(name, str) or "\0" in name or not os.path.isabs(name):  # noqa: PTH117 - Path() of any text may fail
+        return name
+    path = Path(os.path.normpath(name))  # without `..`, which might lead out again
+    for root in (Path(os.path.abspath(folder)), Path(os.path.realpath(folder))):  # noqa: PTH100 - resolve() alone follows links
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return name
 
 
 @contextmanager
