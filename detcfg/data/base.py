@@ -162,12 +162,6 @@ class Dataset(ABC):
 
     def _problem(self, index: int, message: str, severity: Literal["error", "note"]) -> Problem:
         """What a message says of the file of an image."""
-        info = self.info(index)
-        what, _, remedy = message.removeprefix(f"{info.path}: ").removesuffix(".").rpartition(". ")
-        return Problem(
-            file=info.path,
-            where=f"image {info.image_id}",
-            what=what or remedy,
-            remedy=f"{remedy}." if what else "",
-            severity=severity,
-        )
+        path = self.info(index).path
+        what, _, remedy = message.removeprefix(f"{path}: ").removesuffix(".").rpartition(". ")
+        return Problem(file=path, what=what or remedy, remedy=f"{remedy}." if what else "", severity=severity)

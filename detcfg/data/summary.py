@@ -9,7 +9,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from detcfg.data.base import Annotations, Dataset
+from detcfg.data.concat import ConcatDataset
 from detcfg.data.errors import DataError, LeftOut, Problem
+from detcfg.data.oversampled import Oversampled
 
 SHOWN: Final = 3
 """Names, notes and the like of a kind that are written out; of more, their number."""
@@ -98,6 +100,8 @@ class DatasetReport:
 def report(dataset: Dataset) -> DatasetReport:
     """Count what a dataset holds, without reading its images."""
     objects = dataset.annotations()
+    several = isinstance(dataset, ConcatDataset | Oversampled)
+    parts = [part.annotations() for part in _parts(dataset)] if several else [objects]
     learnable = objects.labels[~objects.ignored]
     counts = np.bincount(learnable, minlength=len(dataset.classes)).tolist()
     errors = [problem for problem in dataset.problems if problem.severity == "error"]
@@ -118,7 +122,7 @@ def report(dataset: Dataset) -> DatasetReport:
             *_empty_classes(dataset, counts),
             *(_suspect(dataset.left_out) if any(counts) else ()),
             *_many_ignored(dataset, len(learnable)),
-            *_far_outside(objects),
+            *(warning for part in parts for warning in _far_outside(part)),
             *_notes(dataset.problems),
         ),
     )
@@ -159,6 +163,15 @@ def _many_ignored(dataset: Dataset, learnable: int) -> list[str]:
     ]
 
 
+def _parts(dataset: Dataset) -> list[Dataset]:
+    """The datasets that one is put together of: a tool may have written one of them otherwise."""
+    if isinstance(dataset, Oversampled):
+        return _parts(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return [part for inner in dataset.datasets for part in _parts(inner)]
+    return [dataset]
+
+
 def _far_outside(objects: Annotations) -> list[str]:
     """Boxes that reach far beyond their image."""
     if not len(objects.boxes):
@@ -184,7 +197,8 @@ def _seem_corners(
     origins: NDArray[np.float32], sides: NDArray[np.float32], limits: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """(A,): which boxes [x, y, width, height] would be corners [x1, y1, x2, y2] inside their image."""
-    return ((sides > origins) & (sides <= limits + 1)).all(axis=1)
+    inside = (sides > origins) & (sides <= limits + 1)
+    return inside[:, 0] & inside[:, 1]
 
 
 def _notes(problems: tuple[Problem, ...]) -> list[str]:

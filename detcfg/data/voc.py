@@ -221,8 +221,11 @@ class _Reader:
     def _image(self, name: str) -> _Annotated:
         config = self.config
         file, path = self._files(name)
-        if file is None and not (config.allow_missing_xml and path is not None):
-            raise _FaultError(f"there is no {Path(config.data_root, config.ann_subdir, name)}.xml")
+        if file is None and not config.allow_missing_xml:
+            fault = f"there is no {Path(config.data_root, config.ann_subdir, name)}.xml"
+            if path is not None:
+                fault += " (allow_missing_xml takes such images for background)"
+            raise _FaultError(fault)
         if path is None:
             raise _FaultError(f"there is no {Path(config.data_root, config.img_subdir, name)}.jpg")
         if file is None:

@@ -14,7 +14,7 @@ from detcfg.engine.checkpoint import BEST, save_weights
 from tests.cli.conftest import Command
 from tests.support.coco_files import write
 
-TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
+TINY = Path(__file__).parents[1] / "support" / "tiny.py"
 Spoil: TypeAlias = Callable[[Path], object]
 
 
