@@ -59,14 +59,24 @@ class DatasetConfig(Config, ABC):
             raise ConfigError(f"classes names {', '.join(map(repr, repeated))} more than once.")
         return self
 
-    def read_image(self, path: str) -> Tensor:
+    @property
+    def reads_whole(self) -> bool:
+        """Whether images are decoded with all of their pixels."""
+        return True
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
         """An image file as the dataset's own are read, (3, H, W) uint8 RGB.
+
+        Args:
+            path: The file.
+            whole: With all of its pixels, even if the dataset's own are decoded smaller.
 
         Raises:
             DataError: It cannot be read.
         """
         from detcfg.data.images import read_image
 
+        del whole
         return read_image(path)
 
     @abstractmethod
@@ -154,11 +164,16 @@ class Dataset(ABC):
         """Read every image in turn; yield its index and what is wrong with it, if anything is."""
         for index in range(len(self)):
             try:
-                self[index]
+                doubt = self.doubt(self[index])
             except DataError as error:
                 yield index, self._problem(index, str(error), "error")
             else:
-                yield index, None
+                yield index, self._problem(index, doubt, "note") if doubt else None
+
+    def doubt(self, sample: Sample) -> str:
+        """What is suspect of an image that can be read, as sentences; empty if nothing is."""
+        del sample
+        return ""
 
     def _problem(self, index: int, message: str, severity: Literal["error", "note"]) -> Problem:
         """What a message says of the file of an image."""

@@ -17,6 +17,7 @@ from detcfg.data.files import FileDataset, FileDatasetConfig, Table, box_problem
 from detcfg.data.masks import Segmentations
 from detcfg.data.reading import (
     PANOPTIC,
+    category_of_name,
     files_in,
     flag,
     four_numbers,
@@ -183,23 +184,14 @@ class _Reader:
         return label_of, kept
 
     def _of_one_name(self, data: Record, name: str, categories: dict[int, Record]) -> int:
-        """The category of a name.
-
-        Roboflow adds a root category, whose supercategory is "none", which has no objects and sometimes the
-        name of a class.
-        """
-        if len(categories) == 1:
-            return next(iter(categories))
-        used = {identifier(a, "category_id") for a in records(data, "annotations")} & categories.keys()
-        own = used or {n for n, category in categories.items() if category.get("supercategory") != "none"}
-        first, second, *_ = categories
-        if len(own) != 1:
+        """The category of a name; others of the name, without objects, are passed over."""
+        if (number := category_of_name(data, categories)) is None:
+            first, second, *_ = categories
             raise DataError(
                 f"{self.file}: categories {first} and {second} are both called {name!r}. "
                 "Give them different names."
             )
-        (number,) = own
-        for other in categories.keys() - own:
+        for other in categories.keys() - {number}:
             what = f"it is called {name!r} like category {number}, and has no objects"
             self._report(f"category {other}", what, "It is passed over.", "note")
         return number

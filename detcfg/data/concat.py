@@ -36,8 +36,12 @@ class ConcatDatasetConfig(DatasetConfig):
                 )
         return self
 
-    def read_image(self, path: str) -> Tensor:
-        return self.datasets[0].read_image(path)
+    @property
+    def reads_whole(self) -> bool:
+        return self.datasets[0].reads_whole
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
+        return self.datasets[0].read_image(path, whole=whole)
 
     def dataset(self, *, with_mask: bool = False) -> ConcatDataset:
         return ConcatDataset([inner.dataset(with_mask=with_mask) for inner in self.datasets])

@@ -42,15 +42,18 @@ class FileDatasetConfig(DatasetConfig):
     half, a quarter or an eighth of its size, with its boxes and masks: several times as fast, the pixels a
     little different. Crops before the resize see the smaller image. None: images are decoded whole."""
 
-    def read_image(self, path: str) -> Tensor:
-        """An image as (3, H, W) uint8 RGB."""
+    @property
+    def reads_whole(self) -> bool:
+        return self.draft_size is None
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
         from detcfg.data.images import read_image
 
         return read_image(
             path,
             ignore_orientation=self.ignore_orientation,
             max_pixels=self.max_pixels,
-            draft_size=self.draft_size,
+            draft_size=None if whole else self.draft_size,
         )
 
 
@@ -169,6 +172,11 @@ class FileDataset(Dataset):
         if size != info.size:
             targets = _shrunk(targets, info.size, size)
         return Sample(image=tv_tensors.Image(image), targets=targets, info=info)
+
+    def doubt(self, sample: Sample) -> str:
+        from detcfg.data.images import lost_levels
+
+        return lost_levels(sample.info.path, sample.image)
 
     def info(self, index: int) -> ImageInfo:
         row = int(self._rows[index])

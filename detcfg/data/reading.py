@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -149,6 +149,19 @@ def _float(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def category_of_name(data: dict[str, Any], categories: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """Which of the categories of one name is meant, by their ids; None if that is open.
+
+    Roboflow adds a root category, whose supercategory is "none", which has no objects and sometimes the name
+    of another.
+    """
+    own = set(categories)
+    if len(own) > 1:
+        used = {identifier(annotation, "category_id") for annotation in records(data, "annotations")} & own
+        own = used or {n for n, category in categories.items() if category.get("supercategory") != "none"}
+    return own.pop() if len(own) == 1 else None
 
 
 def is_panoptic(data: dict[str, Any]) -> bool:

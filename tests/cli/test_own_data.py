@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detcfg.engine.checkpoint import BEST, save_experiment, save_weights
 from tests.cli.conftest import Command
@@ -127,6 +129,31 @@ def test_check_reads_the_masks_that_training_will_read(command: Command, tmp_pat
     assert 0 == outcome.code
     assert "2 objects to learn, 2 ignored (1 crowd, such as annotation 4; 1 without a mask" in outcome.out
     assert "annotation 1 of image 10: its segmentation covers no pixel of the image" in outcome.out
+
+
+def test_check_of_images_names_each_file_once(command: Command, tmp_path: Path) -> None:
+    def spoil(data: Data) -> None:
+        del data
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (40, 30)).save(tmp_path / "a.png", exif=exif)
+        Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)).save(tmp_path / "c.png")
+
+    write(tmp_path, spoil)
+    outcome = command("check", str(TINY), *arguments(tmp_path), "--images", *SMALL)
+    assert 1 == outcome.code
+    assert (
+        f"  {tmp_path}/a.png: image 10 has 30x40 pixels, but its annotation says 40x30, so its boxes would be "
+        "misplaced. Correct the annotation, or set ignore_orientation to true if the image carries an EXIF "
+        "orientation.\n" in outcome.out
+    )
+    deep = f"  {tmp_path}/c.png: its 16 bits a pixel hold 1,200 shades up to 1,199, of which the upper 8 bits leave 5."
+    assert f"{deep} Convert it to 8 bits, stretched from 0 to 255.\n" in outcome.out
+
+    turned = ("data.train.ignore_orientation=true", "data.val.ignore_orientation=true")
+    outcome = command("check", str(TINY), *arguments(tmp_path, *turned), "--images", *SMALL)
+    assert 0 == outcome.code
+    assert deep in outcome.out
 
 
 @pytest.fixture
