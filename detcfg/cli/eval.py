@@ -10,7 +10,7 @@ import typer
 
 from detcfg.cli.arguments import Allow, Fast, HalfPrecision, Json, Overrides
 from detcfg.cli.checkpoints import Partial
-from detcfg.cli.output import progress, write_json
+from detcfg.cli.output import printable, progress, write_json
 
 if TYPE_CHECKING:
     from detcfg.evaluation.truth import IoUType
@@ -52,12 +52,15 @@ def evaluate(
     """Evaluate a trained detector: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
+    from detcfg.data.summary import report
     from detcfg.engine.validation import validate
     from detcfg.evaluation.coco import CocoEvaluator
     from detcfg.recipe.amp import autocast
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)
+    for line in report(loader.dataset).lines(f"data.{split.value}"):
+        typer.echo(printable(line), err=True)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
     evaluator = CocoEvaluator(loader.dataset, kinds)
     with progress("evaluating", len(loader)) as advance, autocast(model, amp):

@@ -39,4 +39,7 @@ def evaluate_detections(
             f"{dt}: {evaluator.left_out:,} detections are left out: their category_id is none of {gt}.",
             err=True,
         )
+    masks = evaluator.truth.segmentations
+    if masks is not None and (absent := int(masks.are_absent().sum())):
+        typer.echo(f"{gt}: {absent:,} annotations have no mask, and so cannot be found.", err=True)
     print_evaluation(evaluator, (kind.value,), as_json=as_json)

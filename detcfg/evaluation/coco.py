@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from detcfg.data.reading import read_json
+from detcfg.data.reading import read_json, records
 from detcfg.errors import DetcfgError
 from detcfg.evaluation import lvis
 from detcfg.evaluation.detections_file import read_detections
@@ -30,7 +30,7 @@ class Annotated(Protocol):
     """Whatever has annotations, such as a `detcfg.data.base.Dataset`."""
 
     def ground_truth(self) -> dict[str, Any]:
-        """The annotations in COCO's format."""
+        """The annotations in COCO's format, and with VOC's `difficult`, which COCO's does not have."""
         ...
 
 
@@ -207,7 +207,12 @@ class _File:
         self.path = path
 
     def ground_truth(self) -> Any:
-        return read_json(self.path, "Correct the path of the annotations.")
+        """What the file holds; COCO has no difficult objects, so that what stands there does not count."""
+        data = read_json(self.path, "Correct the path of the annotations.")
+        if isinstance(data, dict):
+            for annotation in records(cast("dict[str, Any]", data), "annotations"):
+                annotation.pop("difficult", None)
+        return cast("Any", data)
 
 
 def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType = "bbox") -> dict[str, float]:

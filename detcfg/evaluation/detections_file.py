@@ -9,7 +9,7 @@ import numpy as np
 
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.masks import Segmentations
-from detcfg.data.reading import four_numbers, identifier, read_json
+from detcfg.data.reading import four_numbers, identifier, other_type, read_json
 from detcfg.evaluation.found import ImageDetections, Record
 from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
 
@@ -68,13 +68,17 @@ class _Reader:
         )
         problem = ""
         if row is None:
-            problem = f"its image_id {entry.get('image_id')!r} is no image of {self.truth.source}"
+            given = entry.get("image_id")
+            end = other_type(given, self.row_of) or f"{given!r} is no image of {self.truth.source}"
+            problem = f"its image_id {end}"
         elif category is None:
             problem = "it has no category_id"
         elif type(score) not in (int, float) or not np.isfinite(cast("float", score)):
             problem = f"its score {score!r} is no finite number"
         elif category not in self.label_of:
-            return False
+            if not (end := other_type(category, self.label_of)):
+                return False
+            problem = f"its category_id {end}"
         elif self.iou_type == "segm":
             problem = self.segmentations.append(entry.get("segmentation"), self.truth.sizes[row])
         elif not np.isfinite(box).all() or min(box[2:]) < 0:
