@@ -1,0 +1,28 @@
+"""D-FINE M, HGNetV2-B2, 132 epochs on COCO.
+
+Paper: Peng et al., 2024, https://arxiv.org/abs/2410.13842
+Reference: Peterande/D-FINE's configs/dfine/dfine_hgnetv2_m_coco.yml, 52.3 box AP.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.backbones.hgnetv2 import HGNetV2Config
+from detcfg.detectors.dfine import DFINEConfig
+from detcfg.experiments import dfine_l
+from detcfg.heads.query.dfine_transformer import DFINETransformerConfig
+from detcfg.necks.hybrid_encoder import HybridEncoderConfig
+
+
+@frozen(kw_only=True)
+class Model(dfine_l.Model):
+    backbone: BackboneConfig = HGNetV2Config(arch="B2", use_lab=True)
+    encoder: HybridEncoderConfig = HybridEncoderConfig(depth_mult=0.67)
+    decoder: DFINETransformerConfig = DFINETransformerConfig(num_layers=4)
+
+
+@frozen(kw_only=True)
+class Experiment(dfine_l.Experiment):
+    model: DFINEConfig = Model()
