@@ -6,7 +6,7 @@ Reference: Peterande/D-FINE's configs/dfine/dfine_hgnetv2_n_coco.yml, 42.8 box A
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hgnetv2 import HGNetV2Config
@@ -14,6 +14,8 @@ from detcfg.detectors.dfine import DFINEConfig
 from detcfg.experiments import dfine_l
 from detcfg.heads.query.dfine_transformer import DFINETransformerConfig
 from detcfg.necks.hybrid_encoder import HybridEncoderConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
 
 
 @frozen(kw_only=True)
@@ -30,3 +32,17 @@ class Model(dfine_l.Model):
 @frozen(kw_only=True)
 class Experiment(dfine_l.Experiment):
     model: DFINEConfig = Model()
+    trainer: TrainerConfig = evolve(
+        dfine_l.Experiment().trainer,
+        epochs=160,
+        optimizer=AdamWConfig(
+            lr=8e-4,
+            weight_decay=1e-4,
+            paramwise_cfg=ParamwiseConfig(
+                norm_decay_mult=0.0,
+                bias_decay_mult=0.0,
+                custom_keys=(CustomKeyConfig(key="backbone", lr_mult=0.5),),
+            ),
+        ),
+        base_batch_size=128,
+    )

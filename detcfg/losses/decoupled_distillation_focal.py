@@ -8,6 +8,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.losses.base import Loss, LossConfig
+from detcfg.precision import widened
 
 
 @frozen(kw_only=True)
@@ -29,6 +30,6 @@ class DecoupledDistillationFocalLossConfig(LossConfig):
 
 def distillation_loss(pred: Tensor, target: Tensor, *, temperature: float = 5.0) -> Tensor:
     """T^2 * KL(teacher || student) (...) of logits (..., bins); no gradient goes to the teacher (`target`)."""
-    student = (pred.float() / temperature).log_softmax(dim=-1)
-    teacher = (target.detach().float() / temperature).log_softmax(dim=-1)
+    student = (widened(pred) / temperature).log_softmax(dim=-1)
+    teacher = (widened(target.detach()) / temperature).log_softmax(dim=-1)
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=-1)

@@ -6,6 +6,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.losses.base import Loss, LossConfig
+from detcfg.precision import widened
 
 
 @frozen(kw_only=True)
@@ -31,6 +32,6 @@ def fine_grained_localization_loss(pred: Tensor, target: Tensor) -> Tensor:
         (...).
     """
     left, right_weight = target[..., :1].long(), target[..., 1]
-    log = pred.float().log_softmax(dim=-1).expand(*left.shape[:-1], -1)
+    log = widened(pred).log_softmax(dim=-1).expand(*left.shape[:-1], -1)
     to_left, to_right = (-log.gather(-1, index).squeeze(-1) for index in (left, left + 1))
     return to_left * (1 - right_weight) + to_right * right_weight

@@ -150,8 +150,7 @@ class DFINECriterion(nn.Module):
     def forward(
         self,
         found: Predictions,
-        enc_logits: Tensor,
-        enc_boxes: Tensor,
+        encoded: tuple[Tensor, Tensor],
         bins: Bins,
         objects: Objects,
         denoising: tuple[Predictions, DenoisingQueries | None] | None = None,
@@ -160,14 +159,13 @@ class DFINECriterion(nn.Module):
 
         Args:
             found: What the queries predict.
-            enc_logits: (B, Q, K) of the cells that became queries.
-            enc_boxes: (B, Q, 4) of them.
+            encoded: Logits (B, Q, K) and boxes (B, Q, 4) of the cells that became queries.
             bins: What the distributions are over.
             objects: The ground truth.
             denoising: What the denoising queries predict, and these; None where there are none at all.
         """
-        logits = torch.cat([found.logits, enc_logits[None]])
-        boxes = torch.cat([found.boxes, enc_boxes[None]])
+        logits = torch.cat([found.logits, encoded[0][None]])
+        boxes = torch.cat([found.boxes, encoded[1][None]])
         pairs = self.assigner.match(logits.detach(), boxes.detach(), objects.labels, objects.boxes)
         joint = union(pairs)
         count, joint_count = (shared_factor(float(len(some)), logits) for some in (objects, joint))
@@ -183,7 +181,7 @@ class DFINECriterion(nn.Module):
             | _named("loss_ddf", layers[:-1], ddf)
         )
         if denoising is not None:
-            losses |= self._denoising_losses(*denoising, bins, objects, count, sides)
+            losses |= self._denoising_losses(*denoising, bins, objects, count=count, sides=sides)
         return {name: loss.nan_to_num() for name, loss in losses.items()}
 
     def _denoising_losses(
@@ -192,6 +190,7 @@ class DFINECriterion(nn.Module):
         spoilt: DenoisingQueries | None,
         bins: Bins,
         objects: Objects,
+        *,
         count: Tensor,
         sides: Tensor,
     ) -> dict[str, Tensor]:

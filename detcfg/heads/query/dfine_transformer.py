@@ -26,6 +26,7 @@ from detcfg.heads.query.dfine_decoder import Decoder, DecoderLayer, Memory
 from detcfg.layers.mlp import MLP
 from detcfg.layers.nonuniform_bins import bin_values, expected, moved
 from detcfg.layers.projection import projection
+from detcfg.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 PRIOR = -math.log((1 - 0.01) / 0.01)
@@ -171,8 +172,9 @@ class DFINETransformer(QueryHead):
         found, selected = self.decode(features, batch, spoilt, every_layer=True)
         restored, found = found.split(0 if spoilt is None else spoilt.labels.shape[1])
         bins = Bins(bin_values(self.reg_max, self.up, self.reg_scale), self.reg_scale)
+        encoded = selected.logits, selected.points.sigmoid()
         denoising = (restored, spoilt) if self.training and self.denoising else None
-        losses = self.criterion(found, selected.logits, selected.points.sigmoid(), bins, objects, denoising)
+        losses = self.criterion(found, encoded, bins, objects, denoising)
         if denoising and spoilt is None:  # so that all processes have a gradient for it
             losses["loss_vfl_dn_0"] = losses["loss_vfl_dn_0"] + self.denoising_class_embed.weight.sum() * 0
         return losses
@@ -255,8 +257,8 @@ class DFINETransformer(QueryHead):
             return values.expand(len(tokens), -1, -1).gather(1, index.expand(-1, -1, values.shape[-1]))
 
         content = chosen(encoded)
-        points = self.enc_bbox_head(content).float() + chosen(anchors)
-        return Selected(content.detach(), points, chosen(logits).float())
+        points = widened(self.enc_bbox_head(content)) + chosen(anchors)
+        return Selected(content.detach(), points, widened(chosen(logits)))
 
     def _by_head(self, x: Tensor, ratios: Tensor | None) -> Tensor:
         """(B * heads, C / heads, H, W), zero beyond the image."""
@@ -278,13 +280,13 @@ class DFINETransformer(QueryHead):
             positions = self.query_pos_head(boxes).clamp(-10, 10)
             x = layer(x, positions, boxes, memory, hidden)
             if i == 0:
-                first = (self.pre_bbox_head(x).float() + logit(boxes)).sigmoid()
-                early = [self.dec_score_head[0](x).float(), first]
+                first = (widened(self.pre_bbox_head(x)) + logit(boxes)).sigmoid()
+                early = [widened(self.dec_score_head[0](x)), first]
                 initial = first.detach()
-            corners = self.dec_bbox_head[i](x + before).float() + corners
+            corners = widened(self.dec_bbox_head[i](x + before)) + corners
             refined = moved(initial, expected(corners, values), self.reg_scale)
             if every_layer or i == len(self.decoder.layers) - 1:
-                all_logits.append(self.decoder.lqe_layers[i](self.dec_score_head[i](x), corners).float())
+                all_logits.append(widened(self.decoder.lqe_layers[i](self.dec_score_head[i](x), corners)))
                 all_boxes.append(refined)
                 all_corners.append(corners)
             boxes, before = refined.detach(), x.detach()
