@@ -84,8 +84,9 @@ class MSDeformAttn(nn.Module):
         shape = (batch, count, self.num_heads, sum(self.num_points))
         offsets = self.sampling_offsets(query).view(*shape, 2)
         weights = self.attention_weights(query).view(shape).softmax(dim=-1)
-        scale = self.num_points_scale[:, None] * self.offset_scale
-        points = boxes[:, :, None, None, :2] + offsets * scale * boxes[:, :, None, None, 2:]
+        # In the reference's order: where a point lies between cells decides its gradient.
+        offsets = offsets * self.num_points_scale[:, None] * boxes[:, :, None, None, 2:] * self.offset_scale
+        points = boxes[:, :, None, None, :2] + offsets
         if ratios is not None:
             points = points * ratios[:, None, None, None]
         points = points.transpose(1, 2).flatten(0, 1)

@@ -76,9 +76,9 @@ class Objects:
         boxes: list[Tensor] = []
         for target, (height, width) in zip(targets, batch.padded_sizes, strict=True):
             kept = target.not_ignored
-            size = torch.tensor([width, height] * 2, dtype=torch.float32)
+            size = torch.tensor([width, height] * 2).to(batch.tensor, non_blocking=True)
             labels.append(kept.labels)
-            boxes.append(to_cxcywh(kept.boxes.float()) / size.to(kept.boxes.device, non_blocking=True))
+            boxes.append(to_cxcywh(kept.boxes.to(size)) / size)
         return cls(tuple(labels), tuple(boxes))
 
     def __len__(self) -> int:
