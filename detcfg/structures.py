@@ -6,6 +6,7 @@ pixels throughout detcfg.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
@@ -116,6 +117,23 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def padding(self, features: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """For each of `features` (B, C, H_i, W_i): (B, H_i, W_i) bool, True beyond the padded image; None: nowhere."""
+        import torch
+
+        height, width = self.tensor.shape[-2:]
+        if all(size == (height, width) for size in self.padded_sizes):
+            return None
+        shares = torch.tensor(self.padded_sizes) / torch.tensor([height, width])
+        masks: list[Tensor] = []
+        for x in features:
+            rows, columns = (
+                torch.arange(length) + 0.5 > share[:, None] * length
+                for length, share in zip(x.shape[-2:], shares.unbind(1), strict=True)
+            )
+            masks.append((rows[:, :, None] | columns[:, None]).to(x.device, non_blocking=True))
+        return tuple(masks)
 
     def scales(self, index: int) -> tuple[float, float]:
         """The factors (x, y) that scale boxes of image `index` from network to output pixels."""

@@ -72,9 +72,7 @@ class DetDataPreprocessor(nn.Module):
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
     ) -> ImageBatch:
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        padded = tuple(
-            (ceil_to(height, self.divisor), ceil_to(width, self.divisor)) for height, width in sizes
-        )
+        padded = tuple(map(self.padded, images))
         height, width = (
             ceil_to(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
         )
@@ -94,6 +92,10 @@ class DetDataPreprocessor(nn.Module):
             padded_sizes=padded,
             output_sizes=sizes if output_sizes is None else tuple(output_sizes),
         )
+
+    def padded(self, image: Tensor) -> tuple[int, int]:
+        """(height, width) of an image (3, H, W) padded on its own."""
+        return ceil_to(image.shape[-2], self.divisor), ceil_to(image.shape[-1], self.divisor)
 
     def augmented(
         self, batch: ImageBatch, targets: Sequence[Targets]
