@@ -24,6 +24,7 @@ from detcfg.data.transforms import (
     ResizeConfig,
 )
 from detcfg.detectors.dfine import DFINEConfig
+from detcfg.experiment import ExperimentConfig
 from detcfg.experiments import faster_rcnn
 from detcfg.layers.frozen_bn import FrozenBNConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
@@ -38,7 +39,7 @@ class Model(DFINEConfig):
 
 
 @frozen(kw_only=True)
-class Experiment(faster_rcnn.Experiment):
+class Experiment(ExperimentConfig):
     model: DFINEConfig = Model()
     data: DataConfig = evolve(
         faster_rcnn.Experiment().data,

@@ -25,9 +25,14 @@ def bin_values(reg_max: int, up: Tensor, reg_scale: Tensor) -> Tensor:
     return torch.cat([-2 * bound, -right.flip(0), torch.zeros_like(bound), right, 2 * bound])
 
 
+def by_side(corners: Tensor) -> Tensor:
+    """(..., 4 * (n + 1)) to (..., 4, n + 1): the logits of left, top, right and bottom."""
+    return corners.reshape(*corners.shape[:-1], 4, -1)
+
+
 def expected(logits: Tensor, values: Tensor) -> Tensor:
     """(..., 4 * (n + 1)) logits to the mean distances (..., 4) of their distributions."""
-    return logits.unflatten(-1, (4, -1)).softmax(dim=-1) @ values
+    return by_side(logits).softmax(dim=-1) @ values
 
 
 def moved(boxes: Tensor, distances: Tensor, reg_scale: Tensor) -> Tensor:

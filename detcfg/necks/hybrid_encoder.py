@@ -245,7 +245,7 @@ class HybridEncoder(Neck):
         height, width = x.shape[-2:]
         positions = sine_positions(height, width, self.hidden_dim, self.temperature).to(x)
         out: Tensor = encoder(x.flatten(2).transpose(1, 2), positions, padding)
-        return out.transpose(1, 2).unflatten(2, (height, width))
+        return out.transpose(1, 2).reshape_as(x)
 
     def _fused(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
         down = [maps[-1]]

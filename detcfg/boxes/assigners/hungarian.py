@@ -89,7 +89,7 @@ class HungarianAssignerConfig(AssignerConfig):
 
 def solved(cost: NDArray[np.float32], counts: Sequence[int]) -> Pairs:
     """The matchings of least cost (S, B, Q, N), of which the first `counts` objects of each image are real."""
-    from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportUnknownVariableType]  # only training needs it
+    from scipy.optimize import linear_sum_assignment  # only training needs it
 
     parts: list[tuple[Indices, Indices, Indices, Indices]] = []
     starts = np.cumsum([0, *counts])

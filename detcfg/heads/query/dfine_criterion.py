@@ -25,7 +25,7 @@ from detcfg.boxes.match_costs.focal import FocalLossCostConfig
 from detcfg.config import ModuleConfig
 from detcfg.heads.query.denoising import DenoisingQueries
 from detcfg.heads.query.matching import union
-from detcfg.layers.nonuniform_bins import bin_targets
+from detcfg.layers.nonuniform_bins import bin_targets, by_side
 from detcfg.losses.base import ClassLossConfig, LossConfig
 from detcfg.losses.decoupled_distillation_focal import DecoupledDistillationFocalLossConfig
 from detcfg.losses.fine_grained_localization import FineGrainedLocalizationLossConfig
@@ -55,9 +55,16 @@ class Predictions(NamedTuple):
 
     def split(self, count: int) -> tuple[Predictions, Predictions]:
         """Those of the first `count` queries, and those of the others."""
-        first = (*(x[:, :, :count] for x in self[:3]), self.references[:, :count])
-        others = (*(x[:, :, count:] for x in self[:3]), self.references[:, count:])
-        return Predictions(*first), Predictions(*others)
+        first, others = (
+            Predictions(
+                self.logits[:, :, some],
+                self.boxes[:, :, some],
+                self.corners[:, :, some],
+                self.references[:, some],
+            )
+            for some in (slice(count), slice(count, None))
+        )
+        return first, others
 
 
 @frozen(eq=False)
@@ -239,7 +246,7 @@ class DFINECriterion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(L,) of the distributions of the pairs, and (L - 1,) of distilling the last layer's into the others'."""
         overlaps = _overlaps(found.boxes[:-1, at.images, at.queries].detach(), at.boxes)
-        corners = found.corners.unflatten(-1, (4, -1))
+        corners = by_side(found.corners)
         target = bin_targets(
             found.references[at.images, at.queries], to_xyxy(at.boxes), bins.values, bins.reg_scale
         )
@@ -274,7 +281,7 @@ def _named(name: str, suffixes: Sequence[str], values: Tensor) -> dict[str, Tens
 def _at(pairs: Pairs, objects: Objects, device: torch.device) -> At:
     """The pairs on the device, carried there in one piece."""
     table = np.stack([pairs.sets, pairs.images, pairs.queries, pairs.objects])
-    sets, images, queries, index = torch.from_numpy(table).to(device, non_blocking=True)
+    sets, images, queries, index = torch.as_tensor(table, device=device)
     return At(sets, images, queries, torch.cat(objects.labels)[index], torch.cat(objects.boxes)[index])
 
 

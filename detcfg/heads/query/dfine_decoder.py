@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detcfg.layers.mlp import MLP
 from detcfg.layers.ms_deform_attn import Method, MSDeformAttn
+from detcfg.layers.nonuniform_bins import by_side
 
 CLAMP = 65504
 """The greatest number of half precision, which a layer's output is bounded by."""
@@ -60,7 +61,7 @@ class LocationQualityEstimator(nn.Module):
         nn.init.zeros_(self.reg_conf.last.bias)
 
     def forward(self, logits: Tensor, corners: Tensor) -> Tensor:
-        highest = corners.unflatten(-1, (4, -1)).softmax(dim=-1).topk(self.TOPK, dim=-1).values
+        highest = by_side(corners).softmax(dim=-1).topk(self.TOPK, dim=-1).values
         stat = torch.cat([highest, highest.mean(dim=-1, keepdim=True)], dim=-1)
         out: Tensor = logits + self.reg_conf(stat.flatten(-2))
         return out

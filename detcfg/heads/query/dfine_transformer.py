@@ -264,7 +264,7 @@ class DFINETransformer(QueryHead):
         """(B * heads, C / heads, H, W), zero beyond the image."""
         if ratios is not None:
             x = x * _inside(x, ratios)
-        return x.unflatten(1, (self.num_heads, -1)).flatten(0, 1)
+        return x.reshape(len(x) * self.num_heads, -1, *x.shape[-2:])
 
     def _refined(
         self, x: Tensor, boxes: Tensor, memory: Memory, hidden: Tensor | None, *, every_layer: bool

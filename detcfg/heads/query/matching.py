@@ -20,7 +20,7 @@ def union(pairs: Pairs) -> Pairs:
         here = pairs.images == image
         rows = np.stack([pairs.images[here], pairs.queries[here], pairs.objects[here]], axis=1)
         unique, counts = np.unique(rows, axis=0, return_counts=True)
-        unique = unique[torch.from_numpy(counts).argsort(descending=True).numpy()]
+        unique = unique[np.asarray(torch.as_tensor(counts).argsort(descending=True))]
         _, first = np.unique(unique[:, 1], return_index=True)
         chosen.append(unique[np.sort(first)])
     together = np.concatenate(chosen)
