@@ -27,7 +27,7 @@ def bin_values(reg_max: int, up: Tensor, reg_scale: Tensor) -> Tensor:
 
 def by_side(corners: Tensor) -> Tensor:
     """(..., 4 * (n + 1)) to (..., 4, n + 1): the logits of left, top, right and bottom."""
-    return corners.reshape(*corners.shape[:-1], 4, -1)
+    return corners.reshape(*corners.shape[:-1], 4, corners.shape[-1] // 4)
 
 
 def expected(logits: Tensor, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import attrs
 import torch
 from attrs import evolve
 
+from detcfg.backbones.hgnetv2 import HGNetV2Config
 from detcfg.config import Config, is_unset
 from detcfg.layers.norm import GNConfig
 from detcfg.structures import Targets
@@ -46,6 +47,11 @@ def narrow(value: Any, **others: Any) -> Any:
         changes["base_channels"] = fields["base_channels"] if fields.get("num_stages") == 3 else 8
     if isinstance(value, GNConfig):
         changes["num_groups"] = 4
+    if isinstance(value, HGNetV2Config):
+        changes["arch"] = "B0"
+    # Few queries, since an image needs as many places.
+    smallest = {"hidden_dim": WIDTH, "dim_feedforward": WIDTH, "num_queries": 8, "num_denoising": 4}
+    changes |= {name: min(fields[name], least) for name, least in smallest.items() if name in fields}
     changes |= {name: item for name, item in others.items() if name in fields}
     return evolve(value, **changes)
 
