@@ -33,18 +33,15 @@ PLAIN: Final[dict[Any, tuple[Any, ...]]] = {
 def configs() -> list[type[Config]]:
     """Every config class of detcfg, bases and private ones among them, without the shipped experiments."""
     components()  # imports their modules
-    found = {cls for cls in _subclasses(Config) if vars(sys.modules[cls.__module__]).get(cls.__name__) is cls}
-    inside = [cls for cls in found if f"{cls.__module__}.".startswith("detcfg.") and not _is_experiment(cls)]
-    return sorted(inside, key=where)
+    inside = {cls for cls in _subclasses(Config) if cls.__module__.startswith("detcfg.")}
+    # attrs makes a second class for the slots, and the first lives on until it is collected.
+    there = [cls for cls in inside if vars(sys.modules[cls.__module__]).get(cls.__name__) is cls]
+    return sorted((cls for cls in there if not cls.__module__.startswith("detcfg.experiments")), key=where)
 
 
 def where(cls: type) -> str:
     """A class as a failure names it."""
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _is_experiment(cls: type) -> bool:
-    return cls.__module__.startswith("detcfg.experiments")
 
 
 def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:
