@@ -227,7 +227,7 @@ class _Rewriter:
             self.change(use.node, old, new)
         else:
             self.note(
-                use.node, f"{use.text} is left to you, for it may mean something else: it is {written} today"
+                use.node, f"{use.text} is left to you, for it may mean something else: it is {written} today."
             )
         return is_sure
 
@@ -262,7 +262,7 @@ class _Rewriter:
             homes = ", ".join(home for home in (*groups, *further) if home != module)
             self.note(
                 statement,
-                f"this import is left to you, for the way it is written: its names are in {homes} today",
+                f"This import is left to you, for the way it is written: its names are in {homes} today.",
             )
             return
         before = [f"import {name}" for name in further]
@@ -326,7 +326,7 @@ class _Rewriter:
         found = _PATH.fullmatch(value)
         today = self.moved(found[1]) if found else None
         if found and today != found[1]:
-            what = f"gone. {today.instead}" if isinstance(today, Gone) else f"{today} today"
+            what = f"gone. {today.instead}" if isinstance(today, Gone) else f"{today} today."
             self.note(node, f"{value!r} is left as it is, for it is a string: {found[1]} is {what}")
 
     # The text

@@ -262,24 +262,29 @@ def _located(error: Exception, path: Path) -> ConfigError:
     frame = next(reversed(outside or own), None)
     place = f"{frame.filename}:{frame.lineno}: " if frame else f"{path}: "
     line = f"\n    {frame.line}" if frame and frame.line else ""
-    if frame and isinstance(error, ImportError | AttributeError) and (moved := _moved_at(frame)):
-        file = Path(frame.filename)
-        file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        remedy = f"This rewrites the file's imports, and shows what it changes before: detcfg upgrade {shlex.quote(str(file))}"
-        return ConfigError(f"{place}{moved}{line}\n{remedy}")
+    if frame and isinstance(error, ImportError | AttributeError) and (moved := _moved_at(frame, line)):
+        return ConfigError(f"{place}{moved}")
     if isinstance(error, ImportError) and error.name == SHIPPED and not SHIPPED_FOLDER.is_dir():
         return ConfigError(f"{place}{_NO_LINKS}{line}")
     return ConfigError(f"{place}{_explained(error)}{line}")
 
 
-def _moved_at(frame: traceback.FrameSummary) -> str:
-    """What has moved of the names in a line of a file; empty if nothing has."""
+def _moved_at(frame: traceback.FrameSummary, line: str) -> str:
+    """What has moved of the names in a line of a file, and what to do; empty if nothing has."""
     try:
         found = upgrade(Path(frame.filename))
     except ConfigError:
         return ""
-    here = [change for change in found.changes if change.line <= (frame.lineno or 0) <= change.end_line]
-    return " ".join(f"{change.old} is {change.new} now." for change in here)
+    number = frame.lineno or 0
+    changes = [change for change in found.changes if change.line <= number <= change.end_line]
+    notes = " ".join(note.message for note in found.notes if note.line == number)
+    if not changes:
+        return notes and f"{notes}{line}"
+    moved = " ".join([*(f"{change.old} is {change.new} now." for change in changes), notes]).strip()
+    file = Path(frame.filename)
+    file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    remedy = "This rewrites the file's imports, and shows what it changes before: detcfg upgrade"
+    return f"{moved}{line}\n{remedy} {shlex.quote(str(file))}"
 
 
 def _is_library(filename: str) -> bool:

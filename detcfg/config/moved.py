@@ -189,6 +189,10 @@ _ROOMS: Final[Step] = {
     **_names("detcfg.heads.atss_head", "detcfg.heads.dense.anchor_targets", "positives"),
     **_names("detcfg.heads.base", "detcfg.heads.roi.base", "RoIHead", "RoIHeadConfig"),
     **_names("detcfg.engine.checkpoint", "detcfg.engine.weights", "checkpoint_file", "load_weights"),
+    "detcfg.detectors.wiring": Gone(
+        "Derive from detcfg.detectors.backbone_neck:BackboneNeckConfig: its wired() wires the neck, and its "
+        "wired_head(head, name) or wired_class_head(head, name) a head."
+    ),
     "detcfg.engine.amp": "detcfg.recipe.amp",
     "detcfg.engine.config": "detcfg.recipe.config",
     "detcfg.engine.ema": "detcfg.recipe.ema",
@@ -205,6 +209,10 @@ _ROOMS: Final[Step] = {
     "detcfg.layers.memory:Remembers": "detcfg.layers.training_state:HasTrainingState",
     "detcfg.layers.memory:memories": "detcfg.layers.training_state:training_states",
     "detcfg.layers.memory:recall": "detcfg.layers.training_state:load_training_states",
+    "detcfg.layers.non_local:places": "detcfg.layers.non_local:flattened",
+    "detcfg.losses.base:shared_divisor": Gone(
+        "Return detcfg.losses.base:empty_loss where a process has no elements."
+    ),
     # A person's own package may have their name: `is_users`.
     **{f"experiments.{name}": f"{SHIPPED}.{name}" for name in _EXPERIMENTS.split()},
 }

@@ -193,6 +193,15 @@ def test_an_error_in_another_file_of_a_persons_own_names_that_one(tmp_path: Path
     assert str(error.value).endswith(f"detcfg upgrade {parts}")
 
 
+def test_an_import_of_what_is_gone_says_what_to_write_instead(tmp_path: Path) -> None:
+    path = write(tmp_path, "from detcfg.detectors.wiring import wired_neck\n")
+
+    with pytest.raises(ConfigError) as error:
+        load(path, JobConfig)
+    assert str(error.value).startswith(f"{path}:1: detcfg.detectors.wiring:wired_neck is gone. Derive from ")
+    assert str(error.value).endswith("\n    from detcfg.detectors.wiring import wired_neck")
+
+
 def test_an_import_that_fails_otherwise_is_explained_as_it_was(tmp_path: Path) -> None:
     path = write(tmp_path, "from detcfg.engine.emma import EMAConfig\n")
 
