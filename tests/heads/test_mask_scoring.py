@@ -94,7 +94,7 @@ def test_detections_are_scored_by_their_masks_too_and_stay_in_order() -> None:
     )
     with torch.inference_mode():
         pooled = torch.randn(3, 16, 14, 14)
-        logits = head.drawing_head.logits_of_labels(pooled, found.labels)
+        logits = head.fcn_mask_head.logits_of_labels(pooled, found.labels)
         ious = head.mask_iou_head(pooled, logits)[torch.arange(3), found.labels]
         scored = head.with_masks(found, pooled, (32, 32))
     torch.testing.assert_close(scored.scores, (found.scores * ious).sort(descending=True).values)
