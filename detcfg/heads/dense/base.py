@@ -43,6 +43,11 @@ def check_dense_sampler(name: str, sampler: SamplerConfig) -> None:
             f"{name}.add_gt_as_proposals is True, but a dense head predicts at its own priors alone, so that "
             "objects cannot join them. Set it to False."
         )
+    if sampler.needs_scorer:
+        raise ConfigError(
+            f"{name} is {type(sampler).__name__}, which mines hard examples by the predictions of a RoI head. "
+            "Give a dense head a RandomSamplerConfig."
+        )
 
 
 class DenseHead(nn.Module):
