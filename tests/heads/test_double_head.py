@@ -189,6 +189,15 @@ def test_no_proposals_give_no_detections() -> None:
         (
             evolve(
                 BY_HAND,
+                roi_head=DoubleHeadRoIHeadConfig(
+                    bbox_head=DoubleConvFCBBoxHeadConfig(norm_cfg=None)  # type: ignore[arg-type]
+                ),
+            ),
+            r"roi_head\.bbox_head\.norm_cfg must be NormConfig, not None",
+        ),
+        (
+            evolve(
+                BY_HAND,
                 roi_head=evolve(
                     BY_HAND.roi_head,
                     bbox_roi_extractor=SingleRoIExtractorConfig(roi_layer=RoIAlignConfig(output_size=14)),
