@@ -53,6 +53,11 @@ def check_dense_sampler(name: str, sampler: SamplerConfig) -> None:
             f"{name} is {type(sampler).__name__}, which mines hard examples by the predictions of a RoI head. "
             "Give a dense head a RandomSamplerConfig."
         )
+    if sampler.needs_scorer:
+        raise ConfigError(
+            f"{name} is {type(sampler).__name__}, which mines hard examples by the predictions of a RoI head. "
+            "Give a dense head a RandomSamplerConfig."
+        )
 
 
 class DenseHead(nn.Module):

@@ -85,7 +85,7 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
     def wired(self) -> Self:
         wired = super().wired()
         stages = [wired.stage(index) for index in range(wired.num_stages)]
-        wired.each("stage_loss_weights", wired.stage_loss_weights)
+        wired.each("stage_loss_weights", cast("float | tuple[float, ...]", wired.stage_loss_weights))
         if is_unset(wired.in_strides):
             return wired
         stages = [stage.with_inputs(f".{index}") for index, stage in enumerate(stages)]
@@ -255,10 +255,10 @@ class CascadeStage(RoIStage):
     def mask_samplings(
         self,
         features: tuple[Tensor, ...],
-        samplings: Sequence[SamplingResult],
+        samplings: list[SamplingResult],
         refined: Sequence[Detections],
         targets: Sequence[Targets],
-    ) -> Sequence[SamplingResult]:
+    ) -> list[SamplingResult]:
         """The samples whose positives the mask head is trained on: here those of the bbox head, `samplings`.
 
         `refined` are the boxes that the bbox head makes of them, the proposals of the next stage.

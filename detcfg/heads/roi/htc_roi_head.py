@@ -160,10 +160,10 @@ class HTCStage(CascadeStage):
     def mask_samplings(
         self,
         features: tuple[Tensor, ...],
-        samplings: Sequence[SamplingResult],
+        samplings: list[SamplingResult],
         refined: Sequence[Detections],
         targets: Sequence[Targets],
-    ) -> Sequence[SamplingResult]:
+    ) -> list[SamplingResult]:
         return self.sample(features, refined, targets) if self.interleaved else samplings
 
     def pool(
