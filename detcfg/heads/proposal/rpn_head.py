@@ -178,6 +178,7 @@ class RPNHead(AnchorHead, ProposalHead):
         deltas: list[Tensor] = []
         chosen: list[Tensor] = []
         levels: list[Tensor] = []
+        # In a model of double precision too, proposals are chosen in float32, as MMDetection chooses them.
         for level, priors in enumerate(anchors or self.priors(cls_scores)):
             score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
             delta = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
