@@ -42,7 +42,7 @@ class RPNTestConfig(DenseTestConfig):
     nms: NMSConfig = NMSConfig(iou_threshold=0.7)
     """Non-maximum suppression within each level."""
     max_per_img: int = 1000
-    """At most so many for an image."""
+    """Proposals of an image at most, the best by score; -1 for all."""
 
     def wired(self) -> Self:
         check_unused(self, "proposals go by rank", "score_thr", "geometric_scores")
