@@ -13,7 +13,7 @@ from detcfg.losses.focal import FocalLossConfig
 from tests.support.dense import batch, built, features, objects
 
 
-def test_an_object_is_learnt_on_the_level_of_its_least_mean_loss() -> None:
+def test_an_object_is_assigned_to_the_level_of_its_least_mean_loss() -> None:
     objects_ = torch.tensor([0, 0, 0, 1, -1, 1])
     level = torch.tensor([0, 0, 1, 1, 0, 2])
     loss = torch.tensor([1.0, 4.0, 2.0, 5.0, 0.0, 6.0])

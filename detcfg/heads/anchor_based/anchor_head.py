@@ -49,7 +49,7 @@ class AnchorHeadConfig(LevelHeadConfig):
     sampler: SamplerConfig = PseudoSamplerConfig()
     """Samples the positives and negatives that enter the loss."""
     allowed_border: int = -1
-    """Anchors that reach further than so many pixels out of the image are left out; -1 leaves none out."""
+    """Anchors that reach further out of the image than this, in pixels, are left out; -1 leaves none out."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
 

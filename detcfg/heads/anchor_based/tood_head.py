@@ -63,7 +63,7 @@ class TOODHeadConfig(TowerConfig, AnchorHeadConfig):
     stacked_convs: int = field(default=6, validator=validators.ge(1))
     """Layers of the tower."""
     num_dcn: int = field(default=0, validator=validators.ge(0))
-    """The first so many of them are modulated deformable convolutions."""
+    """How many of them, the first ones, are modulated deformable convolutions."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     anchor_type: Literal["anchor_free", "anchor_based"] = "anchor_free"

@@ -105,12 +105,12 @@ class AutoAssignHead(AnchorFreeHead):
         priors: list[Tensor] = []
         for confidence, predicted, target in zip(joint, boxes, targets, strict=True):
             objects = target.not_ignored
-            owner, point = self.center_prior.pairs(points, strides, objects)
-            prior = self.center_prior(points[point], strides[point], objects[owner])
-            paired = confidence[point, objects.labels[owner]]
-            distance = self.loss_bbox(predicted[point], objects.boxes[owner], reduction_override="none")
-            positive.append(positive_loss(paired * torch.exp(-distance), prior, owner, len(objects)))
-            weights = negative_weights(predicted.detach(), objects, owner, point, confidence.shape[1])
+            gt_inds, point = self.center_prior.pairs(points, strides, objects)
+            prior = self.center_prior(points[point], strides[point], objects[gt_inds])
+            paired = confidence[point, objects.labels[gt_inds]]
+            distance = self.loss_bbox(predicted[point], objects.boxes[gt_inds], reduction_override="none")
+            positive.append(positive_loss(paired * torch.exp(-distance), prior, gt_inds, len(objects)))
+            weights = negative_weights(predicted.detach(), objects, gt_inds, point, confidence.shape[1])
             negative.append(negative_loss(confidence * weights))
             # The priors of an image's objects are to be as high as its objects are many.
             surplus = len(objects) / prior.sum().clamp(min=EPS)
@@ -128,19 +128,19 @@ class AutoAssignHead(AnchorFreeHead):
         }
 
 
-def positive_loss(confidence: Tensor, prior: Tensor, owner: Tensor, num_objects: int) -> Tensor:
+def positive_loss(confidence: Tensor, prior: Tensor, gt_inds: Tensor, num_objects: int) -> Tensor:
     """-log of the mean confidence of each object's points, weighed by confidence and prior, summed.
 
     Args:
         confidence: (M,), P(class) * P(box) of each pair.
         prior: (M,).
-        owner: (M,) int64, the object of each pair.
+        gt_inds: (M,) int64, the object of each pair.
         num_objects: N. An object of no pair has the highest loss that there is.
     """
     none = confidence.new_zeros(num_objects)
     weight = torch.exp(CONFIDENCE * confidence) * prior
-    total = none.index_add(0, owner, weight).clamp(min=EPS)
-    mean = none.index_add(0, owner, confidence * weight / total[owner]).clamp(max=1)
+    total = none.index_add(0, gt_inds, weight).clamp(min=EPS)
+    mean = none.index_add(0, gt_inds, confidence * weight / total[gt_inds]).clamp(max=1)
     return F.binary_cross_entropy(mean, torch.ones_like(mean), reduction="sum")
 
 
@@ -151,7 +151,7 @@ def negative_loss(probabilities: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def negative_weights(boxes: Tensor, objects: Targets, owner: Tensor, point: Tensor, classes: int) -> Tensor:
+def negative_weights(boxes: Tensor, objects: Targets, gt_inds: Tensor, point: Tensor, classes: int) -> Tensor:
     """(A, K): 1 at most, less where a point's box fits an object of a class that it is paired with.
 
     Among an object's points it falls from 1 to 0 with 1 / (1 - IoU), of the best IoU with any object.
@@ -159,21 +159,21 @@ def negative_weights(boxes: Tensor, objects: Targets, owner: Tensor, point: Tens
     Args:
         boxes: (A, 4), what each point predicts.
         objects: The N objects, without ignored ones.
-        owner: (M,) int64, the object of each pair; ascending.
+        gt_inds: (M,) int64, the object of each pair; ascending.
         point: (M,) int64, the point of each pair.
         classes: K.
     """
     weights = boxes.new_ones(len(boxes) * classes)
-    if len(owner) == 0:
+    if len(gt_inds) == 0:
         return weights.reshape(-1, classes)
     overlap = bbox_overlaps(boxes, objects.boxes).amax(dim=1)[point]
     fit = 1 / (1 - overlap).clamp(min=EPS)
     none = fit.new_zeros(len(objects))
-    least = none.scatter_reduce(0, owner, fit, "amin", include_self=False)[owner]
-    most = none.scatter_reduce(0, owner, fit, "amax", include_self=False)[owner]
+    least = none.scatter_reduce(0, gt_inds, fit, "amin", include_self=False)[gt_inds]
+    most = none.scatter_reduce(0, gt_inds, fit, "amax", include_self=False)[gt_inds]
     normed = (fit - least + EPS) / (most - least + EPS)
     # Of several objects of one class around a point, the last one counts.
-    cell = point * classes + objects.labels[owner]
+    cell = point * classes + objects.labels[gt_inds]
     last = torch.full_like(weights, -1, dtype=torch.long)
     last = last.scatter_reduce(0, cell, torch.arange(len(cell), device=cell.device), "amax")
     return torch.where(last >= 0, 1 - normed[last], weights).reshape(-1, classes)
@@ -217,5 +217,5 @@ class CenterPrior(nn.Module):
                 alone = objects[index.expand(len(points))]
                 best = self(points, strides, alone).topk(min(self.topk, len(points))).indices
                 paired[index, best] = True
-        owner, point = paired.nonzero(as_tuple=True)
-        return owner, point
+        gt_inds, point = paired.nonzero(as_tuple=True)
+        return gt_inds, point

@@ -35,13 +35,13 @@ class CenterNetTestConfig(Config):
     """How the detections of CenterNet are chosen (MMDetection's `test_cfg`)."""
 
     topk: int = field(default=100, validator=validators.ge(1))
-    """At most so many peaks of an image, by heat."""
+    """Peaks of an image at most, the hottest ones."""
     local_maximum_kernel: int = 3
-    """A peak is the hottest in a square of so many cells."""
+    """Side of the square, in cells, in which a peak is the hottest."""
     nms: NMSConfig | None = None
     """Non-maximum suppression within each class; None: peaks need none."""
     max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
+    """Detections of an image at most; -1 for all."""
 
 
 @frozen(kw_only=True)

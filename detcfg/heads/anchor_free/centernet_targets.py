@@ -126,7 +126,7 @@ class MorePositives:
     thresh: float
     """The box loss below which a point may be positive."""
     topk: int
-    """About so many positives of an object."""
+    """Positives of an object, about."""
 
     def __call__(
         self,

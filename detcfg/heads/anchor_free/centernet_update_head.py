@@ -54,7 +54,7 @@ class CenterNetUpdateHeadConfig(AnchorFreeHeadConfig):
     more_pos_thresh: float = 0.2
     """The box loss below which a point beside an object's centre is a positive of its class."""
     more_pos_topk: int = field(default=9, validator=validators.ge(1))
-    """About so many positives of an object in classification."""
+    """Positives of an object in classification, about."""
     soft_weight_on_reg: bool = False
     """Whether heat weighs the box loss."""
     norm_cfg: NormConfig | None = GNConfig()

@@ -78,7 +78,7 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
         )
 
     def predictor(self, channels: int) -> nn.Conv2d:
-        """A last layer, of so many channels."""
+        """A last layer with this many output channels."""
         size = self.pred_kernel_size
         return nn.Conv2d(self.tower_channels, channels, size, padding=size // 2)
 

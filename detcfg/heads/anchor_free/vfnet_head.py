@@ -88,7 +88,7 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     sampler: SamplerConfig = PseudoSamplerConfig()
     """Samples the positives and negatives that enter the loss."""
     allowed_border: int = -1
-    """Anchors that reach further than so many pixels out of the image are left out; -1 leaves none out."""
+    """Anchors that reach further out of the image than this, in pixels, are left out; -1 leaves none out."""
     pos_weight: float = -1.0
     """Weight of positives in `loss_cls_fl`; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))

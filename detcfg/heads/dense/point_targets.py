@@ -62,7 +62,7 @@ class PointTargetMaker:
     """For each level the least and the greatest distance from a point to the farthest side of its object, in
     pixels."""
     center_sample_radius: float | None = None
-    """Positives lie within so many strides of their object's centre, in x and in y; None: anywhere in its box."""
+    """Positives lie within this many strides of their object's centre, in x and in y; None: anywhere in its box."""
     mask_centres: bool = False
     """Whether that centre is the mask's centre of mass, where the data has masks, or that of the box."""
 

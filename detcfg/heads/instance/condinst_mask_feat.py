@@ -56,7 +56,7 @@ class CondInstMaskFeatModuleConfig(ModuleConfig):
 
 
 class CondInstMaskFeatModule(nn.Module):
-    """A convolution on each level, and a stack on their sum."""
+    """A convolution on each level, and a tower on their sum."""
 
     def __init__(self, config: CondInstMaskFeatModuleConfig) -> None:
         super().__init__()

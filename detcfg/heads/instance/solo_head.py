@@ -37,7 +37,7 @@ class SOLOTestConfig(Config):
     """How the detections of SOLO are chosen (MMDetection's `test_cfg`)."""
 
     nms_pre: int = 500
-    """At most so many candidates go on to matrix NMS, by score; -1 for all."""
+    """Candidates that go on to matrix NMS, the best by score; -1 for all."""
     score_thr: float = 0.1
     """Candidates with a score of at most this are dropped."""
     mask_thr: float = 0.5
@@ -49,7 +49,7 @@ class SOLOTestConfig(Config):
     sigma: float = 2.0
     """Of the Gaussian kernel: larger values lower scores more."""
     max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
+    """Detections of an image at most, the best by score; -1 for all."""
 
 
 @frozen(kw_only=True)
@@ -113,7 +113,7 @@ class SOLOPredictions:
     cls_scores: tuple[Tensor, ...]
     """(B, K, G_i, G_i) logits of each level."""
     masks: tuple[tuple[Tensor, ...], ...]
-    """What masks are made of; each head knows its own."""
+    """What masks are made of, which differs from head to head."""
 
 
 class SOLOHead(DenseHead):

@@ -28,7 +28,7 @@ class GARPNTestConfig(RPNTestConfig):
     """How proposals are chosen."""
 
     nms_post: int = field(default=1000, validator=validators.ge(1))
-    """At most so many of a level after NMS."""
+    """Proposals of each level after NMS at most."""
     nms_across_levels: bool = False
     """Whether proposals of all levels suppress each other once more."""
 

@@ -42,7 +42,7 @@ class RPNTestConfig(DenseTestConfig):
     nms: NMSConfig = NMSConfig(iou_threshold=0.7)
     """Non-maximum suppression within each level."""
     max_per_img: int = 1000
-    """At most so many for an image."""
+    """Proposals of an image at most, the best by score; -1 for all."""
 
     def wired(self) -> Self:
         check_unused(self, "proposals go by rank", "score_thr", "geometric_scores")
@@ -178,6 +178,7 @@ class RPNHead(AnchorHead, ProposalHead):
         deltas: list[Tensor] = []
         chosen: list[Tensor] = []
         levels: list[Tensor] = []
+        # In a model of double precision too, proposals are chosen in float32, as MMDetection chooses them.
         for level, priors in enumerate(anchors or self.priors(cls_scores)):
             score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
             delta = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
