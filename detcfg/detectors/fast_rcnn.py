@@ -13,6 +13,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import ConfigError, fill
 from detcfg.detectors.backbone_neck import BackboneNeckDetector
 from detcfg.detectors.base import DetectorConfig
+from detcfg.detectors.inputs import checked_targets
 from detcfg.detectors.wiring import wired_head, wired_neck
 from detcfg.errors import DetcfgError
 from detcfg.heads.roi.base import RoIHeadConfig
@@ -85,6 +86,7 @@ class FastRCNN(BackboneNeckDetector):
     ) -> dict[str, Tensor]:
         proposals = _given(proposals, images)
         batch = self.data_preprocessor(images)
+        targets = checked_targets(images, targets, self.num_classes)
         device = batch.tensor.device
         on_device = [target.to(device) for target in targets]
         features = self.extract_features(batch.tensor)
