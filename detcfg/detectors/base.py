@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
 from detcfg.detectors.batch_augments import BatchAugmentConfig
+from detcfg.detectors.inputs import check_images, checked_targets
 from detcfg.structures import ImageBatch, ceil_to
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class DetDataPreprocessor(nn.Module):
     def forward(
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
     ) -> ImageBatch:
+        check_images(images)
+        if output_sizes is None:
+            output_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        images = [self.resized(image) for image in images]
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
         padded = tuple(map(self.padded, images))
         height, width = (
@@ -90,12 +95,16 @@ class DetDataPreprocessor(nn.Module):
             tensor=tensor.contiguous(memory_format=self.memory_format),
             sizes=sizes,
             padded_sizes=padded,
-            output_sizes=sizes if output_sizes is None else tuple(output_sizes),
+            output_sizes=tuple(output_sizes),
         )
 
     def padded(self, image: Tensor) -> tuple[int, int]:
         """(height, width) of an image (3, H, W) padded on its own."""
         return ceil_to(image.shape[-2], self.divisor), ceil_to(image.shape[-1], self.divisor)
+
+    def resized(self, image: Tensor) -> Tensor:
+        """An image (3, H, W) of the size in which the network sees it; a subclass may resize it."""
+        return image
 
     def augmented(
         self, batch: ImageBatch, targets: Sequence[Targets]
@@ -150,6 +159,7 @@ class Detector(nn.Module):
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
+        self.num_classes = None if is_unset(config.num_classes) else config.num_classes
         self.data_preprocessor = config.data_preprocessor.build()
 
     def channels_last(self) -> Self:
@@ -204,9 +214,13 @@ class Detector(nn.Module):
 
         Args:
             images: B uint8 RGB tensors (3, H, W).
-            targets: The ground truth of each image.
+            targets: The ground truth of each image. Boxes that reach beyond it are clipped.
+
+        Raises:
+            DetcfgError: An image is no uint8 RGB, or an object has no area in its image or a label of no class.
         """
         batch = self.data_preprocessor(images)
+        targets = checked_targets(images, targets, self.num_classes)
         on_device = [target.to(batch.tensor.device) for target in targets]
         batch, targets = self.data_preprocessor.augmented(batch, on_device)
         return self.losses_of(self.extract_features(batch.tensor), batch, targets)

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from detcfg.config import ConfigError
 from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
+from detcfg.detectors.inputs import checked_targets
 from detcfg.errors import DetcfgError
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
@@ -74,6 +75,7 @@ class FastRCNN(BackboneNeckDetector):
     ) -> dict[str, Tensor]:
         proposals = _given(proposals, images)
         batch = self.data_preprocessor(images)
+        targets = checked_targets(images, targets, self.num_classes)
         device = batch.tensor.device
         on_device = [target.to(device) for target in targets]
         features = self.extract_features(batch.tensor)
