@@ -162,6 +162,14 @@ _EXPERIMENTS: Final = """
     swin tood tridentnet vfnet yolof yolox
 """
 
+_WITH_INDICES: Final = Gone(
+    "Use select_detections and postprocess of detcfg.heads.dense.detections, which give indices beside detections."
+)
+_SCORER: Final = Gone(
+    "Derive from detcfg.boxes.samplers.base:PriorScorer: sample_losses(priors, labels) and predict(priors)."
+)
+_OF_A_STAGE: Final = Gone("Derive from detcfg.heads.roi.stage:RoIStage, of which it is a method or a part.")
+
 _ROOMS: Final[Step] = {
     **{
         f"detcfg.heads.{name}": f"detcfg.heads.{room}.{name}"
@@ -186,9 +194,32 @@ _ROOMS: Final[Step] = {
     **_names("detcfg.heads.point_targets", "detcfg.heads.dense.levels", "per_level"),
     **_names("detcfg.heads.tood_head", "detcfg.heads.dense.levels", "geometric_mean"),
     **_names("detcfg.heads.anchor_head", "detcfg.heads.dense.anchor_targets", "level_losses"),
-    **_names("detcfg.heads.atss_head", "detcfg.heads.dense.anchor_targets", "positives"),
+    "detcfg.heads.anchor_targets:Places": "detcfg.heads.dense.anchor_targets:Inds",
+    "detcfg.heads.atss_head:positives": Gone(
+        "Write targets.positive and targets.priors_of(anchors), of detcfg.heads.dense.anchor_targets:AnchorTargets."
+    ),
+    **{
+        f"detcfg.heads.dense_test:{name}": _WITH_INDICES for name in ("choose_detections", "dense_detections")
+    },
+    "detcfg.heads.dense_test:chosen_with_indices": "detcfg.heads.dense.detections:select_detections",
+    "detcfg.heads.dense_test:detections_with_places": "detcfg.heads.dense.detections:postprocess",
+    **{
+        f"detcfg.heads.roi_parts:{name}": _OF_A_STAGE
+        for name in ("assign_proposals", "choose", "decode_image", "on_pooled", "rois_of", "sample_proposals")
+    },
+    "detcfg.heads.towers:tower_of": Gone(
+        "Derive the config from detcfg.heads.dense.towers:TowerConfig: its tower()."
+    ),
     **_names("detcfg.heads.base", "detcfg.heads.roi.base", "RoIHead", "RoIHeadConfig"),
     **_names("detcfg.engine.checkpoint", "detcfg.engine.weights", "checkpoint_file", "load_weights"),
+    "detcfg.backbones.pretrained:PretrainedReport": "detcfg.layers.state_dict:StateDictMatch",
+    "detcfg.benchmark.evaluation:Judged": "detcfg.benchmark.evaluation:EvaluationData",
+    "detcfg.benchmark.evaluation:own_evaluation": "detcfg.benchmark.evaluation:detcfg_evaluation",
+    "detcfg.benchmark.pipeline:own_pipeline": "detcfg.benchmark.pipeline:detcfg_pipeline",
+    "detcfg.boxes.nms:apart": "detcfg.boxes.nms:offset_by_group",
+    **{f"{module}:Hardness": _SCORER for module in ("detcfg.boxes.samplers.base", "detcfg.heads.roi_parts")},
+    "detcfg.boxes.samplers.score_hlr:Judge": _SCORER,
+    "detcfg.boxes.samplers.score_hlr:Judgement": "detcfg.boxes.samplers.base:PriorPredictions",
     "detcfg.detectors.wiring": Gone(
         "Derive from detcfg.detectors.backbone_neck:BackboneNeckConfig: its wired() wires the neck, and its "
         "wired_head(head, name) or wired_class_head(head, name) a head."
@@ -204,7 +235,18 @@ _ROOMS: Final[Step] = {
     "detcfg.engine.distributed:together": "detcfg.engine.distributed:is_distributed",
     "detcfg.engine.distributed:total": "detcfg.engine.distributed:all_reduce_sum",
     "detcfg.engine.distributed:wrapped": "detcfg.engine.distributed:wrap_ddp",
+    **_names("detcfg.engine.log", "detcfg.engine.report", "Pace", "duration"),
+    "detcfg.engine.sharding:gathered": "detcfg.engine.sharding:full_tensors",
+    "detcfg.engine.sharding:own_part": "detcfg.engine.sharding:local_shard",
+    "detcfg.engine.trainer:METRICS": Gone(
+        "An evaluator says what it measures: detcfg.evaluation.coco:CocoEvaluator.metrics."
+    ),
+    "detcfg.engine.trainer:Progress": "detcfg.engine.progress:Progress",
+    "detcfg.engine.trainer:to_floats": "detcfg.engine.step:to_floats",
+    "detcfg.engine.weights:LoadReport": "detcfg.layers.state_dict:StateDictMatch",
+    **_names("detcfg.evaluation.found", "detcfg.evaluation.detections_file", "read_detections"),
     "detcfg.evaluation.found:Found": "detcfg.evaluation.found:ImageDetections",
+    "detcfg.interop.mmdet.data:Place": "detcfg.interop.mmdet.data:Location",
     "detcfg.layers.memory": "detcfg.layers.training_state",
     "detcfg.layers.memory:Remembers": "detcfg.layers.training_state:HasTrainingState",
     "detcfg.layers.memory:memories": "detcfg.layers.training_state:training_states",
