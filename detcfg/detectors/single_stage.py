@@ -35,8 +35,8 @@ class SingleStageDetectorConfig(DetectorConfig):
     def wired(self) -> Self:
         wired = super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
-        head = wired_head(wired.bbox_head, "bbox_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
+        head = fill(wired.bbox_head, "num_classes", num_classes=wired.num_classes)
+        head = wired_head(head, "bbox_head", features, source)
         return evolve(wired, neck=neck, bbox_head=head)
 
     def build(self) -> SingleStageDetector:

@@ -36,8 +36,8 @@ class SingleStageInstanceSegmentorConfig(DetectorConfig):
         wired = super().wired()
         neck, features, source = wired_neck(wired.backbone, wired.neck)
         assert neck is not None  # there was one
-        head = wired_head(wired.mask_head, "mask_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
+        head = fill(wired.mask_head, "num_classes", num_classes=wired.num_classes)
+        head = wired_head(head, "mask_head", features, source)
         return evolve(wired, neck=neck, mask_head=head)
 
     def build(self) -> SingleStageInstanceSegmentor:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import Config, ConfigError, fill
 from detcfg.config.types import field_types, matches
+from detcfg.losses.base import ClassLossConfig
 from detcfg.necks.base import NeckConfig
 
 H = TypeVar("H", bound=Config)
@@ -30,6 +31,13 @@ def wired_neck(
     return neck, neck, "neck"
 
 
+def _check_classes(head: Config) -> None:
+    """Hold what a dense head's loss says of the classes against their number."""
+    loss, num_classes = getattr(head, "loss_cls", None), getattr(head, "num_classes", None)
+    if isinstance(loss, ClassLossConfig) and isinstance(num_classes, int):
+        loss.check_classes(loss.cls_channels(num_classes), num_classes)
+
+
 def wired_head(head: H, name: str, features: BackboneConfig | NeckConfig, source: str) -> H:
     """A head with its inputs filled in: the feature maps of `source`, of one width unless it reads several."""
     channels = features.feature_channels
@@ -40,5 +48,6 @@ def wired_head(head: H, name: str, features: BackboneConfig | NeckConfig, source
             f"{source}.feature_channels is {channels}, but {name}.in_channels is one number. "
             "Put a neck between them that brings all levels to one width."
         )
+    _check_classes(head)
     head = fill(head, f"{source}.feature_channels", in_channels=channels[0] if one_width else channels)
     return fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
