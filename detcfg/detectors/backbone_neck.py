@@ -14,6 +14,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import Config, ConfigError, fill
 from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.losses.base import ClassLossConfig
 from detcfg.necks.base import NeckConfig
 
 H = TypeVar("H", bound=Config)
@@ -79,8 +80,16 @@ class BackboneNeckConfig(DetectorConfig):
         return fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
 
     def wired_class_head(self, head: H, name: str) -> H:
-        """`wired_head`, with `num_classes` filled in too."""
-        return fill(self.wired_head(head, name), "num_classes", num_classes=self.num_classes)
+        """`wired_head`, with `num_classes` filled in too, which the weights of classes are held against.
+
+        Raises:
+            ConfigError: As `wired_head`; or the head's loss weighs another number of classes.
+        """
+        head = fill(self.wired_head(head, name), "num_classes", num_classes=self.num_classes)
+        loss, num_classes = getattr(head, "loss_cls", None), getattr(head, "num_classes", None)
+        if isinstance(loss, ClassLossConfig) and isinstance(num_classes, int):
+            loss.check_classes(loss.cls_channels(num_classes), num_classes)
+        return head
 
 
 class BackboneNeckDetector(Detector):

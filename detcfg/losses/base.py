@@ -126,6 +126,17 @@ class ClassLossConfig(LossConfig):
         """C, the logits of a RoI head for each proposal, background among them."""
         return num_classes + 1
 
+    def check_classes(self, channels: int, num_classes: int) -> None:
+        """Refuse values of the loss that do not go with its classes.
+
+        Args:
+            channels: C, the logits.
+            num_classes: Classes of the data, without background.
+
+        Raises:
+            ConfigError: There are weights of other classes, say.
+        """
+
     def for_classes(self, num_classes: int) -> Self:
         """This config for `num_classes` foreground classes."""
         del num_classes

@@ -38,6 +38,17 @@ class CrossEntropyLossConfig(ClassLossConfig):
             raise ConfigError("use_sigmoid and use_mask are both true. Leave one of them out.")
         return super().wired()
 
+    def check_classes(self, channels: int, num_classes: int) -> None:
+        weights = None if self.class_weight is None else len(self.class_weight)
+        # One weight is that of every class, where each is a decision of its own.
+        if weights is None or weights == channels or (weights == 1 and self.use_sigmoid):
+            return
+        classes = f"{num_classes} classes" + (" and the background" if channels > num_classes else "")
+        raise ConfigError(
+            f"class_weight has {weights} values; {classes} need {channels}. Give one for each, in the order of the labels"
+            + (", the background's last." if channels > num_classes else ".")
+        )
+
     def build(self) -> CrossEntropyLoss:
         return CrossEntropyLoss(self.resolved())
 

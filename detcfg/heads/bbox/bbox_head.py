@@ -54,6 +54,7 @@ class BBoxHeadConfig(ModuleConfig):
         wired = super().wired()
         if is_unset(wired.num_classes):
             return wired
+        wired.loss_cls.check_classes(wired.cls_channels, wired.num_classes)
         return evolve(wired, loss_cls=wired.loss_cls.for_classes(wired.num_classes))
 
     @property

@@ -6,6 +6,7 @@ Shapes: B images; features are (B, C, H_i, W_i), finest first; K classes of pixe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,11 @@ class FusedSemanticHeadConfig(ModuleConfig):
     """The norm after each convolution; None: a bias instead."""
     loss_seg: ClassLossConfig = CrossEntropyLossConfig(ignore_index=UNKNOWN, loss_weight=0.2)
     """The loss of the pixels."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        wired.loss_seg.check_classes(wired.num_classes, wired.num_classes)
+        return wired
 
     def build(self) -> FusedSemanticHead:
         return FusedSemanticHead(self.resolved())
