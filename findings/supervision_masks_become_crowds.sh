@@ -11,8 +11,8 @@
 #   one piece: list, iscrowd 0
 #   two parts: dict, iscrowd 1
 #   a hole: dict, iscrowd 1
-# So in detcfg: CocoDatasetConfig takes iscrowd at its word (`Targets.ignored`); a file by supervision wants its
-#   iscrowd set to 0 where its objects are no crowds.
+# So in detcfg: CocoDatasetConfig takes iscrowd at its word (`Targets.ignored`); set it to 0 in files by supervision
+#   whose objects are no crowds.
 #
 # Installs into a temporary folder; exit status 1 if the behaviour has changed.
 set -euo pipefail

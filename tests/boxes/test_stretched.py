@@ -61,10 +61,10 @@ def test_each_level_needs_sizes() -> None:
 def test_a_field_that_sizes_make_useless_is_refused(name: str, value: object) -> None:
     config = evolve(StretchedAnchorGeneratorConfig(sizes=SIZES, strides=STRIDES), **{name: value})
 
-    with pytest.raises(ConfigError, match=rf"^StretchedAnchorGeneratorConfig.*{name}.*sizes"):
+    with pytest.raises(ConfigError, match=rf"{name} is .*no effect.*sizes.*AnchorGeneratorConfig"):
         config.resolved()
 
 
 def test_an_offset_of_points_that_are_spread_over_the_image_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"offset.*0\.5.*MlvlPointGeneratorConfig"):
+    with pytest.raises(ConfigError, match=r"offset is 0\.5, .*no effect.*MlvlPointGeneratorConfig"):
         StretchedPointGeneratorConfig(strides=STRIDES, offset=0.5).resolved()

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 import torch
-from attrs import fields_dict, frozen
+from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, check_one_per_level
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
-from detcfg.config import ConfigError, is_unset
+from detcfg.config import ConfigError, check_unused
 
 Size = tuple[int, int]
 
@@ -41,18 +41,10 @@ class StretchedAnchorGeneratorConfig(AnchorGeneratorConfig):
     """1: `sizes` are what is to be given."""
 
     def wired(self) -> Self:
-        known = fields_dict(StretchedAnchorGeneratorConfig)
-        for name in _REPLACED:
-            value: object = getattr(self, name)
-            if value != known[name].default:
-                raise ConfigError(
-                    f"{type(self).__name__} takes no {name}, which is {value}: the shapes of its anchors are "
-                    "sizes and ratios, and their centres go by the image's size. Write the square roots of areas "
-                    "in pixels as sizes, or take AnchorGeneratorConfig."
-                )
+        reason = "sizes (square roots of areas, in pixels) and ratios shape the anchors, which the image's size spreads"
+        check_unused(self, f"{reason}; AnchorGeneratorConfig goes by scales", *_REPLACED)
+        check_one_per_level(self, "strides", "sizes")
         wired = super().wired()
-        if not is_unset(self.strides) and len(self.sizes) != len(self.strides):
-            raise ConfigError(f"sizes is {self.sizes} and strides is {self.strides}; they differ in length.")
         if len({len(level) for level in self.sizes}) != 1:
             raise ConfigError(f"sizes is {self.sizes}; a head predicts as many anchors on every level.")
         return wired
@@ -88,11 +80,11 @@ class StretchedPointGeneratorConfig(MlvlPointGeneratorConfig):
     """0: the first point is at (0, 0), and the image's size says where the others are."""
 
     def wired(self) -> Self:
-        if self.offset != 0:
-            raise ConfigError(
-                f"offset is {self.offset}, and {type(self).__name__} takes none: its first point is at (0, 0). "
-                "For points at a share of the stride take MlvlPointGeneratorConfig."
-            )
+        check_unused(
+            self,
+            "the image's size spreads the points; MlvlPointGeneratorConfig has points at a share of the stride",
+            "offset",
+        )
         return super().wired()
 
     def grid_priors(
