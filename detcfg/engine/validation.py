@@ -37,7 +37,7 @@ def validate(
         What was found, ready to `compute()`, and each loss, averaged over the images.
     """
     was_training = model.training
-    evaluator = CocoEvaluator(loader.dataset, iou_types)
+    evaluator = CocoEvaluator(loader.source, iou_types)
     sums: dict[str, float] = {}
     images = 0
     model.eval()
