@@ -59,7 +59,7 @@ def evaluate(
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)
-    for line in report(loader.dataset).lines(f"data.{split.value}"):
+    for line in report(loader.source).lines(f"data.{split.value}"):
         typer.echo(printable(line), err=True)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
     evaluator = CocoEvaluator(loader.dataset, kinds)

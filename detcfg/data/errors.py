@@ -62,3 +62,15 @@ class DataError(DetcfgError):
         if len(problems) > _SHOWN:
             lines.append(f"... and {len(problems) - _SHOWN} more. `detcfg check` lists them all.")
         return cls("\n".join(lines))
+
+
+class ReadingError(DataError):
+    """An image cannot be read, met while a batch was made, perhaps in a worker process.
+
+    torch raises it again in the main process with a traceback for its message, of which the last line is ours.
+    """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught "):
+            message = message.rpartition(f"{type(self).__name__}: ")[2].rstrip()
+        super().__init__(message)

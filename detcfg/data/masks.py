@@ -171,7 +171,8 @@ class Segmentations:
 
     def are_absent(self) -> NDArray[np.bool_]:
         """(A,): of which objects nothing was stored."""
-        return (np.diff(self._code_ends) == 0) & (np.diff(self._polygons_until) == 0)
+        codes, polygons = np.diff(self._code_ends), np.diff(self._polygons_until)
+        return np.asarray((codes == 0) & (polygons == 0))
 
     def are_empty(self, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(A,): whose masks have no pixel.

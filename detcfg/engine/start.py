@@ -24,9 +24,9 @@ def first_lines(
     Raises:
         DataError: There is no object to learn in `data.train`.
     """
-    learned = report(train.dataset)
+    learned = report(train.source)
     learned.check("data.train")
-    judged = report(val.dataset)
+    judged = report(val.source)
     return [*learned.lines("data.train"), *judged.lines("data.val"), *_plan(experiment, len(train), device)]
 
 
