@@ -87,7 +87,7 @@ class Trainer(Step):
         self.train_loader = data.train_loader(seed=config.seed, rank=rank, world_size=world_size)
         self.val_loader = data.val_loader(seed=config.seed, rank=rank, world_size=world_size)
         iou_types: tuple[IoUType, ...] = ("bbox", "segm") if data.with_mask else ("bbox",)
-        self.evaluator = CocoEvaluator(self.val_loader.dataset, iou_types)
+        self.evaluator = CocoEvaluator(self.val_loader.source, iou_types)
         if config.save_best not in self.evaluator.metrics:
             raise no_metric(config.save_best, self.evaluator.metrics)
         plan = Plan(

@@ -124,7 +124,7 @@ def test_it_learns_as_the_detector_and_can_be_judged() -> None:
     data = experiment().data
     model = tta(scales=((64, 64),))
     loader = data.val_loader()
-    evaluator = CocoEvaluator(loader.dataset)
+    evaluator = CocoEvaluator(loader.source)
     plain = validate(model.detector, loader, evaluator)
     losses = validate(model, loader, evaluator)
     assert losses == pytest.approx(plain)

@@ -120,14 +120,14 @@ def test_validation_is_shared_out_and_merged_without_duplicates(tmp_path: Path, 
     )
     detector = given.resolved().model.build()
     loader = given.data.val_loader()
-    evaluator = CocoEvaluator(loader.dataset)
+    evaluator = CocoEvaluator(loader.source)
     losses = validate(detector, loader, evaluator)
     metrics = evaluator.compute()
     found = evaluator.detections()
 
     def work() -> None:
         loader = given.data.val_loader(rank=distributed.rank(), world_size=size)
-        shared = CocoEvaluator(loader.dataset)
+        shared = CocoEvaluator(loader.source)
         shared_losses = validate(detector, loader, shared)
         assert shared.detections() == found
         assert shared.compute() == metrics
@@ -148,7 +148,7 @@ def test_masks_are_shared_out_and_merged_too(tmp_path: Path, size: int) -> None:
     model = narrow(mask_rcnn.Model(), depth=18, max_per_img=5, pretrained=None)
     detector = evolve(model, num_classes=len(data.classes)).build()
     loader = data.val_loader()
-    evaluator = CocoEvaluator(loader.dataset, ("bbox", "segm"))
+    evaluator = CocoEvaluator(loader.source, ("bbox", "segm"))
     validate(detector, loader, evaluator)
     metrics = evaluator.compute()
     found = evaluator.detections()
@@ -157,7 +157,7 @@ def test_masks_are_shared_out_and_merged_too(tmp_path: Path, size: int) -> None:
 
     def work() -> None:
         loader = data.val_loader(rank=distributed.rank(), world_size=size)
-        shared = CocoEvaluator(loader.dataset, ("bbox", "segm"))
+        shared = CocoEvaluator(loader.source, ("bbox", "segm"))
         validate(detector, loader, shared)
         assert shared.detections() == found
         assert shared.compute() == metrics
