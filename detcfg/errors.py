@@ -24,5 +24,5 @@ class NotWrittenError(DetcfgError, NotImplementedError):
         file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
         super().__init__(
             f"{file}: {cls.__name__}.{name} is to be written. {cls.__name__} stands for a component that detcfg "
-            "lacks, with its fields; write the rest there, or put a component in its place that detcfg has."
+            "lacks, with its fields; write the rest there, or replace it by a component of detcfg."
         )

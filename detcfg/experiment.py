@@ -1,4 +1,4 @@
-"""What a run needs, in one config: the model, the data and how the one learns from the other."""
+"""What a run needs, in one config: the detector, the data and how to train."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ExperimentConfig(Config):
     model: DetectorConfig
     """The detector."""
     data: DataConfig
-    """What it learns from and is measured on."""
+    """The datasets for training, validation and test, with their transforms."""
     trainer: TrainerConfig = TrainerConfig()
-    """How it learns."""
+    """Epochs, optimizer, learning rate schedule, validation and checkpoints."""
 
     def wired(self) -> Self:
         model = fill(self.model, "data.train.classes", num_classes=len(self.data.classes))

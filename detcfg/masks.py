@@ -1,6 +1,6 @@
 """Instance masks: cut out of the ground truth as training targets, pasted into the image at test time.
 
-Shapes: N masks of one image of size (H, W); P boxes that learn them; masks of boxes are (h, w).
+Shapes: N masks of one image of size (H, W); P boxes, each with one of them; masks of boxes are (h, w).
 Both directions work in pieces, so that memory stays bounded however many instances there are.
 """
 
@@ -30,7 +30,7 @@ def crop_and_resize(
     canvas: tuple[int, int] | None = None,
     binarize: bool = True,
 ) -> Tensor:
-    """What a mask head learns in each box: the part of its object's mask, resized.
+    """The mask targets of boxes: the part of an object's mask that lies in its box, resized.
 
     Args:
         masks: (N, H, W) bool.
@@ -39,7 +39,7 @@ def crop_and_resize(
         mask_size: (h, w) of the result.
         canvas: (height, width) of the batch. Beyond its own image a mask is zero, and a cell on
             the image's border mixes with that, as in MMDetection, which pads masks with images.
-        binarize: Whether a cell is 1 where half of it is covered, and 0 elsewhere, or its coverage.
+        binarize: Whether a cell is 1 where at least half of it is covered and else 0, or the covered share.
 
     Returns:
         (P, h, w) float.
@@ -52,18 +52,18 @@ def crop_and_resize(
     limits = boxes.new_tensor((width, height, width, height))
     boxes = torch.minimum(boxes.detach().clamp(min=0), limits)
     cropped = boxes.new_zeros((len(boxes), *mask_size))
-    learnt, places = unique(indices)
-    for part in _pieces(len(learnt), masks.shape[-2:].numel()):
-        chosen = ((places >= part.start) & (places < part.stop)).nonzero().flatten()
-        images = F.pad(masks[learnt[part], None].to(boxes.dtype), (0, right, 0, below))
-        slots = (places[chosen] - part.start).to(boxes.dtype)
+    used, inverse = unique(indices)
+    for part in _pieces(len(used), masks.shape[-2:].numel()):
+        chosen = ((inverse >= part.start) & (inverse < part.stop)).nonzero().flatten()
+        images = F.pad(masks[used[part], None].to(boxes.dtype), (0, right, 0, below))
+        slots = (inverse[chosen] - part.start).to(boxes.dtype)
         rois = torch.cat((slots[:, None], boxes[chosen]), dim=1)
         cropped[chosen] = roi_align(images, rois, mask_size).squeeze(1)
     return (cropped >= 0.5).to(boxes.dtype) if binarize else cropped
 
 
 def shares_within(masks: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
-    """How much of its object lies in each box.
+    """The share of an object's mask that lies in its box.
 
     Args:
         masks: (N, H, W) bool.
@@ -80,14 +80,14 @@ def shares_within(masks: Tensor, boxes: Tensor, indices: Tensor) -> Tensor:
     x1, y1, x2, y2 = x1.clamp(max=width), y1.clamp(max=height), x2.clamp(max=width), y2.clamp(max=height)
     x2, y2 = torch.maximum(x2, x1 + 1).clamp(max=width), torch.maximum(y2, y1 + 1).clamp(max=height)
     shares = boxes.new_zeros(len(boxes))
-    learnt, places = unique(indices)
-    for part in _pieces(len(learnt), 2 * height * width):
-        chosen = ((places >= part.start) & (places < part.stop)).nonzero().flatten()
+    used, inverse = unique(indices)
+    for part in _pieces(len(used), 2 * height * width):
+        chosen = ((inverse >= part.start) & (inverse < part.stop)).nonzero().flatten()
         # Of each corner, the pixels above and left of it: a box's are the difference of four such sums.
         sums = F.pad(
-            masks[learnt[part]].int().cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (1, 0, 1, 0)
+            masks[used[part]].int().cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (1, 0, 1, 0)
         )
-        slots, left, top, right, bottom = (v[chosen] for v in (places - part.start, x1, y1, x2, y2))
+        slots, left, top, right, bottom = (v[chosen] for v in (inverse - part.start, x1, y1, x2, y2))
         inside = sums[slots, bottom, right] - sums[slots, top, right]
         inside = inside - sums[slots, bottom, left] + sums[slots, top, left]
         shares[chosen] = inside / (sums[slots, -1, -1] + 1e-7)
@@ -118,7 +118,7 @@ def at_points(masks: Tensor, points: Tensor, indices: Tensor) -> Tensor:
 
 
 def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
-    """Masks of boxes as masks of the image.
+    """Paste masks of boxes into the image.
 
     Args:
         masks: (N, h, w) float, the probability of each cell of a box.
@@ -163,11 +163,11 @@ def centres(masks: Tensor) -> Tensor:
 
 
 def shrink(masks: Tensor, stride: float, canvas: tuple[int, int]) -> Tensor:
-    """Masks in the pixels of a feature map.
+    """Masks, shrunk to the cells of a feature map.
 
     Args:
         masks: (N, H, W) bool.
-        stride: The pixels of the image to one of the result.
+        stride: Of the feature map: pixels of the image to a cell of the result.
         canvas: (height, width) of the batch; beyond its own image a mask is zero.
 
     Returns:
@@ -189,10 +189,10 @@ def enlarge(
     output_size: tuple[int, int],
     threshold: float = 0.5,
 ) -> Tensor:
-    """Masks of a feature map in the pixels of the output image.
+    """Masks of a feature map, enlarged to the pixels of the output image.
 
     Args:
-        masks: (N, h, w) float, the probability of each place of the batch's canvas.
+        masks: (N, h, w) float, the probability of each cell of the batch's canvas.
         canvas: (height, width) of the batch.
         size: (height, width) of the image in the batch.
         output_size: (height, width) of the result.
@@ -210,7 +210,7 @@ def enlarge(
 
 
 def _pieces(count: int, values_each: int) -> Iterator[slice]:
-    """Slices that cover `count` things, each of so many float values, within `PIECE`."""
+    """Slices that cover `count` items of `values_each` float values, each slice within `PIECE`."""
     step = max(PIECE // max(values_each, 1), 1)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 

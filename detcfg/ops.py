@@ -1,4 +1,4 @@
-"""torchvision's operators, imported when first called; torch's own that come without types.
+"""torchvision's operators, imported when first called, and those of torch that come without types.
 
 Importing torchvision costs as much as importing torch, and a config is read without it.
 """
@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 
 
 MANY: Final = 1000
-"""From so many boxes on, it pays to compare those of one group only."""
+"""From this many boxes on, it pays to compare within groups only."""
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, groups: Tensor | None = None) -> Tensor:
-    """Indices of the boxes that survive, by falling score. `boxes` (N, 4), `scores` (N,).
+    """Non-maximum suppression: indices (S,) of the boxes that survive, by falling score.
 
-    Where scores tie, as the many ones of a saturated sigmoid do, the order is that of torch's sort, as
-    in MMCV's operator; torchvision's own takes the order of the boxes.
+    Where scores tie, as those of a saturated sigmoid do, the order is that of torch's sort, as in MMCV's
+    operator; torchvision's nms goes by the order of the boxes.
 
-    `groups` (N,) may tell which boxes do not meet those of others. The result is the same, with fewer
-    comparisons on the CPU, where each box that survives is compared with all.
+    Args:
+        boxes: (N, 4) xyxy.
+        scores: (N,).
+        iou_threshold: A box is dropped if its IoU with a better one exceeds this.
+        groups: (N,) int. Boxes of different groups do not overlap, as the caller knows; the result is the same
+            as without, with fewer comparisons on the CPU, where each surviving box is compared with all.
+
+    >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [20.0, 20.0, 30.0, 30.0]])
+    >>> nms(boxes, torch.tensor([0.6, 0.9, 0.7]), iou_threshold=0.5)
+    tensor([1, 2])
     """
     from torchvision import ops
 
@@ -38,8 +46,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, groups: Tensor | No
     groups = groups[order]
     survives = torch.zeros_like(groups, dtype=torch.bool)
     for group in unique(groups)[0]:
-        own = (groups == group).nonzero().squeeze(1)
-        survives[own[ops.nms(boxes[own], falling[own], iou_threshold)]] = True
+        inds = (groups == group).nonzero().squeeze(1)
+        survives[inds[ops.nms(boxes[inds], falling[inds], iou_threshold)]] = True
     return order[survives]
 
 
@@ -52,9 +60,9 @@ def roi_align(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Tensor:
-    """Pool (B, C, H, W) at rois (R, 5) = (image index, x1, y1, x2, y2) to (R, C, *output_size).
+    """RoIAlign: pool (B, C, H, W) at rois (R, 5) = (image index, x1, y1, x2, y2) to (R, C, *output_size).
 
-    `sampling_ratio` 0 takes as many samples as cells, as MMCV's operator does.
+    With `sampling_ratio` 0, a bin takes about one sample for each cell of the feature map, as MMCV's operator does.
     """
     from torchvision import ops
 
@@ -79,7 +87,7 @@ def deform_conv2d(
     """Deformable convolution, v2 where `mask` is given; NaN where an offset is NaN, as after a diverged step.
 
     Half precision comes out as it came in, but is computed in float32: torchvision has no other on the CPU, and
-    the places that are read at would be blurred.
+    the sampling locations would be rounded.
     """
     from torchvision import ops
 
@@ -94,10 +102,10 @@ def deform_conv2d(
 
 
 def unique(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct values (U,) of a tensor, sorted, and which of them each of its elements is."""
+    """The distinct values (U,) of a tensor, sorted, and for each of its elements the index of its value in them."""
     untyped: Any = torch
-    found: tuple[Tensor, Tensor] = untyped.unique(values, return_inverse=True)
-    return found
+    unique_and_inverse: tuple[Tensor, Tensor] = untyped.unique(values, return_inverse=True)
+    return unique_and_inverse
 
 
 def vector_norm(values: Tensor, dim: int, *, keepdim: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""What half precision would blur: autocast computes around it."""
+"""Where half precision is not precise enough: out of autocast, and in float32."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HALF: Final = (torch.bfloat16, torch.float16)
 def in_full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`layer(x)` without autocast.
 
-    For the last layers of a proposal or RoI head. What they say is a logit, or is scaled to boxes of hundreds of
-    pixels, of which bf16 keeps 8 bits: a pixel or two. They are small, so it costs next to nothing.
+    For the last layers of a proposal or RoI head. Their outputs are logits, or deltas that are scaled to boxes of
+    hundreds of pixels, of which bf16 keeps 8 bits: a pixel or two. They are small, so it costs next to nothing.
 
     Args:
         layer: Its parameters are float32, or float64 as its input.
@@ -28,14 +28,14 @@ def in_full_precision(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """What is computed inside, on the device of `x`, is in the precision of its inputs."""
+    """A context without autocast on the device of `x`: operators compute in the precision of their inputs."""
     if not torch.amp.is_autocast_available(x.device.type):  # such as meta
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 def widened(value: Any) -> Any:
-    """The same with float32 for half precision, in tensors and in tuples, lists, dicts and attrs classes of them."""
+    """`value` with float32 for half precision: a tensor, or a tuple, list, dict or attrs class of tensors."""
     if isinstance(value, Tensor):
         return value.float() if value.dtype in HALF else value
     if type(value) is tuple or type(value) is list:

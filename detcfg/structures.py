@@ -6,6 +6,7 @@ pixels throughout detcfg.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
 
 @frozen(eq=False)
 class Targets:
-    """The annotated objects of one image."""
+    """The ground truth of one image: its annotated objects."""
 
     boxes: Tensor
-    """(N, 4) float."""
+    """(N, 4) float, xyxy in pixels of the image."""
     labels: Tensor
-    """(N,) int64, counted from 0."""
+    """(N,) int64, 0-based class indices."""
     masks: Tensor | None = None
     """(N, H, W) bool, or None where the data has no masks."""
     ignored: Tensor | None = None
-    """(N,) bool: crowds and difficult objects, which are neither learnt nor punished. None: no object is."""
+    """(N,) bool: crowd or difficult objects: matching priors are neither positive nor negative. None: no object is
+    ignored."""
     semantic: Tensor | None = None
-    """(H, W) uint8: the class of each pixel, stuff included, 255 where none is known; for semantic branches.
-    None: not known."""
+    """(H, W) uint8: the class of each pixel, stuff included, 255 where it is unlabelled; for semantic branches.
+    None: the data has none."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -67,14 +69,14 @@ class Targets:
 
 @frozen(eq=False)
 class Detections:
-    """The objects found in one image, by falling score."""
+    """The detected objects of one image, by falling score."""
 
     boxes: Tensor
     """(N, 4) float, in the pixels of the image that was passed in."""
     scores: Tensor
     """(N,) float in [0, 1]."""
     labels: Tensor
-    """(N,) int64, counted from 0."""
+    """(N,) int64, 0-based class indices."""
     masks: Tensor | None = None
     """(N, H, W) bool, or None where the model has no masks."""
 
@@ -109,15 +111,32 @@ class ImageBatch:
     sizes: tuple[tuple[int, int], ...]
     """(height, width) of each image before padding (MMDetection's `img_shape`)."""
     padded_sizes: tuple[tuple[int, int], ...] = field()
-    """(height, width) of each image padded on its own to the size divisor (MMDetection's `pad_shape`)."""
+    """(height, width) of each image when it alone is padded to the size divisor (MMDetection's `pad_shape`)."""
     output_sizes: tuple[tuple[int, int], ...] = field()
     """(height, width) to which detections are scaled back (MMDetection's `ori_shape`)."""
 
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def padding(self, features: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """For each of `features` (B, C, H_i, W_i): (B, H_i, W_i) bool, True beyond the padded image; None: nowhere."""
+        import torch
+
+        height, width = self.tensor.shape[-2:]
+        if all(size == (height, width) for size in self.padded_sizes):
+            return None
+        shares = torch.tensor(self.padded_sizes) / torch.tensor([height, width])
+        masks: list[Tensor] = []
+        for x in features:
+            rows, columns = (
+                torch.arange(length) + 0.5 > share[:, None] * length
+                for length, share in zip(x.shape[-2:], shares.unbind(1), strict=True)
+            )
+            masks.append((rows[:, :, None] | columns[:, None]).to(x.device, non_blocking=True))
+        return tuple(masks)
+
     def scales(self, index: int) -> tuple[float, float]:
-        """The factors (x, y) that carry boxes of image `index` from network to output pixels."""
+        """The factors (x, y) that scale boxes of image `index` from network to output pixels."""
         (height, width), (out_height, out_width) = self.sizes[index], self.output_sizes[index]
         return out_width / width, out_height / height
 
@@ -128,7 +147,7 @@ def ceil_to(length: int, divisor: int) -> int:
 
 
 def rescaled_size(size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the same ratio whose edges stay within `scale`, rounded as by mmcv."""
+    """The largest (height, width) of the same aspect ratio whose edges stay within `scale`, rounded as by mmcv."""
     height, width = size
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Colour: TypeAlias = tuple[int, int, int]
 
 _TURN: Final = 0.618033988749895
-"""Of the colour wheel, from one class to the next: the golden ratio keeps any number of classes apart."""
+"""The step on the colour wheel from one class to the next: with the golden ratio, any number of hues is spread."""
 _OPACITY: Final = 0.45
 """Of a mask over the image."""
 
@@ -33,7 +33,7 @@ def class_colour(label: int) -> Colour:
 def draw_detections(
     image: Tensor, detections: Detections, classes: Sequence[str], *, score_thr: float = 0.3
 ) -> Image:
-    """A picture of an image with what was found in it, the surest on top.
+    """A picture of an image with its detections, those of the highest score on top.
 
     Args:
         image: (3, H, W) uint8 RGB; it stays as it is.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -13,23 +11,13 @@ import pytest
 import torch
 from attrs import evolve
 
-from detcfg import load_experiment
 from detcfg.config import Config, ConfigError, is_unset
 from detcfg.config.provenance import trace
 from detcfg.config.serialize import from_data, to_data
 from detcfg.experiment import ExperimentConfig
+from tests.support.experiments import FOLDER, every_experiment, experiment
 
 C = TypeVar("C", bound=Config)
-
-FOLDER = Path(__file__).parents[1] / "experiments"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
-
-every_experiment = pytest.mark.parametrize("name", NAMES)
-
-
-@cache
-def experiment(name: str) -> ExperimentConfig:
-    return load_experiment(FOLDER / f"{name}.py")
 
 
 def derived_paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

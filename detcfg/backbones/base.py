@@ -1,4 +1,4 @@
-"""What every backbone is: an image batch in, a tuple of feature maps out, finest first."""
+"""The contract of backbones: a batch of images to a tuple of feature maps, finest first."""
 
 from __future__ import annotations
 
@@ -51,21 +51,22 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Pretrained weights that another project named, under this backbone's names.
+        """Another project's tensors under this backbone's parameter names, before they are loaded.
 
-        By default the names are the same; what is not known stays as it is.
+        By default the names are the same. A backbone overrides it where a published file has other names, order or
+        shapes; tensors that it does not know keep their names.
         """
         return dict(tensors)
 
 
 class StagedBackbone(Backbone):
-    """A backbone whose first stages may be frozen and whose batch norms may be held."""
+    """A backbone that may freeze its first stages and keep its batch norms in evaluation mode."""
 
     norm_eval: bool = False
     """Batch norms use their running statistics in training too."""
 
     def frozen_modules(self) -> Iterable[nn.Module]:
-        """The modules that stay as they are: in evaluation mode, nothing of them trained."""
+        """The frozen modules: in evaluation mode, none of their parameters trained."""
         return ()
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # the signature is nn.Module's

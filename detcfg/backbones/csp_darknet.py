@@ -46,25 +46,29 @@ class CSPStagesConfig(BackboneConfig):
     """What CSP-Darknet and CSPNeXt share."""
 
     architectures: ClassVar[Architectures] = ARCHITECTURES
+    """The stages by `arch`."""
 
     arch: Literal["P5", "P6"] = "P5"
     """Four stages or five."""
     deepen_factor: float = field(default=1.0, validator=validators.gt(0))
-    """Blocks of each stage are multiplied by it."""
+    """Multiplies the blocks of each stage, which stay at least 1."""
     widen_factor: float = field(default=1.0, validator=validators.gt(0))
-    """Channels of each stage are multiplied by it."""
+    """Multiplies the channels of each stage."""
     out_indices: tuple[int, ...] = (2, 3, 4)
-    """Which maps come out: 0 is the stem's, 1 the first stage's."""
+    """Indices of the output maps: 0 is the stem's, 1 the first stage's."""
     frozen_stages: int = -1
-    """Stages up to this one are not trained; 0 is the stem, -1: all are trained."""
+    """Freeze the backbone up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     use_depthwise: bool = False
     """Whether 3 x 3 convolutions are depthwise separable."""
     arch_ovewrite: tuple[tuple[int, int, int, bool, bool], ...] | None = None
     """Stages instead of those of `arch`: channels in and out, blocks, whether blocks add their input,
-    whether there is pyramid pooling. (The name is MMDetection's.)"""
+    whether there is pyramid pooling; None: those of `arch`. (The name is MMDetection's.)"""
     conv_cfg: ConvConfig | None = None
-    norm_cfg: NormConfig = YOLO_NORM
-    act_cfg: ActivationConfig = SiLUConfig()
+    """The kind of convolution; None: the ordinary one."""
+    norm_cfg: NormConfig | None = YOLO_NORM
+    """The norm after each convolution; None: a bias instead."""
+    act_cfg: ActivationConfig | None = SiLUConfig()
+    """The activation after each convolution; None: none."""
     norm_eval: bool = False
     """Batch norms use their running statistics in training too."""
 
@@ -112,7 +116,7 @@ class CSPDarknetConfig(CSPStagesConfig):
     """CSP-Darknet as in YOLOX (Ge et al., 2021, https://arxiv.org/abs/2107.08430)."""
 
     spp_kernal_sizes: tuple[int, ...] = (5, 9, 13)
-    """Sides of the neighbourhoods of pyramid pooling. (The name is MMDetection's.)"""
+    """Kernel sizes of spatial pyramid pooling. (The name is MMDetection's.)"""
 
     def build(self) -> CSPDarknet:
         return CSPDarknet(self.resolved())

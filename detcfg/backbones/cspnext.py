@@ -35,13 +35,14 @@ class CSPNeXtConfig(CSPStagesConfig):
     """CSP-Darknet with large kernels and channel attention (Lyu et al., 2022, https://arxiv.org/abs/2212.07784)."""
 
     architectures: ClassVar[Architectures] = ARCHITECTURES
+    """The stages by `arch`."""
 
     expand_ratio: float = 0.5
-    """The hidden channels of a stage's halves, as a share of those that go out."""
+    """The hidden channels of a stage's halves, as a fraction of the output channels."""
     spp_kernel_sizes: tuple[int, ...] = (5, 9, 13)
-    """Sides of the neighbourhoods of pyramid pooling."""
+    """Kernel sizes of spatial pyramid pooling."""
     channel_attention: bool = True
-    """Whether each stage weighs its channels."""
+    """Whether each stage has channel attention."""
 
     def build(self) -> CSPNeXt:
         return CSPNeXt(self.resolved())

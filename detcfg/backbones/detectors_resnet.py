@@ -25,9 +25,11 @@ class DetectoRSResNetConfig(ResNetConfig):
     """MMDetection's `DetectoRS_ResNet` (Qiao et al., 2020, https://arxiv.org/abs/2006.02334)."""
 
     depth: Literal[50, 101, 152] = 50
+    """Layers, which decide how many blocks each stage has."""
     sac: SACConfig | None = None
-    """Takes the place of the 3x3 convolutions in the stages of `stage_with_sac`."""
+    """Replaces the 3x3 convolutions in the stages of `stage_with_sac`; None: no stage has one."""
     stage_with_sac: tuple[bool, ...] = (False, False, False, False)
+    """Which stages have `sac`, one value a stage."""
     rfp_inplanes: int | None = None
     """Channels of the features that a recursive pyramid feeds back; None: it feeds nothing back."""
     output_img: bool = False
@@ -54,28 +56,23 @@ class DetectoRSResNetConfig(ResNetConfig):
 
 
 class DetectoRSBottleneck(Bottleneck):
-    """A bottleneck to which a recursive pyramid may add what it saw before."""
+    """A bottleneck that can add the maps which a recursive feature pyramid feeds back."""
 
     def __init__(self, config: DetectoRSResNetConfig, plan: BlockPlan) -> None:
         super().__init__(config, plan)
         if config.sac is not None and config.stage_with_sac[plan.stage]:
             self.conv2 = build_conv(
                 config.sac,
-                plan.mid_channels,
-                plan.mid_channels,
-                3,
-                stride=self.middle_stride,
-                padding=plan.dilation,
-                dilation=plan.dilation,
-                groups=plan.groups,
-                bias=False,
+                plan.conv3x3(
+                    plan.mid_channels, plan.mid_channels, stride=self.middle_stride, groups=plan.groups
+                ),
             )
         self.rfp_conv = None
         if plan.first and plan.stage > 0 and config.rfp_inplanes is not None:
             self.rfp_conv = nn.Conv2d(config.rfp_inplanes, plan.out_channels, 1)
 
     def rfp_forward(self, x: Tensor, fed_back: Tensor | None) -> Tensor:
-        """The same with the stage's features of the pyramid (B, C, H, W), if there are any."""
+        """`forward`, plus the pyramid's map of this stage (B, rfp_inplanes, H', W') where there is one."""
         total = recomputed(self._sum, x) if self.with_cp and x.requires_grad else self._sum(x)
         if self.rfp_conv is not None and fed_back is not None:
             total = total + self.rfp_conv(fed_back)
@@ -84,6 +81,8 @@ class DetectoRSBottleneck(Bottleneck):
 
 
 class DetectoRSResNet(ResNet):
+    """A ResNet that can also run with a pyramid's maps fed back into its stages."""
+
     def __init__(self, config: DetectoRSResNetConfig) -> None:
         super().__init__(config)
         self.output_img = config.output_img
@@ -103,8 +102,8 @@ class DetectoRSResNet(ResNet):
         outs: list[Tensor] = []
         for index, name in enumerate(self.stage_names):
             for block in self.get_submodule(name).children():
-                own = fed_back[index] if index > 0 else None
-                x = cast("DetectoRSBottleneck", block).rfp_forward(x, own)
+                previous = fed_back[index] if index > 0 else None
+                x = cast("DetectoRSBottleneck", block).rfp_forward(x, previous)
             if index in self.out_indices:
                 outs.append(x)
         return tuple(outs)

@@ -16,7 +16,7 @@ from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.backbones.residual import BasicBlock, BlockPlan, Bottleneck, ResidualBlock
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import Config, ConfigError
-from detcfg.layers.conv import ConvConfig, build_conv
+from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.fold import ConvSequential, in_a_row
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.layers.norm import BNConfig, NormConfig
@@ -29,8 +29,11 @@ class HRStageConfig(Config):
     """One stage: modules of parallel branches, each branch a row of residual blocks."""
 
     num_modules: int
+    """Modules one after another; the branches exchange their features at the end of each."""
     num_branches: int
+    """Parallel branches, each at half the resolution of the one before."""
     block: Literal["BASIC", "BOTTLENECK"] = "BASIC"
+    """The kind of residual block; "BOTTLENECK" gives four times its width."""
     num_blocks: tuple[int, ...]
     """Blocks of each branch."""
     num_channels: tuple[int, ...]
@@ -62,12 +65,15 @@ class HRExtraConfig(Config):
     stage2: HRStageConfig = HRStageConfig(
         num_modules=1, num_branches=2, num_blocks=(4, 4), num_channels=(32, 64)
     )
+    """Branches of strides 4 and 8."""
     stage3: HRStageConfig = HRStageConfig(
         num_modules=4, num_branches=3, num_blocks=(4, 4, 4), num_channels=(32, 64, 128)
     )
+    """Branches of strides 4, 8 and 16."""
     stage4: HRStageConfig = HRStageConfig(
         num_modules=3, num_branches=4, num_blocks=(4, 4, 4, 4), num_channels=(32, 64, 128, 256)
     )
+    """Branches of strides 4, 8, 16 and 32; its maps are the output."""
 
     def wired(self) -> Self:
         stages = {name: getattr(self, name) for name in ("stage1", "stage2", "stage3", "stage4")}
@@ -98,15 +104,17 @@ class HRNetConfig(BackboneConfig):
     """HRNet (Sun et al., 2019, https://arxiv.org/abs/1904.04514)."""
 
     extra: HRExtraConfig = HRExtraConfig()
+    """The four stages."""
     in_channels: int = 3
+    """Channels of the images."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
-    """The norm after each convolution; None: a bias instead."""
+    """The norm after each convolution."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False
-    """Compute the blocks' activations twice rather than keep them: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute the blocks' activations in the backward pass."""
     zero_init_residual: bool = False
     """Blocks start as the identity."""
     multiscale_output: bool = True
@@ -134,7 +142,7 @@ class HRNetConfig(BackboneConfig):
 
 
 class HRNet(StagedBackbone):
-    """A stem of stride 4, a plain stage, and three stages of branches that exchange what they found."""
+    """A stem of stride 4, a plain stage, and three stages of branches that exchange their features."""
 
     def __init__(self, config: HRNetConfig) -> None:
         super().__init__()
@@ -171,7 +179,8 @@ class HRNet(StagedBackbone):
 
     @staticmethod
     def _strided_conv(config: HRNetConfig, channels: int) -> nn.Module:
-        return build_conv(config.conv_cfg, channels, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
+        spec = ConvSpec(channels, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
+        return build_conv(config.conv_cfg, spec)
 
     def _init_weights(self, *, zero_residual: bool) -> None:
         for module in self.modules():
@@ -182,7 +191,7 @@ class HRNet(StagedBackbone):
 
 
 class HRModule(nn.Module):
-    """Each branch runs on its own; then each becomes the rectified sum of all, at its own resolution."""
+    """Runs the branches apart; then each becomes the rectified sum of all, at that branch's resolution."""
 
     def __init__(self, config: HRNetConfig, stage: HRStageConfig, *, finest_only: bool = False) -> None:
         super().__init__()
@@ -197,14 +206,14 @@ class HRModule(nn.Module):
         self.relu = nn.ReLU(inplace=False)
 
     def forward(self, branches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        own = [row(x) for row, x in zip(self.branches, branches, strict=True)]
+        outs = [row(x) for row, x in zip(self.branches, branches, strict=True)]
         if self.fuse_layers is None:
-            return tuple(own)
-        outs: list[Tensor] = []
-        for target, layers in zip(own, self.fuse_layers, strict=False):
-            total = sum(_resized(layer(x), target) for layer, x in zip(layers.children(), own, strict=True))
-            outs.append(self.relu(total))
-        return tuple(outs)
+            return tuple(outs)
+        fused: list[Tensor] = []
+        for target, layers in zip(outs, self.fuse_layers, strict=False):
+            total = sum(_resized(layer(x), target) for layer, x in zip(layers.children(), outs, strict=True))
+            fused.append(self.relu(total))
+        return tuple(fused)
 
 
 def _resized(x: Tensor, target: Tensor) -> Tensor:
@@ -241,10 +250,8 @@ def _stage(config: HRNetConfig, stage: HRStageConfig, *, finest_only: bool = Fal
 def _conv_norm(
     config: HRNetConfig, before: int, after: int, *, kernel_size: int, stride: int = 1
 ) -> list[nn.Module]:
-    conv = build_conv(
-        config.conv_cfg, before, after, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
-    )
-    return [conv, config.norm_cfg.build_for(after)]
+    spec = ConvSpec(before, after, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
+    return [build_conv(config.conv_cfg, spec), config.norm_cfg.build_for(after)]
 
 
 def _exchange(config: HRNetConfig, channels: tuple[int, ...], source: int, target: int) -> nn.Module:

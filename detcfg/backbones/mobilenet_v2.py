@@ -28,9 +28,13 @@ class Stage:
     """A run of inverted residuals."""
 
     expand_ratio: int
+    """Channels inside a block by its input channels."""
     channels: int
+    """Channels out of each block, before `widen_factor`."""
     num_blocks: int
+    """Blocks one after another."""
     stride: int
+    """Of the first block."""
 
 
 STAGES: Final = (
@@ -50,21 +54,21 @@ class MobileNetV2Config(BackboneConfig):
     """MobileNetV2 (Sandler et al., 2018, https://arxiv.org/abs/1801.04381)."""
 
     widen_factor: float = 1.0
-    """Every width is multiplied by it, then rounded to a multiple of 8."""
+    """Multiplies every number of channels, which is then rounded to a multiple of 8."""
     out_indices: tuple[int, ...] = (1, 2, 4, 7)
     """The layers whose output is given: 0 to 6 are the stages, 7 is the last convolution."""
     frozen_stages: int = -1
-    """Train nothing up to this layer: 0 freezes the stem, 1 also the first stage; -1: nothing."""
+    """Freeze the backbone up to this layer: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
-    norm_cfg: NormConfig = BNConfig()
+    norm_cfg: NormConfig | None = BNConfig()
     """The norm after each convolution; None: a bias instead."""
-    act_cfg: ActivationConfig = ReLU6Config()
+    act_cfg: ActivationConfig | None = ReLU6Config()
     """The activation after each convolution; None: none."""
     norm_eval: bool = False
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False
-    """Compute activations twice rather than keep them: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute activations in the backward pass."""
 
     def wired(self) -> Self:
         if not self.out_indices or not set(self.out_indices) <= set(range(8)):
@@ -163,7 +167,7 @@ class MobileNetV2(StagedBackbone):
 
     def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """torchvision's `features.2.conv.0.1.bias` is `layer2.0.expand_conv.bn.bias`."""
-        return {_own_name(name): tensor for name, tensor in tensors.items()}
+        return {_renamed(name): tensor for name, tensor in tensors.items()}
 
 
 def _conv(
@@ -189,28 +193,28 @@ def _conv(
     )
 
 
-def _places() -> dict[str, str]:
-    """torchvision's blocks `features.N` by MMDetection's `layerL.B`."""
-    places = [f"layer{i + 1}.{block}" for i, stage in enumerate(STAGES) for block in range(stage.num_blocks)]
-    return {str(number): place for number, place in enumerate(places, start=1)}
+def _blocks() -> dict[str, str]:
+    """MMDetection's blocks `layerL.B` by the number of torchvision's `features.N`."""
+    names = [f"layer{i + 1}.{block}" for i, stage in enumerate(STAGES) for block in range(stage.num_blocks)]
+    return {str(number): name for number, name in enumerate(names, start=1)}
 
 
-_PLACES: Final = _places()
-_ENDS: Final = {"0": "conv1", str(len(_PLACES) + 1): "conv2"}
+_BLOCKS: Final = _blocks()
+_ENDS: Final = {"0": "conv1", str(len(_BLOCKS) + 1): "conv2"}
 _PARTS: Final = {"0": "conv", "1": "bn"}
 
 
-def _own_name(name: str) -> str:
+def _renamed(name: str) -> str:
     match = re.fullmatch(r"(?:.*\.)?features\.(\d+)\.(.+)\.(\w+)", name)
     if match is None:
         return name
     number, inner, leaf = match.groups()
     if number in _ENDS and inner in _PARTS:
         return f"{_ENDS[number]}.{_PARTS[inner]}.{leaf}"
-    if number not in _PLACES:
+    if number not in _BLOCKS:
         return name
     convs = ["depthwise_conv"] if number == "1" else ["expand_conv", "depthwise_conv"]
     names = {f"conv.{i}.{part}": f"{conv}.{_PARTS[part]}" for i, conv in enumerate(convs) for part in _PARTS}
     # torchvision's last convolution has no activation, so it is not nested.
     names |= {f"conv.{len(convs)}": "linear_conv.conv", f"conv.{len(convs) + 1}": "linear_conv.bn"}
-    return f"{_PLACES[number]}.{names[inner]}.{leaf}" if inner in names else name
+    return f"{_BLOCKS[number]}.{names[inner]}.{leaf}" if inner in names else name

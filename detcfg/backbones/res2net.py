@@ -56,16 +56,7 @@ class Bottle2neck(BottleneckFrame):
         self.parts_apart = plan.first
         self.pool = nn.AvgPool2d(3, stride, padding=1) if stride != 1 else nn.Identity()
         self.convs = nn.ModuleList(
-            build_conv(
-                middle_conv(config, plan),
-                width,
-                width,
-                3,
-                stride=stride,
-                padding=plan.dilation,
-                dilation=plan.dilation,
-                bias=False,
-            )
+            build_conv(middle_conv(config, plan), plan.conv3x3(width, width, stride=stride))
             for _ in range(config.scales - 1)
         )
         self.bns = nn.ModuleList(config.norm_cfg.build_for(width) for _ in range(config.scales - 1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import ConfigError
 from detcfg.layers.checkpoint import recomputed
-from detcfg.layers.conv import ConvConfig, build_conv
+from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.deform_conv import DeformConvConfig
 from detcfg.layers.fold import ConvSequential, conv_norm
 from detcfg.layers.norm import BNConfig, NormConfig
@@ -40,25 +40,25 @@ class ResidualConfig(BackboneConfig):
     style: Literal["pytorch", "caffe"] = "pytorch"
     """Whether the 3x3 ("pytorch") or the first 1x1 ("caffe") convolution of a block has the stride."""
     deep_stem: bool = False
-    """Three 3x3 convolutions in place of one 7x7."""
+    """Whether the stem is three 3x3 convolutions instead of one 7x7."""
     avg_down: bool = False
     """Shortcuts average before their 1x1 convolution rather than stride in it."""
     frozen_stages: int = -1
-    """Train nothing up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
+    """Freeze the backbone up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
-    """The norm after each convolution; None: a bias instead."""
+    """The norm after each convolution."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     dcn: DeformConvConfig | None = None
-    """Takes the place of the 3x3 convolutions in the stages of `stage_with_dcn`."""
+    """Replaces the 3x3 convolutions in the stages of `stage_with_dcn`; None: no stage has one."""
     stage_with_dcn: tuple[bool, ...] = (False, False, False, False)
     """Which stages have `dcn`."""
     plugins: tuple[PluginConfig, ...] = ()
     """Modules inside the blocks, such as context blocks."""
     with_cp: bool = False
-    """Compute activations twice rather than keep them: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute activations in the backward pass."""
     zero_init_residual: bool = True
     """Blocks start as the identity."""
 
@@ -161,7 +161,7 @@ class ResidualConfig(BackboneConfig):
         ]
 
     def make_block(self, plan: BlockPlan) -> ResidualBlock:
-        """The module of one block; the place for another kind of it."""
+        """The module of one block; override it for another kind of block."""
         return Bottleneck(self, plan)
 
 
@@ -185,6 +185,19 @@ class BlockPlan:
     """Of its 3x3 convolution."""
     groups: int = 1
     """Of its 3x3 convolution."""
+
+    def conv3x3(self, in_channels: int, out_channels: int, *, stride: int, groups: int = 1) -> ConvSpec:
+        """A 3x3 convolution with the block's dilation, without bias; stride 1 keeps the size."""
+        return ConvSpec(
+            in_channels,
+            out_channels,
+            3,
+            stride=stride,
+            padding=self.dilation,
+            dilation=self.dilation,
+            groups=groups,
+            bias=False,
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -229,19 +242,12 @@ def _shortcut(config: ResidualConfig, plan: BlockPlan) -> ConvSequential | None:
     if plan.stride == 1 and plan.in_channels == plan.out_channels:
         return None
     layers: list[nn.Module] = []
+    stride = plan.stride
     if config.avg_down:
-        layers.append(nn.AvgPool2d(plan.stride, plan.stride, ceil_mode=True, count_include_pad=False))
-    layers += [
-        build_conv(
-            config.conv_cfg,
-            plan.in_channels,
-            plan.out_channels,
-            1,
-            stride=1 if config.avg_down else plan.stride,
-            bias=False,
-        ),
-        config.norm_cfg.build_for(plan.out_channels),
-    ]
+        layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
+        stride = 1
+    spec = ConvSpec(plan.in_channels, plan.out_channels, 1, stride=stride, bias=False)
+    layers += [build_conv(config.conv_cfg, spec), config.norm_cfg.build_for(plan.out_channels)]
     return ConvSequential(*layers)
 
 
@@ -252,17 +258,11 @@ class BasicBlock(ResidualBlock):
         super().__init__(config, plan)
         self.conv1 = build_conv(
             config.conv_cfg,
-            plan.in_channels,
-            plan.mid_channels,
-            3,
-            stride=plan.stride,
-            padding=plan.dilation,
-            dilation=plan.dilation,
-            bias=False,
+            plan.conv3x3(plan.in_channels, plan.mid_channels, stride=plan.stride),
         )
         self.add_norm(config, 1, plan.mid_channels)
         self.conv2 = build_conv(
-            config.conv_cfg, plan.mid_channels, plan.out_channels, 3, padding=1, bias=False
+            config.conv_cfg, ConvSpec(plan.mid_channels, plan.out_channels, 3, padding=1, bias=False)
         )
         self.add_norm(config, 2, plan.out_channels)
 
@@ -284,14 +284,12 @@ class BottleneckFrame(ResidualBlock):
         self.middle_stride = 1 if caffe else plan.stride
         self.conv1 = build_conv(
             config.conv_cfg,
-            plan.in_channels,
-            plan.mid_channels,
-            1,
-            stride=plan.stride if caffe else 1,
-            bias=False,
+            ConvSpec(plan.in_channels, plan.mid_channels, 1, stride=plan.stride if caffe else 1, bias=False),
         )
         self.add_norm(config, 1, plan.mid_channels)
-        self.conv3 = build_conv(config.conv_cfg, plan.mid_channels, plan.out_channels, 1, bias=False)
+        self.conv3 = build_conv(
+            config.conv_cfg, ConvSpec(plan.mid_channels, plan.out_channels, 1, bias=False)
+        )
         self.add_norm(config, 3, plan.out_channels)
         self._plugins: dict[PluginPosition, list[str]] = {}
         for plugin in config.plugins:
@@ -329,14 +327,7 @@ class Bottleneck(BottleneckFrame):
         super().__init__(config, plan)
         self.conv2 = build_conv(
             middle_conv(config, plan),
-            plan.mid_channels,
-            plan.mid_channels,
-            3,
-            stride=self.middle_stride,
-            padding=plan.dilation,
-            dilation=plan.dilation,
-            groups=plan.groups,
-            bias=False,
+            plan.conv3x3(plan.mid_channels, plan.mid_channels, stride=self.middle_stride, groups=plan.groups),
         )
         self.add_norm(config, 2, plan.mid_channels)
 

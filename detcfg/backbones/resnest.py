@@ -40,7 +40,7 @@ class ResNeStConfig(ResNetV1dConfig):
 
 
 class SplitAttentionBottleneck(BottleneckFrame):
-    """A bottleneck whose 3x3 convolution attends to its own splits."""
+    """A bottleneck whose 3x3 convolution is split-attention over `radix` splits."""
 
     def __init__(self, config: ResNeStConfig, plan: BlockPlan) -> None:
         super().__init__(config, plan)
@@ -69,14 +69,7 @@ class SplitAttentionConv2d(nn.Module):
         self._norm_names = (f"{abbr}0", f"{abbr}1")
         self.conv = build_conv(
             middle_conv(config, plan),
-            channels,
-            channels * config.radix,
-            3,
-            stride=stride,
-            padding=plan.dilation,
-            dilation=plan.dilation,
-            groups=plan.groups * config.radix,
-            bias=False,
+            plan.conv3x3(channels, channels * config.radix, stride=stride, groups=plan.groups * config.radix),
         )
         self.add_module(self._norm_names[0], config.norm_cfg.build_for(channels * config.radix))
         self.relu = nn.ReLU(inplace=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detcfg.backbones.base import StagedBackbone
 from detcfg.backbones.residual import BasicBlock, BlockPlan, Bottleneck, ResidualBlock, ResidualConfig
 from detcfg.config import ConfigError
-from detcfg.layers.conv import build_conv
+from detcfg.layers.conv import ConvSpec, build_conv
 from detcfg.layers.deform_conv import DeformConv2dPack
 from detcfg.layers.fold import ConvSequential, in_a_row
 from detcfg.layers.init import constant_init, kaiming_init
@@ -67,7 +67,7 @@ class ResNetV1dConfig(ResNetConfig):
     """The variant of the bag of tricks (He et al., 2018, https://arxiv.org/abs/1812.01187)."""
 
     deep_stem: bool = True
-    """Three 3x3 convolutions in place of one 7x7."""
+    """Whether the stem is three 3x3 convolutions instead of one 7x7."""
     avg_down: bool = True
     """Shortcuts average before their 1x1 convolution rather than stride in it."""
 
@@ -113,9 +113,8 @@ class ResNet(StagedBackbone):
         channels = config.stem_width
         self.stem_names: tuple[str, ...] = ("stem",)
         if not config.deep_stem:
-            self.conv1 = build_conv(
-                config.conv_cfg, config.in_channels, channels, 7, stride=2, padding=3, bias=False
-            )
+            spec = ConvSpec(config.in_channels, channels, 7, stride=2, padding=3, bias=False)
+            self.conv1 = build_conv(config.conv_cfg, spec)
             self.stem_names = ("conv1", f"{config.norm_cfg.abbr}1", "relu")
             self.add_module(self.stem_names[1], config.norm_cfg.build_for(channels))
             self.relu = nn.ReLU(inplace=True)
@@ -123,10 +122,9 @@ class ResNet(StagedBackbone):
         layers: list[nn.Module] = []
         widths = (config.in_channels, channels // 2, channels // 2, channels)
         for index, (before, after) in enumerate(pairwise(widths)):
+            spec = ConvSpec(before, after, 3, stride=1 if index else 2, padding=1, bias=False)
             layers += [
-                build_conv(
-                    config.conv_cfg, before, after, 3, stride=1 if index else 2, padding=1, bias=False
-                ),
+                build_conv(config.conv_cfg, spec),
                 config.norm_cfg.build_for(after),
                 nn.ReLU(inplace=True),
             ]

@@ -34,7 +34,7 @@ OTHER_REGION = -100.0
 class SwinTransformerConfig(BackboneConfig):
     """Swin Transformer (Liu et al., 2021, https://arxiv.org/abs/2103.14030); Swin-T by default.
 
-    `pretrained` also takes the authors' own files.
+    `pretrained` also takes the authors' files.
     """
 
     pretrain_img_size: int | tuple[int, int] = 224
@@ -46,7 +46,7 @@ class SwinTransformerConfig(BackboneConfig):
     patch_size: int = 4
     """Side of the square patches that become the first tokens."""
     window_size: int = 7
-    """Tokens attend to those in their window, so many on each side."""
+    """Side of the attention windows, in tokens."""
     mlp_ratio: int = 4
     """Width within a feed-forward network, by the width of the stage."""
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -70,15 +70,15 @@ class SwinTransformerConfig(BackboneConfig):
     drop_path_rate: float = 0.1
     """Probability that the last block's residual is left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = False
-    """Whether each place has a learnt embedding added."""
+    """Whether a trained absolute position embedding is added to the tokens."""
     act_cfg: ActivationConfig = GELUConfig()
     """The activation between the two linear layers of a block."""
     norm_cfg: NormConfig = LNConfig()
     """The norm before attention and before the linear layers."""
     with_cp: bool = False
-    """Compute activations twice rather than keep them: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute activations in the backward pass."""
     frozen_stages: int = -1
-    """Train nothing up to this stage: 0 freezes the embedding, 1 also the first stage; -1: nothing."""
+    """Freeze the backbone up to this stage: 0 freezes the patch embedding, 1 also the first stage; -1: nothing."""
 
     def wired(self) -> Self:
         stages = len(self.depths)
@@ -188,9 +188,9 @@ class SwinTransformer(StagedBackbone):
 
     def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' names, order of merged tokens and shapes, as they are here."""
-        own = self.state_dict()
-        renamed = dict(_own(name, tensor) for name, tensor in tensors.items())
-        return {name: _fitted(name, tensor, own) for name, tensor in renamed.items()}
+        state = self.state_dict()
+        renamed = dict(_renamed(name, tensor) for name, tensor in tensors.items())
+        return {name: _fitted(name, tensor, state) for name, tensor in renamed.items()}
 
 
 class SwinStage(nn.Module):
@@ -270,9 +270,10 @@ class ShiftWindowMSA(nn.Module):
 
 
 class WindowMSA(nn.Module):
-    """Attention within windows, with a learnt bias for each offset of the key from the query."""
+    """Attention within windows, with a trained bias for each offset of the key from the query."""
 
     relative_position_index: Tensor
+    """(tokens, tokens): a row of the bias table for each query and key."""
 
     def __init__(self, config: SwinTransformerConfig, stage: int) -> None:
         super().__init__()
@@ -330,9 +331,9 @@ def rolled_mask(height: int, width: int, side: int, device: torch.device) -> Ten
     shift = side // 2
 
     def bands(length: int) -> Tensor:
-        """Which of three bands each place of a rolled axis belongs to."""
-        place = torch.arange(length, device=device)
-        return (place >= length - side).long() + (place >= length - shift).long()
+        """Which of three bands each index of a rolled axis belongs to."""
+        index = torch.arange(length, device=device)
+        return (index >= length - side).long() + (index >= length - shift).long()
 
     padded_height, padded_width = height + -height % side, width + -width % side
     regions = 3 * bands(padded_height)[:, None] + bands(padded_width)[None]
@@ -341,7 +342,7 @@ def rolled_mask(height: int, width: int, side: int, device: torch.device) -> Ten
     return torch.zeros(apart.shape, device=device).masked_fill_(apart, OTHER_REGION)
 
 
-def _own(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+def _renamed(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     """A tensor of the authors' under the name, and in the order, that it has here."""
     if re.search(r"(^|\.)layers\.\d+\.(blocks|downsample)\.", name):
         name = re.sub(r"(^|\.)layers\.(?=\d+\.(?:blocks|downsample)\.)", r"\1stages.", name)
@@ -360,16 +361,16 @@ def _own(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     return name, tensor
 
 
-def _fitted(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+def _fitted(name: str, tensor: Tensor, state: Mapping[str, Tensor]) -> Tensor:
     """A table of positions in the shape it has here, resized where the window is another."""
     match = re.search(r"(stages\..+relative_position_bias_table|absolute_pos_embed)$", name)
-    if match is None or match[1] not in own:
+    if match is None or match[1] not in state:
         return tensor
-    wanted = own[match[1]].shape
+    shape = state[match[1]].shape
     if name.endswith("absolute_pos_embed"):
         return tensor.flatten(2).transpose(1, 2) if tensor.ndim == 4 else tensor
-    if tensor.shape[1:] != wanted[1:] or tensor.shape == wanted:
+    if tensor.shape[1:] != shape[1:] or tensor.shape == shape:
         return tensor
-    before, after = (round(len_**0.5) for len_ in (len(tensor), wanted[0]))
+    before, after = (round(len_**0.5) for len_ in (len(tensor), shape[0]))
     table = tensor.T.reshape(1, -1, before, before)
     return F.interpolate(table, size=(after, after), mode="bicubic").flatten(2)[0].T

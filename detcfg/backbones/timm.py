@@ -39,9 +39,9 @@ class TimmBackboneConfig(BackboneConfig):
     name: str
     """As `timm.create_model` takes it: "convnext_tiny", "pvt_v2_b0" …"""
     out_indices: tuple[int, ...] = ()
-    """Which of timm's maps are given; none: those of the strides 4, 8, 16 and 32."""
+    """Indices of timm's feature maps to give; empty: those of strides 4, 8, 16 and 32."""
     frozen_stages: int = field(default=0, validator=validators.ge(0))
-    """Train nothing up to the so-manieth of the maps."""
+    """Freeze the backbone up to this many of its feature maps."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
 
@@ -57,19 +57,19 @@ class TimmBackboneConfig(BackboneConfig):
 
     @property
     def maps(self) -> tuple[TimmMap, ...]:
-        """What is given, and from where."""
+        """The feature maps that come out."""
         known = describe(self.name)
         if not self.out_indices:
-            return tuple(found for found in known if found.stride in STRIDES)
+            return tuple(m for m in known if m.stride in STRIDES)
         return tuple(known[index] for index in sorted(self.out_indices))
 
     @property
     def feature_channels(self) -> tuple[int, ...]:
-        return tuple(found.channels for found in self.maps)
+        return tuple(m.channels for m in self.maps)
 
     @property
     def feature_strides(self) -> tuple[int, ...]:
-        return tuple(found.stride for found in self.maps)
+        return tuple(m.stride for m in self.maps)
 
     def build(self) -> TimmBackbone:
         return TimmBackbone(self.resolved())
@@ -79,11 +79,13 @@ class TimmMap(NamedTuple):
     """One of timm's feature maps."""
 
     number: int
-    """Its place among all of the model's."""
+    """Its index among all of the model's."""
     module: str
     """The module whose output it is."""
     channels: int
+    """Its channels."""
     stride: int
+    """Pixels of the input to one cell of it."""
 
 
 class TimmBackbone(StagedBackbone):
@@ -92,9 +94,9 @@ class TimmBackbone(StagedBackbone):
     def __init__(self, config: TimmBackboneConfig) -> None:
         super().__init__()
         self.norm_eval = config.norm_eval
-        self.body = make(config.name, tuple(found.number for found in config.maps))
+        self.body = make(config.name, tuple(m.number for m in config.maps))
         self.channels_last = "NHWC" in str(getattr(self.body, "output_fmt", ""))
-        frozen = [found.module for found in config.maps[: config.frozen_stages]]
+        frozen = [m.module for m in config.maps[: config.frozen_stages]]
         names = [name for name, module in self._modules_of_body() if not list(module.children())]
         self._frozen = _up_to(names, frozen)
         for name in _up_to([name for name, _ in self.body.named_parameters()], frozen):
@@ -102,16 +104,16 @@ class TimmBackbone(StagedBackbone):
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        found: list[Tensor] = self.body(images)
-        return tuple(x.permute(0, 3, 1, 2).contiguous() if self.channels_last else x for x in found)
+        maps: list[Tensor] = self.body(images)
+        return tuple(x.permute(0, 3, 1, 2).contiguous() if self.channels_last else x for x in maps)
 
     def frozen_modules(self) -> list[nn.Module]:
         return [self.body.get_submodule(name) for name in self._frozen]
 
     def rename_pretrained(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`stages.0.blocks` of timm's files may be `stages_0.blocks` here."""
-        own = {_flat(name.removeprefix("body.")): name for name in self.state_dict()}
-        return {own.get(_flat(name), name): tensor for name, tensor in tensors.items()}
+        names = {_flat(name.removeprefix("body.")): name for name in self.state_dict()}
+        return {names.get(_flat(name), name): tensor for name, tensor in tensors.items()}
 
     def _modules_of_body(self) -> Iterable[tuple[str, nn.Module]]:
         return cast("Iterable[tuple[str, nn.Module]]", self.body.named_modules())

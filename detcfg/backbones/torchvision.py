@@ -26,7 +26,7 @@ PROBE: Final = (1024, 1536)
 """Height and width of the image that is traced: large, so that borders count for little."""
 
 HEADS: Final = ("classifier", "fc", "head", "heads")
-"""Modules of torchvision's that tell classes."""
+"""Names of torchvision's classification heads."""
 
 
 @frozen(kw_only=True)
@@ -43,7 +43,7 @@ class TorchvisionBackboneConfig(BackboneConfig):
     """Nodes or modules whose outputs are given, as torchvision.models.feature_extraction names them;
     none: the last block's at each of the strides 4, 8, 16 and 32."""
     frozen_stages: int = field(default=0, validator=validators.ge(0))
-    """Train nothing that so many of the maps, from the first, depend on."""
+    """Freeze the backbone up to this many of its feature maps."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
 
@@ -51,13 +51,13 @@ class TorchvisionBackboneConfig(BackboneConfig):
         if self.frozen_stages > len(self.maps):
             raise ConfigError(
                 f"frozen_stages is {self.frozen_stages}, but there are {len(self.maps)} maps: "
-                f"{', '.join(found.node for found in self.maps)}."
+                f"{', '.join(m.node for m in self.maps)}."
             )
         return super().wired()
 
     @property
     def maps(self) -> tuple[FeatureMap, ...]:
-        """What is given, and from where."""
+        """The feature maps that come out."""
         traced = trace(self.name)
         if not self.return_nodes:
             return tuple(traced.blocks[stride] for stride in STRIDES if stride in traced.blocks)
@@ -71,11 +71,11 @@ class TorchvisionBackboneConfig(BackboneConfig):
 
     @property
     def feature_channels(self) -> tuple[int, ...]:
-        return tuple(found.channels for found in self.maps)
+        return tuple(m.channels for m in self.maps)
 
     @property
     def feature_strides(self) -> tuple[int, ...]:
-        return tuple(found.stride for found in self.maps)
+        return tuple(m.stride for m in self.maps)
 
     def build(self) -> TorchvisionBackbone:
         return TorchvisionBackbone(self.resolved())
@@ -85,8 +85,11 @@ class FeatureMap(NamedTuple):
     """The output of a node."""
 
     node: str
+    """Its name."""
     channels: int
+    """Channels of the map."""
     stride: int
+    """Pixels of the input to one cell of the map."""
     channels_last: bool
     """Whether it is (B, H, W, C)."""
 
@@ -99,6 +102,7 @@ class Traced(NamedTuple):
     blocks: dict[int, FeatureMap]
     """By stride: the last one that is the output of a block."""
     nodes: dict[str, fx.Node]
+    """All nodes by name."""
 
 
 class TorchvisionBackbone(StagedBackbone):
@@ -110,7 +114,7 @@ class TorchvisionBackbone(StagedBackbone):
         super().__init__()
         self.norm_eval = config.norm_eval
         self.maps = config.maps
-        nodes = [found.node for found in self.maps]
+        nodes = [m.node for m in self.maps]
         model = make(config.name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the graph of training may hold more than is needed here
@@ -121,9 +125,9 @@ class TorchvisionBackbone(StagedBackbone):
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        found: dict[str, Tensor] = self.body(images)
+        outputs: dict[str, Tensor] = self.body(images)
         return tuple(
-            found[m.node].permute(0, 3, 1, 2).contiguous() if m.channels_last else found[m.node]
+            outputs[m.node].permute(0, 3, 1, 2).contiguous() if m.channels_last else outputs[m.node]
             for m in self.maps
         )
 
@@ -184,11 +188,11 @@ def trace(name: str) -> Traced:
     nodes = {tracer.node_to_qualname[node]: node for node in graph.nodes if node in tracer.node_to_qualname}
     body = {name: node for name, node in nodes.items() if name.split(".")[0] not in HEADS}
     maps = {
-        name: found
+        name: feature_map
         for name, node in body.items()
-        if node in shapes.found and (found := _feature_map(name, shapes.found[node])) is not None
+        if node in shapes.shapes and (feature_map := _feature_map(name, shapes.shapes[node])) is not None
     }
-    narrow = _narrow(list(graph.nodes), shapes.found)
+    narrow = _narrow(list(graph.nodes), shapes.shapes)
     blocks = {
         maps[this].stride: maps[this]
         for this, after in pairwise(nodes)
@@ -199,14 +203,14 @@ def trace(name: str) -> Traced:
 
 def _narrow(nodes: list[fx.Node], shapes: Mapping[fx.Node, object]) -> set[fx.Node]:
     """The nodes on which alone everything behind them depends."""
-    place = {node: index for index, node in enumerate(nodes)}
-    found, last_use = set[fx.Node](), 0
+    position = {node: index for index, node in enumerate(nodes)}
+    narrow, last_use = set[fx.Node](), 0
     for index, node in enumerate(nodes):
         if last_use <= index:
-            found.add(node)
+            narrow.add(node)
         if node in shapes and node.op != "get_attr":  # sizes and parameters are no features
-            last_use = max([last_use, *(place[user] for user in node.users)])
-    return found
+            last_use = max([last_use, *(position[user] for user in node.users)])
+    return narrow
 
 
 class _Shapes(fx.Interpreter):
@@ -214,12 +218,12 @@ class _Shapes(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.found: dict[fx.Node, tuple[int, ...]] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         out = super().run_node(n)
         if isinstance(out, Tensor):
-            self.found[n] = tuple(out.shape)
+            self.shapes[n] = tuple(out.shape)
         return out
 
 
@@ -240,7 +244,7 @@ def _feature_map(node: str, shape: tuple[int, ...]) -> FeatureMap | None:
 
 
 def upstream(name: str, nodes: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The modules that are run for certain nodes of a model, and the parameters that are read on their own."""
+    """The modules that are run for certain nodes of a model, and the parameters that are read directly."""
     traced = trace(name)
     left, seen = [traced.nodes[node] for node in nodes], set[fx.Node]()
     while left:

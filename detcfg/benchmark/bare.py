@@ -1,4 +1,4 @@
-"""The limit of a piece of work: its convolutions and matrix products run bare, on the same shapes."""
+"""The limit of a piece of work: its matmuls and convolutions run alone, on the same shapes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRODUCTS: Final = (
     "aten::addmm",
     "aten::bmm",
     "aten::baddbmm",
-    # As inference mode has them, which does not take operators apart:
+    # Inference mode calls these, without decomposing them:
     "aten::conv2d",
     "aten::linear",
     "aten::matmul",
@@ -30,7 +30,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Remembers each product with the shapes of its inputs."""
+    """Records each matmul and convolution with the shapes of its inputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
@@ -51,14 +51,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
 
 def products_of(task: Callable[[], object]) -> list[Call]:
-    """Run a task; its convolutions and matrix products, forward and backward, without their values."""
+    """Run a task; its matmuls and convolutions, forward and backward, without their values."""
     with (recorder := _Recorder()):
         task()
     return recorder.calls
 
 
 def bare_seconds(calls: Sequence[Call], device: torch.device) -> float:
-    """The seconds that the products take by themselves, each on values made beforehand."""
+    """The seconds that matmuls and convolutions take alone, each on values made beforehand."""
     total = 0.0
     with torch.no_grad():
         for func, args, kwargs in calls:

@@ -22,15 +22,15 @@ SIDE = 640
 
 
 @frozen(eq=False)
-class Judged:
-    """Random objects in images, as COCO's json has them, and detections of which some are near an object."""
+class EvaluationData:
+    """Random ground truth in COCO's format, and detections of which some are near an object."""
 
     annotations: dict[str, Any]
-    found: list[Detections]
+    detections: list[Detections]
     """Of each image; its id is its index plus one."""
 
     @classmethod
-    def of(cls, images: int) -> Judged:
+    def of(cls, images: int) -> EvaluationData:
         chance = np.random.default_rng(0)
         boxes = _boxes(chance, images * OBJECTS).reshape(images, OBJECTS, 4)
         labels = chance.integers(0, CLASSES, (images, OBJECTS))
@@ -52,10 +52,10 @@ class Judged:
             "categories": [{"id": i + 1, "name": str(i)} for i in range(CLASSES)],
             "annotations": entries,
         }
-        return cls(annotations, [_found(chance, *of) for of in zip(boxes, labels, strict=True)])
+        return cls(annotations, [_detections(chance, *of) for of in zip(boxes, labels, strict=True)])
 
     def ground_truth(self) -> dict[str, Any]:
-        """What is to be found."""
+        """The annotations in COCO's format."""
         return self.annotations
 
 
@@ -64,8 +64,8 @@ def _boxes(chance: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[
     return np.concatenate([corner, corner + 8 + chance.random((count, 2)) * (SIDE - 8 - corner)], 1)
 
 
-def _found(chance: np.random.Generator, boxes: Any, labels: Any) -> Detections:
-    """Three guesses at each object, and boxes anywhere."""
+def _detections(chance: np.random.Generator, boxes: Any, labels: Any) -> Detections:
+    """Three detections near each object, and others anywhere."""
     near = np.repeat(boxes, 3, 0) + chance.normal(0, 6, (3 * OBJECTS, 4))
     near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
     others = DETECTIONS - len(near)
@@ -78,20 +78,20 @@ def _found(chance: np.random.Generator, boxes: Any, labels: Any) -> Detections:
     )
 
 
-def own_evaluation(judged: Judged, backend: Backend) -> Callable[[], dict[str, float]]:
+def detcfg_evaluation(data: EvaluationData, backend: Backend) -> Callable[[], dict[str, float]]:
     """detcfg's evaluation."""
 
     def run() -> dict[str, float]:
-        evaluator = CocoEvaluator(judged)
+        evaluator = CocoEvaluator(data)
         evaluator.backend = backend
-        for index, found in enumerate(judged.found):
-            evaluator.add(index + 1, found)
+        for index, detections in enumerate(data.detections):
+            evaluator.add(index + 1, detections)
         return evaluator.compute()
 
     return run
 
 
-def pycocotools_evaluation(judged: Judged) -> Callable[[], list[float]]:
+def pycocotools_evaluation(data: EvaluationData) -> Callable[[], list[float]]:
     """pycocotools', from the same detections."""
     coco: Any = import_module("pycocotools.coco")
     cocoeval: Any = import_module("pycocotools.cocoeval")
@@ -99,9 +99,9 @@ def pycocotools_evaluation(judged: Judged) -> Callable[[], list[float]]:
     def run() -> list[float]:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = coco.COCO()
-            truth.dataset = judged.annotations
+            truth.dataset = data.annotations
             truth.createIndex()
-            evaluation = cocoeval.COCOeval(truth, truth.loadRes(_rows(judged.found)), "bbox")
+            evaluation = cocoeval.COCOeval(truth, truth.loadRes(_rows(data.detections)), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -110,10 +110,10 @@ def pycocotools_evaluation(judged: Judged) -> Callable[[], list[float]]:
     return run
 
 
-def _rows(found: list[Detections]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _rows(detections: list[Detections]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """(N, 7): image, x, y, width, height, score, category."""
     parts: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-    for index, image in enumerate(found):
+    for index, image in enumerate(detections):
         boxes = image.boxes.double().numpy()
         boxes = np.column_stack((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]))
         number = np.full(len(boxes), index + 1)

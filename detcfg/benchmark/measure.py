@@ -26,9 +26,9 @@ class Measured:
     seconds: tuple[float, ...]
     """Of each turn."""
     peak_bytes: int | None
-    """Memory in use above what was before, at most; None where the system does not say."""
+    """The peak of the memory in use, less what was in use before; None where the system does not tell."""
     limit_seconds: tuple[float, ...] = ()
-    """Of each turn: what cannot be left out of it. Empty where nobody asked."""
+    """Of each turn: the part that cannot be left out. Empty where it was not measured."""
 
     @property
     def median(self) -> float:
@@ -41,14 +41,16 @@ class Measured:
 
     @property
     def outside(self) -> float | None:
-        """The share of the time that is spent outside of the limit."""
+        """The share of the time that everything else takes, beyond the limit."""
         if not self.limit_seconds:
             return None
-        return median(1 - least / own for own, least in zip(self.seconds, self.limit_seconds, strict=True))
+        return median(
+            1 - least / total for total, least in zip(self.seconds, self.limit_seconds, strict=True)
+        )
 
     def speed_up_over(self, other: Measured) -> float:
-        """How many times as fast it is as `other`, which took its turns beside it."""
-        return median(theirs / own for own, theirs in zip(self.seconds, other.seconds, strict=True))
+        """How many times as fast it is as `other`, which was measured in turns with it."""
+        return median(theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
 def in_turns(
@@ -63,7 +65,8 @@ def in_turns(
         tasks: The pieces of work.
         rounds: How many turns each takes.
         device: Where they run.
-        limits: For some of the tasks, what is run right after it in each turn, and says itself how long it took.
+        limits: For some of the tasks, a function that is run right after it in each turn and returns the seconds
+            of the limit.
     """
     limits = limits or {}
     peaks = {name: peak_memory(task, device) for name, task in tasks.items()}

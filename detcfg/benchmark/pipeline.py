@@ -39,7 +39,7 @@ def write_images(folder: Path, size: tuple[int, int] = SIZE, count: int = FILES)
     return paths
 
 
-def own_pipeline(
+def detcfg_pipeline(
     experiment: ExperimentConfig, paths: Sequence[Path], draft_size: tuple[int, int] | None = None
 ) -> Callable[[], list[Tensor]]:
     """Read, transform as in training, normalise and pad."""

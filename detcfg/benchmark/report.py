@@ -15,13 +15,13 @@ import torch
 from attrs import evolve, frozen
 
 from detcfg.benchmark.bare import bare_seconds, products_of
-from detcfg.benchmark.evaluation import Judged, own_evaluation, pycocotools_evaluation
+from detcfg.benchmark.evaluation import EvaluationData, detcfg_evaluation, pycocotools_evaluation
 from detcfg.benchmark.measure import in_turns
 from detcfg.benchmark.pipeline import (
     LARGE,
     LARGE_FILES,
     cv2_pipeline,
-    own_pipeline,
+    detcfg_pipeline,
     resize_and_flip,
     write_images,
 )
@@ -49,7 +49,7 @@ class BenchmarkOptions:
     rounds: int = 3
     """Turns that each piece of work takes."""
     against: Literal["torchvision"] | None = None
-    """Another detector, whose training and inference take their turns beside."""
+    """Another detector, whose training and inference are measured in turns with these."""
 
 
 @frozen(kw_only=True)
@@ -62,9 +62,9 @@ class Row:
     peak_bytes: int | None = None
     """Memory above what was in use before."""
     limit_seconds: float | None = None
-    """What its convolutions and matrix products take by themselves."""
+    """Its matmuls and convolutions alone."""
     outside: float | None = None
-    """The share of its time outside of them: the median of the turns."""
+    """The share of everything else in its time: the median of the turns."""
     peer: str | None = None
     """Another program that did the same."""
     against: float | None = None
@@ -105,56 +105,56 @@ def _model_rows(experiment: ExperimentConfig, options: BenchmarkOptions, device:
     rows: list[Row] = []
     for kind, (name, task) in tasks.items():
         if kind in options.work:
-            own = {name: task(amp="none"), f"{name}, bf16": task(amp="bf16")}
-            limits = {each: partial(bare_seconds, products_of(run), device) for each, run in own.items()}
-            rows += _in_turns(own, options.against, peers.get(kind), options.rounds, device, limits=limits)
+            ours = {name: task(amp="none"), f"{name}, bf16": task(amp="bf16")}
+            limits = {each: partial(bare_seconds, products_of(run), device) for each, run in ours.items()}
+            rows += _in_turns(ours, options.against, peers.get(kind), options.rounds, device, limits=limits)
     return rows
 
 
 def _data_rows(experiment: ExperimentConfig, rounds: int) -> list[Row]:
-    """The pipeline of some images in one thread, beside OpenCV's if that is installed."""
+    """The pipeline of some images in one thread, and OpenCV's if that is installed."""
     with TemporaryDirectory() as folder:
         paths = write_images(Path(folder))
-        own = {f"data, {len(paths)} images": own_pipeline(experiment, paths)}
-        rows = _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+        ours = {f"data, {len(paths)} images": detcfg_pipeline(experiment, paths)}
+        rows = _in_turns(ours, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
         if (steps := resize_and_flip(experiment.data.train_transforms)) is not None:
             paths = write_images(Path(folder), LARGE, LARGE_FILES)
             name = f"data, {len(paths)} large images"
-            own = {
-                name: own_pipeline(experiment, paths),
-                f"{name}, drafts": own_pipeline(experiment, paths, steps.resize.scale),
+            ours = {
+                name: detcfg_pipeline(experiment, paths),
+                f"{name}, drafts": detcfg_pipeline(experiment, paths, steps.resize.scale),
             }
-            rows += _in_turns(own, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
+            rows += _in_turns(ours, "cv2", cv2_pipeline(experiment, paths), rounds, torch.device("cpu"))
     return rows
 
 
 def _evaluation_rows(options: BenchmarkOptions) -> list[Row]:
-    """Evaluation by detcfg and, if it is installed, by hotcoco, beside pycocotools."""
-    judged = Judged.of(options.eval_images)
+    """Evaluation by detcfg and, if it is installed, by hotcoco, against pycocotools."""
+    data = EvaluationData.of(options.eval_images)
     name = f"evaluation, {options.eval_images} images"
-    own: dict[str, Callable[[], object]] = {name: own_evaluation(judged, "numpy")}
+    ours: dict[str, Callable[[], object]] = {name: detcfg_evaluation(data, "numpy")}
     if find_spec("hotcoco") is not None:
-        own[f"{name}, fast"] = own_evaluation(judged, "hotcoco")
-    peer = pycocotools_evaluation(judged)
-    return _in_turns(own, "pycocotools", peer, options.rounds, torch.device("cpu"))
+        ours[f"{name}, fast"] = detcfg_evaluation(data, "hotcoco")
+    peer = pycocotools_evaluation(data)
+    return _in_turns(ours, "pycocotools", peer, options.rounds, torch.device("cpu"))
 
 
 def start_up(rounds: int) -> list[Row]:
-    """A new process that answers `--help`, and one that shows an experiment, beside one that imports torch."""
+    """A new process that answers `--help`, and one that shows an experiment, against one that imports torch."""
 
     def python(*arguments: str) -> Callable[[], object]:
         return partial(subprocess.run, [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
-    own = {
+    ours = {
         "start-up, --help": python("-m", "detcfg", "--help"),
         "start-up, show-config": python("-m", "detcfg", "show-config", "double_head"),
     }
-    rows = _in_turns(own, "import torch", python("-c", "import torch"), rounds, torch.device("cpu"))
+    rows = _in_turns(ours, "import torch", python("-c", "import torch"), rounds, torch.device("cpu"))
     return [evolve(row, peak_bytes=None, against_memory=None) for row in rows]  # those of other processes
 
 
 def _in_turns(
-    own: Mapping[str, Callable[[], object]],
+    ours: Mapping[str, Callable[[], object]],
     name: str | None,
     peer: Callable[[], object] | None,
     rounds: int,
@@ -162,8 +162,8 @@ def _in_turns(
     *,
     limits: Mapping[str, Callable[[], float]] | None = None,
 ) -> list[Row]:
-    """A row for each of our own tasks, which take their turns with the peer's."""
-    measured = in_turns({**own, **({"peer": peer} if peer else {})}, rounds, device, limits)
+    """A row for each of detcfg's tasks, which are measured in turns with the peer's."""
+    measured = in_turns({**ours, **({"peer": peer} if peer else {})}, rounds, device, limits)
     theirs = measured.pop("peer", None)
     rows = [
         Row(

@@ -80,7 +80,7 @@ def inference(model: Detector, work: Workload, *, amp: Amp) -> Callable[[], obje
 def torchvisions(
     model: Detector, work: Workload, size: tuple[int, int], num_classes: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """The same step and inference of torchvision's own Faster R-CNN, with the same backbone's weights.
+    """The same step and inference of torchvision's Faster R-CNN, with the same backbone's weights.
 
     Raises:
         ConfigError: torchvision has no counterpart of the model.

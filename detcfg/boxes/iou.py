@@ -1,4 +1,4 @@
-"""Overlaps of boxes (x1, y1, x2, y2). M and N boxes, or N pairs of them."""
+"""Overlaps (IoU and its kin) of boxes (x1, y1, x2, y2). M and N boxes, or N pairs of them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def bbox_overlaps(
     Args:
         boxes1: (M, 4).
         boxes2: (N, 4).
-        mode: "iou", "iof" (over the area of `boxes1`) or "giou" (less the share of the enclosing
-            box that neither fills, Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630).
+        mode: "iou"; "iof", intersection over foreground, the area of `boxes1`; or "giou" (Rezatofighi et al.,
+            2019, https://arxiv.org/abs/1902.09630), which is the IoU less the share of the enclosing box that
+            neither fills.
         is_aligned: Compare pairs, so that M equals N.
-        eps: The least area to divide by, in square pixels.
+        eps: The least area to divide by, in square pixels, so that boxes without area give 0.
 
     Returns:
         (M, N), or (N,) if `is_aligned`.

@@ -18,7 +18,7 @@ def matrix_nms(
     kernel: Literal["gaussian", "linear"] = "gaussian",
     sigma: float = 2.0,
 ) -> Tensor:
-    """Scores, lowered by the better masks of the same class that each overlaps (SOLOv2).
+    """Scores, decayed by the better masks of the same class that each overlaps (SOLOv2).
 
     Wang et al., 2020, https://arxiv.org/abs/2003.10152.
 
@@ -26,8 +26,8 @@ def matrix_nms(
         masks: (N, H, W) bool, by falling score.
         scores: (N,), falling.
         labels: (N,) int64.
-        kernel: How an overlap becomes a factor: exp(-sigma * IoU^2) or 1 - IoU.
-        sigma: Of the first kernel.
+        kernel: The decay by an overlap: exp(-sigma * IoU^2) ("gaussian") or 1 - IoU ("linear").
+        sigma: Of "gaussian"; the larger, the more scores decay.
 
     Returns:
         (N,). The factor of a mask is the least of decay(IoU with a better mask) / decay(the most

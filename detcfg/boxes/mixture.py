@@ -16,14 +16,14 @@ Covariance = Literal["full", "diag", "spherical", "tied"]
 
 MAX_ITERATIONS: Final = 100
 TOLERANCE: Final = 1e-3
-"""Once the mean log-likelihood of an object changes by less, its mixture stays as it is."""
+"""An object's mixture has converged once its mean log-likelihood changes by less than this."""
 LEAST_VARIANCE: Final = 1e-6
 """Added to each variance."""
 
 
 @frozen(eq=False)
 class Mixtures:
-    """What a fit says of each number."""
+    """The fitted component of each number."""
 
     component: Tensor
     """(N, M) int64: 0 for the component of the lower start, 1 for the other."""

@@ -15,7 +15,7 @@ def rank_within(values: Tensor, groups: Tensor) -> Tensor:
     """
     by_value = values.argsort(descending=True, stable=True)
     ordered, by_group = groups[by_value].sort(stable=True)
-    place = torch.arange(len(ordered), device=ordered.device)
-    ranks = torch.empty_like(place)
-    ranks[by_value[by_group]] = place - torch.searchsorted(ordered, ordered)
+    position = torch.arange(len(ordered), device=ordered.device)
+    ranks = torch.empty_like(position)
+    ranks[by_value[by_group]] = position - torch.searchsorted(ordered, ordered)
     return ranks

@@ -19,40 +19,40 @@ from detcfg.boxes.nms import NMSConfig
 class SoftNMSConfig(NMSConfig):
     """Soft-NMS (Bodla et al., 2017, https://arxiv.org/abs/1704.04503).
 
-    The best box is kept, the scores of those that overlap it are lowered, and so on. Follows `soft_nms` in
+    The best box is kept, the scores of those that overlap it are decayed, and so on. Follows `soft_nms` in
     mmcv/ops/nms.py, which works on the CPU too.
     """
 
     iou_threshold: float = field(default=0.3, validator=[validators.ge(0), validators.le(1)])
-    """Boxes that overlap at least this much are lowered; "gaussian" lowers all."""
+    """The scores of boxes with at least this IoU are decayed; "gaussian" decays all and does not read this."""
     sigma: float = field(default=0.5, validator=validators.gt(0))
-    """Of "gaussian": the larger, the less scores are lowered."""
+    """Of "gaussian": the larger, the less scores decay."""
     min_score: float = 1e-3
-    """Boxes whose score falls below it are gone."""
+    """Boxes whose score falls below this are dropped."""
     method: Literal["naive", "linear", "gaussian"] = "linear"
-    """Scores are multiplied by 0, by 1 - IoU or by exp(-IoU^2 / sigma)."""
+    """Scores are multiplied by 0 ("naive"), 1 - IoU ("linear") or exp(-IoU^2 / sigma) ("gaussian")."""
 
     def survivors(self, boxes: Tensor, scores: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        del groups  # the shifted boxes tell
+        del groups  # boxes of different groups lie too far apart to overlap
         left, score = boxes.detach().cpu(), scores.detach().cpu()
         index = torch.arange(len(left))
         kept: list[Tensor] = []
-        found: list[Tensor] = []
+        kept_scores: list[Tensor] = []
         # One after another, as each box that is kept changes which is the best of the others. With the
         # values on the CPU, no step waits for a device.
         while len(left):
             best = score.argmax()
             kept.append(index[best])
-            found.append(score[best])
+            kept_scores.append(score[best])
             score = score * self.decay(bbox_overlaps(left[best][None], left).squeeze(0))
             remaining = score >= self.min_score
             remaining[best] = False
             left, score, index = left[remaining], score[remaining], index[remaining]
-        return torch.stack(kept).to(boxes.device), torch.stack(found).to(boxes.device)
+        return torch.stack(kept).to(boxes.device), torch.stack(kept_scores).to(boxes.device)
 
     def decay(self, ious: Tensor) -> Tensor:
-        """What the scores of boxes are multiplied by, (n,), by their overlaps (n,) with one that is kept."""
+        """The factors (n,) for the scores of boxes that have the IoUs (n,) with a box that is kept."""
         if self.method == "gaussian":
             return torch.exp(-ious.square() / self.sigma)
-        lowered = ious >= self.iou_threshold
-        return torch.where(lowered, 0.0 if self.method == "naive" else 1 - ious, 1.0)
+        overlaps = ious >= self.iou_threshold
+        return torch.where(overlaps, 0.0 if self.method == "naive" else 1 - ious, 1.0)

@@ -1,4 +1,4 @@
-"""Detected boxes averaged with the candidates around them.
+"""Score voting: detected boxes averaged with the candidates around them.
 
 Shapes: D detections and M candidates of one image.
 """
@@ -16,15 +16,15 @@ from detcfg.precision import without_autocast
 from detcfg.structures import Detections
 
 WIDTH: Final = 0.025
-"""How fast a candidate's weight falls with what its IoU lacks."""
+"""Of the Gaussian of 1 - IoU by which a candidate is weighted."""
 LEAST_OVERLAP: Final = 0.01
 """Candidates that overlap less have no vote."""
 
 
 def vote(detections: Detections, candidates: Detections) -> Tensor:
-    """(D, 4): each detected box as the mean of the candidates of its class.
+    """(D, 4): each detected box as the weighted mean of the candidates of its class.
 
-    A candidate weighs score * exp(-(1 - IoU)^2 / 0.025) (PAA, Kim and Lee, 2020,
+    A candidate's weight is score * exp(-(1 - IoU)^2 / 0.025) (PAA, Kim and Lee, 2020,
     https://arxiv.org/abs/2007.08103). Follows mmdet/models/dense_heads/paa_head.py.
     """
     if len(detections) == 0:
@@ -38,7 +38,7 @@ def vote(detections: Detections, candidates: Detections) -> Tensor:
         votes = votes * (same & (overlaps > LEAST_OVERLAP))
         total = votes.sum(dim=1, keepdim=True)
         # A box without area overlaps nothing, itself included: it has no votes and stays where it is.
-        with without_autocast(votes):  # bf16 knows pixels up to 256
+        with without_autocast(votes):  # bf16 holds whole pixels up to 256
             mean = votes @ candidates.boxes / total
         voted.append(mean.where(total > 0, detections.boxes[part]))
     return torch.cat(voted)

@@ -46,7 +46,7 @@ Fast = Annotated[
 HalfPrecision = Annotated[
     Amp,
     typer.Option(
-        "--amp", help="Compute in half precision where that is safe. What is found then differs a little."
+        "--amp", help="Compute in half precision where that is safe. Detections then differ a little."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -37,7 +37,7 @@ def benchmark(
 ) -> None:
     """Measure training, inference, data pipeline, evaluation and start-up, on random images.
 
-    Beside a model's work stands its limit: its convolutions and matrix products, run bare on the same
+    Beside a model's work stands its limit: its matmuls and convolutions, run alone on the same
     shapes. The pipeline takes turns with OpenCV's where that is installed, the evaluation with pycocotools'.
     Ratios are medians over turns, so that they hold on a machine that is busy with other things.
     """
@@ -70,8 +70,8 @@ def _print_rows(rows: list[Row]) -> None:
     columns = (
         "work",
         "seconds",
-        "bare products",
-        "outside",
+        "matmuls, convs alone",
+        "everything else",
         "memory",
         "peer",
         "times as fast",

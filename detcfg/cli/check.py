@@ -49,7 +49,7 @@ def check(
 def _print_summary(summary: Summary, size: tuple[int, int]) -> None:
     from detcfg.cli.output import Table, print_table
 
-    columns = ("part", "parameters", "learnt", "multiply-adds", "output")
+    columns = ("part", "parameters", "trainable", "multiply-adds", "output")
     rows = Table(columns=columns, right=columns[1:4])
     for part in summary.parts:
         depth = part.name.count(".")
@@ -73,30 +73,37 @@ def _giga(count: int) -> str:
 
 def _check_data(config: ExperimentConfig, *, images: bool) -> bool:
     """Print what each dataset holds and what is wrong with it; whether all of them can be used."""
-    sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test}
-    fine = [_check_dataset(name, source, images=images) for name, source in sources.items() if source]
+    data = config.data
+    sources = {"data.train": data.train, "data.val": data.val, "data.test": data.test}
+    fine = [
+        _check_dataset(name, source, images=images, with_mask=data.with_mask)
+        for name, source in sources.items()
+        if source
+    ]
     return all(fine)
 
 
-def _check_dataset(name: str, source: DatasetConfig, *, images: bool) -> bool:
+def _check_dataset(name: str, source: DatasetConfig, *, images: bool, with_mask: bool) -> bool:
     from detcfg.data.errors import DataError
 
     try:
-        dataset = source.resolved().dataset()
+        dataset = source.resolved().dataset(with_mask=with_mask)
     except DataError as error:
-        typer.secho(f"data.{name}: {_in_full(source) or error}", fg=typer.colors.RED, err=True)
+        message = _in_full(source, with_mask=with_mask) or error
+        typer.secho(f"{name}: {message}", fg=typer.colors.RED, err=True)
         return False
-    _print_dataset(name, dataset)
+    learnable = _print_dataset(name, dataset)
     unreadable = _scanned(dataset) if images else []
     problems = [*dataset.problems, *unreadable]
     for problem in problems[:SHOWN]:
         typer.echo(f"  {problem}")
     if len(problems) > SHOWN:
         typer.echo(f"  ... and {len(problems) - SHOWN} more.")
-    return dataset.drop_invalid or not unreadable
+    errors = [problem for problem in unreadable if problem.severity == "error"]
+    return learnable and (dataset.drop_invalid or not errors)
 
 
-def _in_full(source: DatasetConfig) -> str:
+def _in_full(source: DatasetConfig, *, with_mask: bool) -> str:
     """Up to `SHOWN` faults, of which the error itself names a few; nothing if it was about something else."""
     from detcfg.data.errors import DataError
     from detcfg.data.files import FileDatasetConfig
@@ -104,7 +111,7 @@ def _in_full(source: DatasetConfig) -> str:
     if not isinstance(source, FileDatasetConfig):
         return ""
     try:
-        problems = evolve(source, drop_invalid=True).resolved().dataset().problems
+        problems = evolve(source, drop_invalid=True).resolved().dataset(with_mask=with_mask).problems
     except DataError:
         return ""
     errors = [str(problem) for problem in problems if problem.severity == "error"]
@@ -117,24 +124,22 @@ def _in_full(source: DatasetConfig) -> str:
     )
 
 
-def _print_dataset(name: str, dataset: Dataset) -> None:
-    import torch
+def _print_dataset(name: str, dataset: Dataset) -> bool:
+    """Print what a dataset holds; whether something can be learned from it, if it is for that."""
+    from detcfg.cli.output import Table, print_table, printable
+    from detcfg.data.summary import report
 
-    from detcfg.cli.output import Table, print_table
-
-    targets = [dataset.targets(index) for index in range(len(dataset))]
-    labels = torch.cat([target.not_ignored.labels for target in targets])
-    counts = torch.bincount(labels, minlength=len(dataset.classes))
-    ignored = sum(len(target.ignored_boxes) for target in targets)
-    empty = sum(len(target) == 0 for target in targets)
-    typer.echo(
-        f"data.{name}: {len(dataset):,} images ({empty:,} without objects), "
-        f"{len(labels):,} objects to learn, {ignored:,} ignored"
-    )
+    found = report(dataset)
+    for line in found.lines(name):
+        typer.echo(printable(line))
     rows = Table(columns=("class", "objects"), right=("objects",))
-    for label, title in enumerate(dataset.classes):
-        rows.add(title, f"{int(counts[label]):,}")
+    for title, count in zip(dataset.classes, found.objects, strict=True):
+        rows.add(title, f"{count:,}")
     print_table(rows)
+    if name == "data.train" and not found.total:
+        typer.secho(f"error: {name}: {printable(found.nothing)}", fg=typer.colors.RED, err=True)
+        return False
+    return True
 
 
 def _scanned(dataset: Dataset) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""`detcfg eval`: how good a trained detector is."""
+"""`detcfg eval`: the average precision of a trained detector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from detcfg.cli.arguments import Allow, Fast, HalfPrecision, Json, Overrides
 from detcfg.cli.checkpoints import Partial
-from detcfg.cli.output import progress, write_json
+from detcfg.cli.output import printable, progress, write_json
 
 if TYPE_CHECKING:
     from detcfg.evaluation.truth import IoUType
@@ -38,7 +38,7 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="The weights. [default: the run's best]")
     ] = None,
     split: Annotated[
-        Split, typer.Option(help="The data to judge on; val where there is no test.")
+        Split, typer.Option(help="The dataset to evaluate on; val where there is no test.")
     ] = Split.TEST,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the detections there, in COCO's json.")
@@ -49,17 +49,22 @@ def evaluate(
     partial: Partial = False,
     allow: Allow = None,
 ) -> None:
-    """Judge a trained detector: COCO's twelve numbers, and AP by class."""
+    """Evaluate a trained detector: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.checkpoints import load_detector
     from detcfg.cli.metrics import print_evaluation
+    from detcfg.data.summary import report
     from detcfg.engine.validation import validate
+    from detcfg.evaluation.coco import CocoEvaluator
     from detcfg.recipe.amp import autocast
 
     model, config = load_detector(checkpoint, source, overrides, allow, partial=partial)
     loader = config.data.eval_loader(split.value)
+    for line in report(loader.source).lines(f"data.{split.value}"):
+        typer.echo(printable(line), err=True)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
+    evaluator = CocoEvaluator(loader.source, kinds)
     with progress("evaluating", len(loader)) as advance, autocast(model, amp):
-        evaluator, losses = validate(model, loader, kinds, after_batch=advance)
+        losses = validate(model, loader, evaluator, after_batch=advance)
     evaluator.backend = "hotcoco" if fast else "numpy"
     if out is not None:
         write_json(out, evaluator.detections())

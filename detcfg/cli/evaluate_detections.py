@@ -28,7 +28,7 @@ def evaluate_detections(
     fast: Fast = False,
     as_json: Json = False,
 ) -> None:
-    """Judge a file of detections by a file of annotations: COCO's twelve numbers, and AP by class."""
+    """Evaluate a file of detections against a file of annotations: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.metrics import print_evaluation
     from detcfg.evaluation.coco import CocoEvaluator
 
@@ -39,4 +39,7 @@ def evaluate_detections(
             f"{dt}: {evaluator.left_out:,} detections are left out: their category_id is none of {gt}.",
             err=True,
         )
+    masks = evaluator.truth.segmentations
+    if masks is not None and (absent := int(masks.are_absent().sum())):
+        typer.echo(f"{gt}: {absent:,} annotations have no mask, and so cannot be found.", err=True)
     print_evaluation(evaluator, (kind.value,), as_json=as_json)

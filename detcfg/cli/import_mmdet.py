@@ -99,7 +99,7 @@ def _record(imported: Imported) -> Table:
         table.add(part, Status.CARRIED.value, "", f"{count} value{'s' if count > 1 else ''}")
     for status, style in ((Status.DEFAULTED, "dim"), (Status.UNSUPPORTED, "yellow")):
         for entry in imported.record.of(status):
-            place = "" if entry.place is None else f"{entry.place.file.name}:{entry.place.line}"
+            place = "" if entry.location is None else f"{entry.location.file.name}:{entry.location.line}"
             table.add(entry.path, status.value, place, entry.note, style=style)
     return table
 
@@ -115,7 +115,7 @@ def _print_survey(found: Survey) -> None:
         )
         configs.add(str(row.path), row.verdict.value, reasons.splitlines()[0] if reasons else "")
     print_table(configs)
-    if wanted := found.wanted():
+    if wanted := found.most_used():
         typer.echo()
         table = Table(
             columns=("component that detcfg lacks", "configs", "lack nothing else", "for instance"),

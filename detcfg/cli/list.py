@@ -10,7 +10,10 @@ import typer
 def list_components(
     kind: Annotated[
         str | None,
-        typer.Argument(help="Only components of this kind, such as backbone or loss.", show_default=False),
+        typer.Argument(
+            help="Only components of this kind, such as backbone, mask head or loss; head for all heads.",
+            show_default=False,
+        ),
     ] = None,
     *,
     module: Annotated[
@@ -29,14 +32,15 @@ def list_components(
     """
     from itertools import groupby
 
-    from detcfg.catalogue import KINDS, components
+    from detcfg.catalogue import KINDS, components, kinds_of
     from detcfg.cli.output import Table, print_table
     from detcfg.config import ConfigError, did_you_mean
 
-    if kind is not None and kind not in KINDS.values():
-        raise ConfigError(f"There is no kind {kind!r}. {did_you_mean(kind, KINDS.values())}")
-    found = [c for c in components(module or ()) if kind in (None, c.kind)]
-    for name, group in groupby(found, key=lambda component: component.kind):
+    kinds = list(KINDS.values()) if kind is None else kinds_of(kind)
+    if not kinds:
+        raise ConfigError(f"There is no kind {kind!r}. {did_you_mean(str(kind), set(KINDS.values()))}")
+    listed = [component for component in components(module or ()) if component.kind in kinds]
+    for name, group in groupby(listed, key=lambda component: component.kind):
         table = Table(columns=(name, "what it is", "where it is"))
         for component in group:
             table.add(component.cls.__name__, component.summary, component.path)

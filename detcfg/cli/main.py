@@ -25,6 +25,7 @@ from detcfg.cli.output import printable
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
 from detcfg.cli.train import train
+from detcfg.cli.upgrade import upgrade
 from detcfg.errors import DetcfgError
 
 MAX_LINES: Final = 24
@@ -48,6 +49,7 @@ app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 app.command()(import_mmdet)
 app.command()(import_torchvision)
+app.command()(upgrade)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -69,7 +71,11 @@ def main(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end. A mistake of the user's is one short message on stderr and exit code 1."""
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a person's own modules, as `python -m` has it
+        # A person's own modules go before those that are installed, as with `python -m`, but not before Python's.
+        installed = (
+            at for at, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages")
+        )
+        sys.path.insert(next(installed, len(sys.path)), str(Path.cwd()))
     try:
         app(arguments)
     except DetcfgError as error:

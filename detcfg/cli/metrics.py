@@ -1,4 +1,4 @@
-"""What an evaluation found, on the terminal."""
+"""The metrics of an evaluation, on the terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def print_evaluation(
     *,
     as_json: bool = False,
 ) -> None:
-    """Print COCO's twelve numbers and what each class reached, as tables or as one JSON object."""
+    """Print COCO's twelve metrics and those of each class, as tables or as one JSON object."""
     metrics = evaluator.compute()
     if as_json:
         typer.echo(json.dumps(to_data(evaluator, iou_types, losses), indent=2))

@@ -1,10 +1,11 @@
-"""`detcfg predict`: what a trained detector finds in images."""
+"""`detcfg predict`: the detections of a trained detector in images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,6 +15,19 @@ from detcfg.cli.output import OutputError, progress, write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from detcfg.evaluation.truth import ImageId
+
+SCORE_THR: Final = 0.3
+TABLE: Final = "images.json"
+"""Beside the detections: the images and the categories of their ids."""
+
+
+class Format(StrEnum):
+    """How detections are written. typer shows the values."""
+
+    COCO = "coco"
+    DETAILED = "detailed"
 
 
 def predict(
@@ -34,43 +48,82 @@ def predict(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where pictures and JSON go.")] = Path(
         "predictions"
     ),
-    score_thr: Annotated[float, typer.Option(min=0, max=1, help="Leave out what is less sure.")] = 0.3,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="GT.json",
+            help="Annotations in COCO's format, whose ids of images (by file name) and categories are written.",
+        ),
+    ] = None,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="coco: a list of results; detailed: a list of images with theirs."),
+    ] = Format.COCO,
+    score_thr: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave out what is less sure. [default: 0.3; with --annotations for the pictures alone]",
+        ),
+    ] = None,
     amp: HalfPrecision = "none",
     partial: Partial = False,
     allow: Allow = None,
 ) -> None:
-    """Find objects in images: a picture of each with boxes, masks and labels, and all as JSON.
+    """Detect objects in images: a picture of each with boxes, masks and labels, and all detections as JSON.
 
-    detections.json has an entry for each image; boxes are [x, y, width, height] in pixels, masks are RLE,
-    both as in COCO. Exit code 1 if an image cannot be read; the others are done all the same.
+    detections.json holds COCO's results, as evaluate-detections takes them: image_id, category_id, bbox
+    ([x, y, width, height] in pixels), score, and segmentation (RLE) where there are masks. Without --annotations,
+    images and categories count from 1, and images.json says which they are. Exit code 1 if an image cannot be
+    read; the others are done all the same.
     """
     from detcfg.cli.checkpoints import load_detector
     from detcfg.data.errors import DataError
     from detcfg.engine.predict import Predictor
+    from detcfg.evaluation.ids import Ids
     from detcfg.recipe.amp import autocast
     from detcfg.visualise import draw_detections
 
     files = _files(images)
+    known = None if annotations is None else Ids.read(annotations)
+    ids: list[ImageId] = list(range(1, len(files) + 1)) if known is None else known.of_files(files)
     model, config = load_detector(checkpoint, experiment, override, allow, partial=partial)
     predictor = Predictor(model, config.data)
+    classes = predictor.classes
+    categories = list(range(1, len(classes) + 1)) if known is None else known.of_classes(classes)
+    shown = SCORE_THR if score_thr is None else score_thr
+    written = shown if score_thr is not None or known is None else 0.0
     entries: list[dict[str, Any]] = []
+    table: list[dict[str, Any]] = []
     names: set[str] = set()
+    count = 0
     with progress("predicting", len(files)) as advance, autocast(model, amp):
-        for file in files:
+        for image_id, file in zip(ids, files, strict=True):
             advance()
             try:
                 image, found = predictor(file)
             except DataError as error:
                 typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
                 continue
-            found = found[found.scores >= score_thr]
+            found = found[found.scores >= written]
+            sure = found[found.scores >= shown]
             picture = out / _free_name(file, names)
-            _save(draw_detections(image, found, predictor.classes, score_thr=score_thr), picture)
-            entries.append({"image": str(file), "picture": str(picture), **predictor.to_data(image, found)})
+            _save(draw_detections(image, sure, classes, score_thr=shown), picture)
+            count += len(sure)
+            size = {"height": image.shape[-2], "width": image.shape[-1]}
+            table.append({"id": image_id, "file_name": str(file), **size, "picture": str(picture)})
+            if form is Format.COCO:
+                entries += predictor.results(found, image_id, categories)
+            else:
+                data = predictor.to_data(image, found)
+                entries.append({"image": str(file), "picture": str(picture), **data})
     write_json(out / "detections.json", entries)
-    count = sum(len(entry["detections"]) for entry in entries)
-    typer.echo(f"{count:,} objects in {len(entries):,} images: {out}")
-    if len(entries) < len(files):
+    if form is Format.COCO and known is None:
+        named = [{"id": number, "name": name} for number, name in zip(categories, classes, strict=True)]
+        write_json(out / TABLE, {"images": table, "categories": named})
+    typer.echo(f"{count:,} objects in {len(table):,} images: {out}")
+    if len(table) < len(files):
         raise typer.Exit(1)
 
 

@@ -52,17 +52,36 @@ def derived() -> Any:
 
     It is typed `Any` so that `in_channels: int = derived()` type-checks; no module ever
     sees `UNSET`, because `Config.resolved` refuses to leave any.
+
+    >>> @frozen(kw_only=True)
+    ... class NeckConfig(Config):
+    ...     in_channels: int = derived()
+    >>> NeckConfig()
+    NeckConfig(in_channels=<derived>)
+    >>> NeckConfig().resolved()
+    Traceback (most recent call last):
+    detcfg.config.base.ConfigError: NeckConfig.in_channels is derived, and nothing around it says what it is. Give it a value.
     """
     return attrs.field(default=UNSET)
 
 
 def is_unset(value: object) -> bool:
-    """Whether a derived field still waits for its value; for `wired` methods that can do without."""
+    """Whether a derived field still waits for its value; for `wired` methods that can do without.
+
+    >>> is_unset(UNSET), is_unset(None)
+    (True, False)
+    """
     return value is UNSET
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Say which of `choices` was probably meant by `name`, or list them all."""
+    """Say which of `choices` was probably meant by `name`, or list them all.
+
+    >>> did_you_mean("epoch", ["epochs", "seed"])
+    "Did you mean 'epochs'?"
+    >>> did_you_mean("x", ["epochs", "seed"])
+    'It has epochs, seed.'
+    """
     choices = sorted(choices)
     near = nearest(name, choices)
     return f"It has {', '.join(choices) or 'none'}." if near is None else f"Did you mean {near!r}?"
@@ -122,6 +141,15 @@ class Config:
         Raises:
             ConfigError: A value contradicts what surrounds it, is left open, or is not of
                 its field's type. The message starts with the value's path.
+
+        >>> @frozen(kw_only=True)
+        ... class NeckConfig(Config):
+        ...     out_channels: int = 256
+        >>> NeckConfig().resolved()
+        NeckConfig(out_channels=256)
+        >>> NeckConfig(out_channels="256").resolved()
+        Traceback (most recent call last):
+        detcfg.config.base.ConfigError: NeckConfig.out_channels must be int, not '256'.
         """
         _check_tree(self)  # the whole of it first, so that `wired` may rely on the types
         resolved: Self = _resolve(self, ())
@@ -185,6 +213,14 @@ def fill(config: C, source: str, **values: object) -> C:
 
     Raises:
         ConfigError: A field was given another value.
+
+    >>> @frozen(kw_only=True)
+    ... class NeckConfig(Config):
+    ...     in_channels: int = derived()
+    >>> fill(NeckConfig(), "backbone.channels", in_channels=512)
+    NeckConfig(in_channels=512)
+    >>> fill(NeckConfig(in_channels=512), "backbone.channels", in_channels=UNSET)
+    NeckConfig(in_channels=512)
     """
     values = {name: value for name, value in values.items() if value is not UNSET}
     for name, value in values.items():
@@ -192,6 +228,22 @@ def fill(config: C, source: str, **values: object) -> C:
         if given is not UNSET and given != value:
             raise _ContradictionError(config, name, given, source, value)
     return evolve(config, **values)
+
+
+def check_unused(config: Config, reason: str, *names: str) -> None:
+    """Refuse values that would have no effect: of fields that a class inherits and does not read.
+
+    Args:
+        config: Whose fields they are.
+        reason: Why they have none, as a clause: `"proposals go by rank"`.
+        names: The fields. Each may have its default value, which saved configs hold.
+
+    Raises:
+        ConfigError: One of them has another value.
+    """
+    for name in names:
+        if (value := getattr(config, name)) != attrs.fields_dict(type(config))[name].default:
+            raise ConfigError(f"{name} is {value!r}, which has no effect: {reason}. Leave {name} out.")
 
 
 def _configs(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Config]]:

@@ -34,6 +34,10 @@ def diff(old: Config, new: Config, prefix: str = "") -> Iterator[Difference]:
 
     A component of another class is one difference (the classes), followed by those of the fields
     that both classes have or that differ from the new class's own default.
+
+    >>> from detcfg.necks.fpn import FPNConfig
+    >>> [(each.path, each.old, each.new) for each in diff(FPNConfig(), FPNConfig(out_channels=64))]
+    [('out_channels', 256, 64)]
     """
     if type(old) is not type(new):
         yield Difference(prefix.rstrip("."), type(old), type(new))

@@ -1,33 +1,35 @@
-"""Find an experiment by path, by name or in a saved run."""
+"""Find an experiment by path, by name or in a saved run; and bring a file's imports up to date."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+import tokenize
 import traceback
 from collections.abc import Collection, Iterator
+from functools import partial
 from hashlib import sha1
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Final, TypeVar
 
 import attrs
+from attrs import frozen
 
 from detcfg.config.base import Config, ConfigError, did_you_mean, nearest
+from detcfg.config.imports import Change, Note, rewritten
+from detcfg.config.moved import MOVES, SHIPPED, SHIPPED_FOLDER, Gone, is_users
 from detcfg.config.serialize import from_data
 
 C = TypeVar("C", bound=Config)
 
 SAVED_NAME: Final = "experiment.json"
 """The file beside every checkpoint that holds the experiment."""
-
-SHIPPED: Final = "detcfg.experiments"
-"""The import name of the experiments that come with detcfg; a user may call a package of their own `experiments`."""
-SHIPPED_FOLDER: Final = Path(__file__).parents[1] / "experiments"
-"""In a checkout a link to the folder `experiments` beside `detcfg`."""
 
 MAX_BYTES: Final = 16 * 2**20
 """A saved experiment is some 20 kB; anything above this is not one."""
@@ -62,6 +64,73 @@ def load(source: str | Path, base: type[C], allow: Collection[str] = ()) -> C:
         raise _located(error, Path(module.__file__ or "")) from None
 
 
+@frozen(kw_only=True)
+class Upgrade:
+    """A Python file, and what it is with the imports of today."""
+
+    path: Path
+    before: str
+    after: str
+    encoding: str
+    changes: tuple[Change, ...]
+    notes: tuple[Note, ...]
+
+    def write(self) -> None:
+        """Put the file with the imports of today in the place of the other.
+
+        Raises:
+            ConfigError: The other has changed since it was read, or cannot be written.
+        """
+        path = self.path.resolve()
+        new = path.with_name(f".{path.name}.upgraded")
+        try:
+            if path.read_bytes() != self.before.encode(self.encoding):
+                raise ConfigError(f"{self.path} has changed since it was read. Begin again.")
+            new.write_bytes(self.after.encode(self.encoding))
+            new.chmod(path.stat().st_mode)
+            new.replace(path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror or error}.") from error
+
+
+def upgrade(path: Path) -> Upgrade:
+    """Rewrite the imports of a Python file that name what has moved in detcfg. Nothing is written yet.
+
+    Raises:
+        ConfigError: It is no Python file, or cannot be read.
+    """
+    if path.suffix == ".json":
+        raise ConfigError(f"{path}: a saved experiment is loaded as it is, whichever version saved it.")
+    try:
+        data = path.read_bytes()
+        encoding = tokenize.detect_encoding(BytesIO(data).readline)[0]
+        before = data.decode(encoding)
+        if before.encode(encoding) != data:
+            raise ConfigError(f"{path} is not quite {encoding}, so it could not be written as it was.")
+        found = rewritten(before, partial(_todays, folders=(Path.cwd(), *path.resolve().parents)))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno or 1}: {error.msg}. The file is left as it is.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no Python file: {error}.") from None
+    return Upgrade(
+        path=path,
+        before=before,
+        after=found.text,
+        encoding=encoding,
+        changes=found.changes,
+        notes=found.notes,
+    )
+
+
+def _todays(name: str, folders: Collection[Path]) -> str | Gone:
+    """What a module, or something in it, is called today; a person's own keeps its name."""
+    today = MOVES.name(name)
+    return name if today != name and is_users(name.partition(":")[0], folders) else today
+
+
 def experiment_names() -> list[str]:
     """The names that `load` finds from here."""
     return sorted(
@@ -94,15 +163,19 @@ def _folders() -> Iterator[Path]:
         yield SHIPPED_FOLDER
 
 
+_NO_LINKS: Final = (
+    f"{SHIPPED_FOLDER} is no folder, so the experiments that come with detcfg are missing: this copy of it was made "
+    f"without symbolic links. Make the link (ln -sf ../experiments {shlex.quote(str(SHIPPED_FOLDER))}), clone anew with "
+    "`git clone -c core.symlinks=true`, or install it without -e."
+)
+
+
 def _import_name(name: str) -> ModuleType:
     for folder in _folders():
         if (folder / f"{name}.py").is_file():
             return _import_file(folder / f"{name}.py")
     if not SHIPPED_FOLDER.is_dir():
-        raise ConfigError(
-            f"{SHIPPED_FOLDER} is no folder: this checkout was made without symbolic links, so the experiments that "
-            "come with detcfg are missing. Clone with `git clone -c core.symlinks=true`, or install the wheel."
-        )
+        raise ConfigError(_NO_LINKS)
     where = "A name is the file's without .py, in a folder `experiments`; or give a path that ends in .py."
     raise ConfigError(f"There is no experiment {name!r}. {did_you_mean(name, experiment_names())} {where}")
 
@@ -140,8 +213,10 @@ def _import_in_package(path: Path) -> ModuleType | None:
     if len(names) == 1:
         return None
     name = ".".join(names)
-    if str(folder) not in sys.path and names[0] not in sys.modules and find_spec(names[0]) is None:
-        sys.path.append(str(folder))
+    if str(folder) not in sys.path and names[0] not in sys.modules:
+        spec = find_spec(names[0])
+        if spec is None or spec.origin is None:  # a folder without __init__.py, which any package goes before
+            sys.path.append(str(folder))
     return import_module(name) if _is_at(name, path) else None
 
 
@@ -186,9 +261,30 @@ def _located(error: Exception, path: Path) -> ConfigError:
     outside = [f for f in frames if not _is_library(f.filename)]
     frame = next(reversed(outside or own), None)
     place = f"{frame.filename}:{frame.lineno}: " if frame else f"{path}: "
-    message = _explained(error)
     line = f"\n    {frame.line}" if frame and frame.line else ""
-    return ConfigError(f"{place}{message}{line}")
+    if frame and isinstance(error, ImportError | AttributeError) and (moved := _moved_at(frame, line)):
+        return ConfigError(f"{place}{moved}")
+    if isinstance(error, ImportError) and error.name == SHIPPED and not SHIPPED_FOLDER.is_dir():
+        return ConfigError(f"{place}{_NO_LINKS}{line}")
+    return ConfigError(f"{place}{_explained(error)}{line}")
+
+
+def _moved_at(frame: traceback.FrameSummary, line: str) -> str:
+    """What has moved of the names in a line of a file, and what to do; empty if nothing has."""
+    try:
+        found = upgrade(Path(frame.filename))
+    except ConfigError:
+        return ""
+    number = frame.lineno or 0
+    changes = [change for change in found.changes if change.line <= number <= change.end_line]
+    notes = " ".join(note.message for note in found.notes if note.line == number)
+    if not changes:
+        return notes and f"{notes}{line}"
+    moved = " ".join([*(f"{change.old} is {change.new} now." for change in changes), notes]).strip()
+    file = Path(frame.filename)
+    file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    remedy = "This rewrites the file's imports, and shows what it changes before: detcfg upgrade"
+    return f"{moved}{line}\n{remedy} {shlex.quote(str(file))}"
 
 
 def _is_library(filename: str) -> bool:

@@ -24,6 +24,15 @@ def override(config: C, assignment: str) -> C:
 
     Raises:
         ConfigError: The path or the value is wrong; the message names the nearest valid thing.
+
+    >>> from detcfg.necks.fpn import FPNConfig
+    >>> override(FPNConfig(), "out_channels=64").out_channels
+    64
+    >>> override(FPNConfig(), "norm_cfg=detcfg.layers.norm:GNConfig").norm_cfg.num_groups
+    32
+    >>> override(FPNConfig(), "out_channel=64")
+    Traceback (most recent call last):
+    detcfg.config.base.ConfigError: out_channel: FPNConfig has no field 'out_channel'. Did you mean 'out_channels'?
     """
     path, separator, text = assignment.partition("=")
     path = path.strip()
@@ -37,7 +46,12 @@ def override(config: C, assignment: str) -> C:
 
 
 def override_all(config: C, assignments: Sequence[str]) -> C:
-    """Apply several assignments, the first first."""
+    """Apply several assignments, the first first.
+
+    >>> from detcfg.necks.fpn import FPNConfig
+    >>> override_all(FPNConfig(), ["norm_cfg=detcfg.layers.norm:GNConfig", "norm_cfg.num_groups=8"]).norm_cfg.num_groups
+    8
+    """
     for assignment in assignments:
         config = override(config, assignment)
     return config
@@ -97,8 +111,8 @@ def _component(path: str, text: str, families: list[type[Config]]) -> Config:
     """An instance of the class at `package.module:Class`, with its defaults."""
     found = find_class(text, Config)
     if not issubclass(found, tuple(families)):
-        wanted = " or ".join(describe(family) for family in families)
-        raise ConfigError(f"{path}={text}: {found.__name__} is not a {wanted}, which {path} must be.")
+        expected = " or ".join(describe(family) for family in families)
+        raise ConfigError(f"{path}={text}: {found.__name__} is not a {expected}, which {path} must be.")
     try:
         return found()
     except TypeError as error:  # abstract, or a field without default

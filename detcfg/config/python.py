@@ -14,11 +14,11 @@ from detcfg.config.serialize import lowered
 def to_python(config: Config, *, flat: bool = False) -> str:
     """The imports and an expression that give an equal config; what a class defaults to is left out.
 
-    ```python
+    >>> from detcfg.necks.fpn import FPNConfig
+    >>> print(to_python(FPNConfig(out_channels=64)))
     from detcfg.necks.fpn import FPNConfig
-
+    <BLANKLINE>
     FPNConfig(out_channels=64)
-    ```
 
     Args:
         config: In any state.

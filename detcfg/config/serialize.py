@@ -3,6 +3,9 @@
 A class is written as `package.module:Class`. A class that holds only other default values (an
 experiment's `Model`) also names its nearest ancestor that has code, under `base`: where the file of
 the experiment is gone, the values are read into that.
+
+The outermost config also says of which version the format is, under `format_version`; without one it is 1. What was
+called otherwise then is read by today's names (`detcfg.config.moved`).
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from importlib import import_module
 from typing import Any, Final, TypeVar, cast
 
 import attrs
+from attrs import frozen
 from cattrs import Converter
 
 from detcfg.config.base import UNSET, Config, ConfigError, adds_behaviour, did_you_mean
+from detcfg.config.moved import MOVES, Gone, is_users
 from detcfg.config.types import field_types, item_types, matches, mismatch, once_per_class, options
 
 C = TypeVar("C", bound=Config)
@@ -24,33 +29,62 @@ C = TypeVar("C", bound=Config)
 MAX_DEPTH: Final = 64
 """Data nested deeper than this is refused; the deepest real experiment has about a dozen levels."""
 
-_allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
+VERSION_KEY: Final = "format_version"
+
+
+@frozen(kw_only=True)
+class _Source:
+    """What is being read."""
+
+    allow: tuple[str, ...] = ()
+    version: int = MOVES.version
+
+
+_source: ContextVar[_Source] = ContextVar("source", default=_Source())  # noqa: B039 - it is frozen
 
 
 def to_data(config: Config) -> dict[str, Any]:
-    """The config as dicts, lists and primitives, ready for `json.dumps`."""
+    """The config as dicts, lists and primitives, ready for `json.dumps`.
+
+    >>> from detcfg.layers.norm import GNConfig
+    >>> data = to_data(GNConfig(num_groups=8))
+    >>> data["type"], data["num_groups"]
+    ('detcfg.layers.norm:GNConfig', 8)
+    """
     data: dict[str, Any] = _converter.unstructure(config)
-    return data
+    return {VERSION_KEY: MOVES.version, **data}
 
 
 def from_data(data: object, annotation: type[C], allow: Collection[str] = ()) -> C:
-    """Read what `to_data` wrote.
+    """Read what `to_data` wrote, today or in an earlier version.
 
     Args:
-        data: Plain data.
+        data: Plain data. It is not changed.
         annotation: The config class to expect; the data may name a subclass of it.
         allow: Modules, besides detcfg's own, whose classes may be imported: `"mypackage"` allows
             `mypackage.heads` too.
 
     Raises:
-        ConfigError: A class is not allowed or not found, or a value is unknown or of a wrong type.
+        ConfigError: A class is not allowed, not found or gone, a value is unknown, gone or of a wrong type, or the
+            data are of a newer version.
+
+    >>> from detcfg.layers.norm import GNConfig, NormConfig
+    >>> from_data(to_data(GNConfig(num_groups=8)), NormConfig) == GNConfig(num_groups=8)
+    True
+    >>> from_data({"type": "nowhere:Config"}, NormConfig)
+    Traceback (most recent call last):
+    detcfg.config.base.ConfigError: nowhere:Config: the module 'nowhere' is not detcfg's, so it is not imported. If you trust it, allow it: --allow nowhere
     """
     _refuse_deep(data)
-    token = _allowed.set(tuple(allow))
+    version = 1
+    if isinstance(data, dict):
+        data = dict(cast("dict[object, object]", data))
+        version = _version(data.pop(VERSION_KEY, 1))
+    token = _source.set(_Source(allow=tuple(allow), version=version))
     try:
         return _structure_config(data, annotation, annotation.__name__)
     finally:
-        _allowed.reset(token)
+        _source.reset(token)
 
 
 def structure(value: object, annotation: Any) -> Any:
@@ -91,7 +125,7 @@ def find_class(path: str, base: type[C], allow: Collection[str] | None = None) -
         try:
             module = import_module(module_name)
         except ModuleNotFoundError as error:
-            raise ConfigError(f"{path}: there is no module {error.name!r}.") from None
+            raise ConfigError(_where_now(path) or f"{path}: {no_module(error)}") from None
     found: object = module
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part)  # no getattr: a module may import on demand
@@ -100,7 +134,23 @@ def find_class(path: str, base: type[C], allow: Collection[str] | None = None) -
     if isinstance(found, type) and issubclass(found, Config):
         raise ConfigError(f"{path} is not a {base.__name__}.")
     configs = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, base)]
-    raise ConfigError(f"{path}: {module_name} has no config class {name!r}. {did_you_mean(name, configs)}")
+    raise ConfigError(
+        _where_now(path)
+        or f"{path}: {module_name} has no config class {name!r}. {did_you_mean(name, configs)}"
+    )
+
+
+def no_module(error: ModuleNotFoundError) -> str:
+    """That there is no such module and, if it has moved, where it is."""
+    name = error.name or ""
+    today = MOVES.name(name)
+    if isinstance(today, Gone):
+        return f"there is no module {name!r} any more. {today.instead}"
+    if today == name:
+        return f"there is no module {name!r}."
+    return (
+        f"there is no module {name!r}: it is {today!r} now. `detcfg upgrade FILE` rewrites a file's imports."
+    )
 
 
 def lowered(cls: type[Config]) -> type[Config]:
@@ -111,6 +161,35 @@ def lowered(cls: type[Config]) -> type[Config]:
             break
         cls = parent
     return cls
+
+
+def _version(found: object) -> int:
+    if type(found) is not int or found < 1:
+        raise ConfigError(
+            f"{VERSION_KEY} must be a whole number from 1 to {MOVES.version}, not {found!r:.200}."
+        )
+    if found > MOVES.version:
+        raise ConfigError(
+            f"{VERSION_KEY} is {found}, of a newer detcfg than this one, which reads up to {MOVES.version}. "
+            "Update detcfg: pip install --upgrade detcfg"
+        )
+    return found
+
+
+def _where_now(path: str) -> str:
+    """What has become of a class that is not where a person says it is; empty if it never was there."""
+    today = MOVES.name(path)
+    if isinstance(today, Gone):
+        return f"{path} is gone. {today.instead}"
+    return "" if today == path else f"{path} is {today} now. Write that."
+
+
+def _todays(path: str, where: str) -> str:
+    """The name that a class of the data has today; a person's own keeps its name."""
+    today = MOVES.name(path, _source.get().version)
+    if isinstance(today, Gone):
+        raise ConfigError(f"{where}: {path} is gone. {today.instead}")
+    return path if today != path and is_users(path.partition(":")[0], sys.path) else today
 
 
 def _is_allowed(module: str, allow: Collection[str]) -> bool:
@@ -164,6 +243,9 @@ def _structure_config(data: object, declared: type[C], path: str) -> C:
         raise ConfigError(f"{path} must be {declared.__name__}, not {data!r}.")
     values = {str(key): value for key, value in cast("dict[object, object]", data).items()}
     cls = _class_of(values, declared, path)
+    if (version := _source.get().version) < MOVES.version:
+        classes = [class_path(base) for base in cls.__mro__ if issubclass(base, Config)]
+        values = MOVES.values(values, classes, version, path)
     fields = field_types(cls)
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -180,15 +262,16 @@ def _class_of(values: dict[str, object], declared: type[C], path: str) -> type[C
     tag, base = values.pop("type", None), values.pop("base", None)
     if not isinstance(tag, str) or not isinstance(base, str | None):
         raise ConfigError(f"{path}: every config names its class under 'type', as package.module:Class.")
-    module = tag.partition(":")[0]
-    if base is None or module in sys.modules or _is_allowed(module, _allowed.get()):
+    tag, base = _todays(tag, path), base and _todays(base, path)
+    module, allow = tag.partition(":")[0], _source.get().allow
+    if base is None or module in sys.modules or _is_allowed(module, allow):
         try:
-            return find_class(tag, declared, _allowed.get())
+            return find_class(tag, declared, allow)
         except ConfigError:
             if base is None:
                 raise
     # The experiment's own file is gone or not allowed; all its values are in the data.
-    found = find_class(base, Config, _allowed.get())
+    found = find_class(base, Config, allow)
     if issubclass(found, declared):
         return found
     if issubclass(declared, found) and not adds_behaviour(declared):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+import numpy as np
+import torch
 from attrs import field, frozen
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detcfg.config import Config, ConfigError
-from detcfg.data.errors import Problem
+from detcfg.data.errors import DataError, LeftOut, Problem
 from detcfg.structures import Targets
 
 
@@ -56,6 +59,26 @@ class DatasetConfig(Config, ABC):
             raise ConfigError(f"classes names {', '.join(map(repr, repeated))} more than once.")
         return self
 
+    @property
+    def reads_whole(self) -> bool:
+        """Whether images are decoded with all of their pixels."""
+        return True
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
+        """An image file as the dataset's own are read, (3, H, W) uint8 RGB.
+
+        Args:
+            path: The file.
+            whole: With all of its pixels, even if the dataset's own are decoded smaller.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        from detcfg.data.images import read_image
+
+        del whole
+        return read_image(path)
+
     @abstractmethod
     def dataset(self, *, with_mask: bool = False) -> Dataset:
         """Read the annotations, and return what reads the images.
@@ -68,12 +91,32 @@ class DatasetConfig(Config, ABC):
         """
 
 
+@frozen(eq=False)
+class Annotations:
+    """All objects of a dataset in a few arrays. I images, A objects, sorted by image."""
+
+    sizes: NDArray[np.int64]
+    """(I, 2): (height, width) of each image."""
+    images: NDArray[np.int64]
+    """(A,): the index of each object's image."""
+    boxes: NDArray[np.float32]
+    """(A, 4)."""
+    labels: NDArray[np.int64]
+    """(A,)."""
+    ignored: NDArray[np.bool_]
+    """(A,)."""
+
+
 class Dataset(ABC):
     """Images with their objects, by index. Indexing reads one image, nothing else does."""
 
     classes: tuple[str, ...]
+    source: str = ""
+    """The file that the annotations are from, for messages."""
     problems: tuple[Problem, ...] = ()
     """What was found, and left out, while reading the annotations."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Objects of the annotations that are ignored or dropped, by reason; faulty ones are among `problems`."""
     drop_invalid: bool = False
     """Whether to go on without images that cannot be read."""
 
@@ -100,22 +143,40 @@ class Dataset(ABC):
     def targets(self, index: int) -> Targets:
         """The objects of an image, without masks and without reading the image."""
 
+    def annotations(self) -> Annotations:
+        """All objects at once, without masks and without reading the images."""
+        targets = [self.targets(index) for index in range(len(self))]
+        none = torch.zeros(0, dtype=torch.bool)
+        ignored = [t.ignored if t.ignored is not None else none.new_zeros(len(t)) for t in targets]
+        return Annotations(
+            sizes=np.array([self.info(index).size for index in range(len(self))]).reshape(-1, 2),
+            images=np.repeat(np.arange(len(self)), list(map(len, targets))),
+            boxes=torch.cat([torch.zeros(0, 4), *(t.boxes for t in targets)]).numpy(),
+            labels=torch.cat([none.long(), *(t.labels for t in targets)]).numpy(),
+            ignored=torch.cat([none, *ignored]).numpy(),
+        )
+
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:
         """The annotations in COCO's format, for evaluation: every object, crowds marked as such."""
 
     def scan(self) -> Iterator[tuple[int, Problem | None]]:
         """Read every image in turn; yield its index and what is wrong with it, if anything is."""
-        from detcfg.data.errors import DataError
-
         for index in range(len(self)):
             try:
-                self[index]
+                doubt = self.doubt(self[index])
             except DataError as error:
-                info = self.info(index)
-                yield (
-                    index,
-                    Problem(file=info.path, where=f"image {info.image_id}", what=str(error), remedy=""),
-                )
+                yield index, self._problem(index, str(error), "error")
             else:
-                yield index, None
+                yield index, self._problem(index, doubt, "note") if doubt else None
+
+    def doubt(self, sample: Sample) -> str:
+        """What is suspect of an image that can be read, as sentences; empty if nothing is."""
+        del sample
+        return ""
+
+    def _problem(self, index: int, message: str, severity: Literal["error", "note"]) -> Problem:
+        """What a message says of the file of an image."""
+        path = self.info(index).path
+        what, _, remedy = message.removeprefix(f"{path}: ").removesuffix(".").rpartition(". ")
+        return Problem(file=path, what=what or remedy, remedy=f"{remedy}." if what else "", severity=severity)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from attrs import evolve, frozen
+from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
+from detcfg.data.base import Annotations, Dataset, DatasetConfig, ImageInfo, Sample
+from detcfg.data.errors import LeftOut, Problem
 from detcfg.structures import Targets
 
 
@@ -32,6 +36,13 @@ class ConcatDatasetConfig(DatasetConfig):
                 )
         return self
 
+    @property
+    def reads_whole(self) -> bool:
+        return self.datasets[0].reads_whole
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
+        return self.datasets[0].read_image(path, whole=whole)
+
     def dataset(self, *, with_mask: bool = False) -> ConcatDataset:
         return ConcatDataset([inner.dataset(with_mask=with_mask) for inner in self.datasets])
 
@@ -44,6 +55,8 @@ class ConcatDataset(Dataset):
         self.classes = datasets[0].classes
         self.problems = tuple(problem for inner in datasets for problem in inner.problems)
         self.drop_invalid = all(inner.drop_invalid for inner in datasets)
+        self.source = " and ".join(dict.fromkeys(inner.source for inner in datasets if inner.source))
+        self.left_out = _merged(group for inner in datasets for group in inner.left_out)
         self._ends = list(accumulate(map(len, datasets)))
 
     def __len__(self) -> int:
@@ -61,6 +74,22 @@ class ConcatDataset(Dataset):
     def targets(self, index: int) -> Targets:
         number, inner = self._place(index)
         return self.datasets[number].targets(inner)
+
+    def annotations(self) -> Annotations:
+        parts = [inner.annotations() for inner in self.datasets]
+        starts = [0, *self._ends]
+        return Annotations(
+            sizes=np.concatenate([part.sizes for part in parts]),
+            images=np.concatenate([part.images + start for part, start in zip(parts, starts, strict=False)]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            ignored=np.concatenate([part.ignored for part in parts]),
+        )
+
+    def scan(self) -> Iterator[tuple[int, Problem | None]]:
+        for start, inner in zip([0, *self._ends], self.datasets, strict=False):
+            for index, problem in inner.scan():
+                yield start + index, problem
 
     def ground_truth(self) -> dict[str, Any]:
         parts = [inner.ground_truth() for inner in self.datasets]
@@ -85,6 +114,15 @@ class ConcatDataset(Dataset):
             raise IndexError(index)
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number - 1] if number else 0)
+
+
+def _merged(groups: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
+    """Groups of one reason as one."""
+    merged: dict[str, LeftOut] = {}
+    for group in groups:
+        before = merged.get(group.reason)
+        merged[group.reason] = group if before is None else evolve(before, count=before.count + group.count)
+    return tuple(merged.values())
 
 
 def _name(number: int, image_id: int | str) -> str:

@@ -6,7 +6,7 @@ worker processes share them without copying.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from attrs import evolve, field, frozen, validators
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
-from detcfg.data.errors import DataError, Problem
+from detcfg.data.base import Annotations, Dataset, DatasetConfig, ImageInfo, Sample
+from detcfg.data.errors import DataError, LeftOut, Problem
 from detcfg.data.masks import Segmentations
 from detcfg.data.reading import MAX_NUMBER
 from detcfg.structures import Targets
@@ -42,15 +42,18 @@ class FileDatasetConfig(DatasetConfig):
     half, a quarter or an eighth of its size, with its boxes and masks: several times as fast, the pixels a
     little different. Crops before the resize see the smaller image. None: images are decoded whole."""
 
-    def read_image(self, path: str) -> Tensor:
-        """An image as (3, H, W) uint8 RGB."""
+    @property
+    def reads_whole(self) -> bool:
+        return self.draft_size is None
+
+    def read_image(self, path: str, *, whole: bool = False) -> Tensor:
         from detcfg.data.images import read_image
 
         return read_image(
             path,
             ignore_orientation=self.ignore_orientation,
             max_pixels=self.max_pixels,
-            draft_size=self.draft_size,
+            draft_size=None if whole else self.draft_size,
         )
 
 
@@ -109,6 +112,8 @@ class FileDataset(Dataset):
         table: Table,
         problems: list[Problem],
         truth: Callable[[], dict[str, Any]],
+        *,
+        left_out: Sequence[LeftOut] = (),
     ) -> None:
         """Hold a table's images.
 
@@ -118,18 +123,20 @@ class FileDataset(Dataset):
             table: The images and objects.
             problems: What was found while reading them.
             truth: Gives the annotations in COCO's format, for evaluation, of all the table's images.
+            left_out: What the table does not hold, or holds as ignored, besides what the problems report.
         """
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors and not config.drop_invalid:
             remedy = "Or go on without what is faulty: set drop_invalid to true in the dataset's config."
             raise DataError(f"{DataError.of(errors)}\n{remedy}")
-        self.config, self.table, self._truth = config, table, truth
+        self.config, self.source, self.table, self._truth = config, source, table, truth
         self.classes, self.problems = config.classes, tuple(problems)
         self.drop_invalid = config.drop_invalid
         kept = table.sizes.min(axis=1, initial=2**31) >= config.min_size
         if config.filter_empty_gt:
             kept &= np.diff(table.ends) > 0
         self._rows = np.flatnonzero(kept)
+        self.left_out = (*left_out, *self._in_small_images(kept))
         if not len(table.paths):
             raise DataError(f"{source}: it names no usable image. A dataset needs at least one.")
         if not len(self._rows):
@@ -166,6 +173,11 @@ class FileDataset(Dataset):
             targets = _shrunk(targets, info.size, size)
         return Sample(image=tv_tensors.Image(image), targets=targets, info=info)
 
+    def doubt(self, sample: Sample) -> str:
+        from detcfg.data.images import lost_levels
+
+        return lost_levels(sample.info.path, sample.image)
+
     def info(self, index: int) -> ImageInfo:
         row = int(self._rows[index])
         height, width = self.table.sizes[row].tolist()
@@ -178,6 +190,20 @@ class FileDataset(Dataset):
             boxes=torch.tensor(self.table.boxes[objects]),
             labels=torch.tensor(self.table.labels[objects]),
             ignored=torch.tensor(ignored) if ignored.any() else None,
+        )
+
+    def annotations(self) -> Annotations:
+        table, rows = self.table, self._rows
+        counts = np.diff(table.ends)
+        kept = np.zeros(len(counts), dtype=bool)
+        kept[rows] = True
+        objects = np.repeat(kept, counts)
+        return Annotations(
+            sizes=table.sizes[rows],
+            images=np.repeat(np.arange(len(rows)), counts[rows]),
+            boxes=table.boxes[objects],
+            labels=table.labels[objects],
+            ignored=table.ignored[objects],
         )
 
     def ground_truth(self) -> dict[str, Any]:
@@ -195,6 +221,21 @@ class FileDataset(Dataset):
         """How many objects each class has, ignored ones left out."""
         labels = self.table.labels[~self.table.ignored]
         return [int(count) for count in np.bincount(labels, minlength=len(self.classes))]
+
+    def _in_small_images(self, kept: NDArray[np.bool_]) -> list[LeftOut]:
+        """The objects of images that are left out."""
+        counts = np.diff(self.table.ends)
+        lost = np.flatnonzero(~kept & (counts > 0)).tolist()
+        if not lost:
+            return []
+        return [
+            LeftOut(
+                reason="in images below min_size",
+                count=int(counts[lost].sum()),
+                example=f"those of image {self.table.image_ids[lost[0]]}",
+                remedy="Lower the dataset's min_size.",
+            )
+        ]
 
     def _decoded_sizes(self, size: tuple[int, int]) -> set[tuple[int, int]]:
         """What an image of (height, width) may be read as."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 import numpy as np
@@ -75,6 +76,26 @@ def image_size(
         return image.size if sideways else (image.height, image.width)
 
 
+def lost_levels(path: str, image: Tensor) -> str:
+    """What is lost of an image of 16 bits that was read as `image`, if little is left; empty if it is sound.
+
+    The upper 8 of 16 bits are read, as OpenCV does: cameras that use the lower ones alone leave a few shades.
+    """
+    with Image.open(path, formats=FORMATS) as file:
+        if not file.mode.startswith("I") or (left := len(np.unique(image.numpy()))) >= _FEW_LEVELS:
+            return ""
+        values = np.unique(np.asarray(file))
+    if len(values) <= left:
+        return ""
+    return (
+        f"its 16 bits a pixel hold {len(values):,} shades up to {values.max():,}, of which the upper 8 bits "
+        f"leave {left}. Convert it to 8 bits, stretched from 0 to 255"
+    )
+
+
+_FEW_LEVELS: Final = 32
+
+
 def problem_of_name(name: object) -> str:
     """Why an image's `file_name` may not be used; empty if it may.
 
@@ -88,16 +109,44 @@ def problem_of_name(name: object) -> str:
     return ""
 
 
+def seen_from(folder: str | Path, name: object) -> object:
+    """An absolute path inside a folder as it is seen from there; any other name stays."""
+    if not isinstance(name, str) or "\0" in name or not os.path.isabs(name):  # noqa: PTH117 - Path() of any text may fail
+        return name
+    path = Path(os.path.normpath(name))  # without `..`, which might lead out again
+    for root in (Path(os.path.abspath(folder)), Path(os.path.realpath(folder))):  # noqa: PTH100 - resolve() alone follows links
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return name
+
+
+_TOO_LARGE: Final = "Raise max_pixels if you trust the file; or shrink it, or leave it out."
+
+
+@contextmanager
+def _limited(max_pixels: int) -> Generator[None]:
+    """Pillow's own limit, where ours is set higher: it refuses what has more than twice its `MAX_IMAGE_PIXELS`."""
+    before = Image.MAX_IMAGE_PIXELS
+    if before is None or max_pixels <= 2 * before:
+        yield
+        return
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 @contextmanager
 def _opened(path: str, max_pixels: int) -> Generator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is checked here, and broken EXIF is no matter
-            with Image.open(path, formats=FORMATS) as image:
+            with _limited(max_pixels), Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise DataError(
                         f"{path}: the image has {image.width}x{image.height} pixels, more than the "
-                        f"{max_pixels} that are read. Shrink it, or leave it out."
+                        f"{max_pixels} that are read (max_pixels of the dataset). {_TOO_LARGE}"
                     )
                 yield image
     except FileNotFoundError:
@@ -105,7 +154,7 @@ def _opened(path: str, max_pixels: int) -> Generator[Image.Image]:
             f"{path}: there is no such image. Put it there, or correct the image folder."
         ) from None
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: the image is too large: {error} Shrink it, or leave it out.") from None
+        raise DataError(f"{path}: the image is too large: {error} {_TOO_LARGE}") from None
     except UnidentifiedImageError:
         raise DataError(
             f"{path}: this is not an image of a known format ({', '.join(FORMATS)}). Replace it, or leave it out."

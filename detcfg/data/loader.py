@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from detcfg.data.base import Dataset, ImageInfo, Sample
-from detcfg.data.errors import DataError
+from detcfg.data.errors import DataError, ReadingError
 from detcfg.data.transforms import Pipeline, TransformConfig
 from detcfg.structures import Targets
 
@@ -48,11 +48,20 @@ class Batch:
         """The same batch with its images in page-locked memory."""
         return evolve(self, images=[image.pin_memory() for image in self.images])
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on another device, as Lightning and Accelerate ask for it."""
+        return evolve(
+            self,
+            images=[image.to(device, non_blocking=non_blocking) for image in self.images],
+            targets=[target.to(device) for target in self.targets],
+        )
 
-class Loader:
-    """Transformed batches of a dataset, epoch by epoch.
 
-    `len(loader)` is the number of batches that one process sees in an epoch.
+class Loader(DataLoader["_Read"]):
+    """Transformed batches (`Batch`) of a dataset, epoch by epoch.
+
+    Each iteration of a shuffled loader is the next epoch: another order, and other random transforms. A loader in
+    order gives the same each time. `len(loader)` is the number of batches that one process sees in an epoch.
     """
 
     def __init__(
@@ -72,8 +81,8 @@ class Loader:
     ) -> None:
         if not len(dataset):
             raise DataError("The dataset has no images.")
-        self.dataset = dataset
-        self.sampler = BatchSampler(
+        self.source = dataset
+        self.batches = BatchSampler(
             dataset,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -88,32 +97,26 @@ class Loader:
                 f"The dataset's {len(dataset)} images do not fill one batch of {batch_size}, and drop_last "
                 "leaves out what is not full. Lower batch_size, or set drop_last to false."
             )
-        loader: DataLoader[Any] = DataLoader(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # torch leaves some of it untyped
             _Transformed(dataset, transforms, seed, stand_ins=shuffle and dataset.drop_invalid),
-            batch_sampler=self.sampler,
-            collate_fn=_collate,
+            batch_sampler=self.batches,
+            collate_fn=_Collate(drop_invalid=dataset.drop_invalid),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=pin_memory,
             worker_init_fn=_start_worker if num_workers else None,
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the default one
         )
-        self._loader: Iterable[tuple[Batch, tuple[DataError, ...]]] = (
-            loader  # what `_collate` makes of samples
-        )
 
-    def __len__(self) -> int:
-        return self.sampler.batches_of_a_process
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch says what its iterator is, not what it gives # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().__iter__()
 
     def close(self) -> None:
         """Let the worker processes go, also in the middle of an epoch; the next epoch starts new ones."""
-        iterator: Any = getattr(self._loader, "_iterator", None)
+        iterator: Any = self._iterator
         if iterator is not None:
             iterator._shutdown_workers()  # noqa: SLF001 - there is no public way, and waiting for gc may hang at exit
-            setattr(self._loader, "_iterator", None)  # noqa: B010 - DataLoader's stub has no such attribute
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.epoch(0)
+            self._iterator = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on; those before it are not read.
@@ -122,17 +125,15 @@ class Loader:
             DataError: An image cannot be read, and the dataset's `drop_invalid` is false or no image of
                 the batch can.
         """
-        self.sampler.epoch, self.sampler.start = epoch, start
-        for batch, errors in self._loader:
-            if errors and (not self.dataset.drop_invalid or not len(batch)):
-                raise errors[-1]
-            yield batch
+        self.batches.set_epoch(epoch, start)
+        return iter(self)
 
 
 class BatchSampler(Sampler[list[tuple[int, int]]]):
     """Which images come together, as (epoch, index).
 
-    The batches of an epoch are decided for all processes together, then dealt out in turn.
+    The batches of an epoch are decided for all processes together, then dealt out in turn. Each iteration is the
+    next epoch where the order is shuffled, unless `set_epoch` says which.
     """
 
     def __init__(
@@ -164,21 +165,36 @@ class BatchSampler(Sampler[list[tuple[int, int]]]):
             return -(-batches // self.world_size)
         return len(range(self.rank, batches, self.world_size))
 
+    @property
+    def sampler(self) -> BatchSampler:
+        """What Lightning tells the epoch to (`set_epoch`)."""
+        return self
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Say which epoch the next iteration is, and from which of its batches on."""
+        self.epoch, self.start = epoch, start
+
     def __len__(self) -> int:
-        return max(0, self.batches_of_a_process - self.start)
+        """The batches of a process in a whole epoch."""
+        return self.batches_of_a_process
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batches = self._batches()
+        # torch asks for more iterators than it uses: the first batch begins an epoch.
+        return self._epoch(self.epoch, self.start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        self.set_epoch(epoch + int(self.shuffle))
+        batches = self._batches(epoch)
         if self.shuffle:
             # Processes that train together must take as many steps: deal some batches twice.
             batches += [batches[i % len(batches)] for i in range(-len(batches) % self.world_size)]
-        for batch in batches[self.rank :: self.world_size][self.start :]:
-            yield [(self.epoch, index) for index in batch]
+        for batch in batches[self.rank :: self.world_size][start:]:
+            yield [(epoch, index) for index in batch]
 
-    def _batches(self) -> list[list[int]]:
+    def _batches(self, epoch: int) -> list[list[int]]:
         order = np.arange(self.size)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(mix(self.seed, epoch))
             order = torch.randperm(self.size, generator=generator).numpy()
         if self.tall is None:
             return self._cut(order.tolist())
@@ -245,17 +261,23 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(digest) >> 1  # torch takes 63 bits
 
 
-def _collate(read: list[_Read]) -> tuple[Batch, tuple[DataError, ...]]:
-    """A batch of what was read, and what was not."""
-    samples = [item.sample for item in read if item.sample is not None]
-    errors = tuple(error for item in read for error in item.errors)
-    batch = Batch(
-        images=[sample.image.as_subclass(Tensor) for sample in samples],
-        targets=[sample.targets for sample in samples],
-        infos=[sample.info for sample in samples],
-        problems=tuple(map(str, errors)),
-    )
-    return batch, errors
+class _Collate:
+    """Makes a batch of what was read; refuses it for what was not, unless `drop_invalid`."""
+
+    def __init__(self, *, drop_invalid: bool) -> None:
+        self.drop_invalid = drop_invalid
+
+    def __call__(self, read: list[_Read]) -> Batch:
+        samples = [item.sample for item in read if item.sample is not None]
+        errors = [error for item in read for error in item.errors]
+        if errors and (not self.drop_invalid or not samples):
+            raise ReadingError(str(errors[-1]))
+        return Batch(
+            images=[sample.image.as_subclass(Tensor) for sample in samples],
+            targets=[sample.targets for sample in samples],
+            infos=[sample.info for sample in samples],
+            problems=tuple(map(str, errors)),
+        )
 
 
 def _start_worker(worker: int) -> None:

@@ -21,6 +21,12 @@ Size = tuple[int, int]
 _MARGIN = 16
 """A polygon may leave its image, but not by more than this many times the image's size: drawing one
 takes memory in proportion to its extent."""
+_THIN = 2.0
+"""Pixels: a polygon that is no thicker on average may pass between the centres of all pixels."""
+_DOUBTFUL_CODE = 16
+"""Bytes: a longer code has a pixel in all likelihood."""
+_CHUNK = 1 << 16
+"""Polygons that are looked at together, which bounds the memory."""
 
 
 def encode(masks: Tensor) -> list[dict[str, Any]]:
@@ -162,6 +168,47 @@ class Segmentations:
             self._code_ends[index] == self._code_ends[index + 1]
             and self._polygons_until[index] == self._polygons_until[index + 1]
         )
+
+    def are_absent(self) -> NDArray[np.bool_]:
+        """(A,): of which objects nothing was stored."""
+        codes, polygons = np.diff(self._code_ends), np.diff(self._polygons_until)
+        return np.asarray((codes == 0) & (polygons == 0))
+
+    def are_empty(self, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(A,): whose masks have no pixel.
+
+        Args:
+            sizes: (A, 2), the (height, width) of the image of each object.
+        """
+        polygons, codes = np.diff(self._polygons_until), np.diff(self._code_ends)
+        owners = np.repeat(np.arange(len(self)), polygons)
+        doubtful = np.ones(len(self), dtype=bool)
+        doubtful[owners[~self._doubtful_polygons(sizes[owners])]] = False
+        # Runs that are outside alone, between which lie runs of 0, take few characters.
+        doubtful[codes > _DOUBTFUL_CODE] = False
+        empty = self.are_absent()
+        for i in np.flatnonzero(doubtful & ~empty).tolist():
+            height, width = sizes[i].tolist()
+            empty[i] = area(bytes(self.code(i, (height, width))["counts"])) == 0
+        return empty
+
+    def _doubtful_polygons(self, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(P,): polygons that may have no pixel in their images (P, 2): slivers, and those that leave them."""
+        doubtful = [np.zeros(0, dtype=bool)]
+        ends = np.array(self._polygon_ends) // 2
+        for first in range(0, len(ends) - 1, _CHUNK):
+            here = ends[first : first + _CHUNK + 1]
+            points = np.array(self._coordinates[2 * here[0] : 2 * here[-1]]).reshape(-1, 2)
+            starts = here[:-1] - here[0]
+            following = np.arange(1, len(points) + 1)
+            following[here[1:] - here[0] - 1] = starts
+            (x, y), (next_x, next_y) = points.T, points[following].T
+            areas = np.abs(np.add.reduceat(x * next_y - next_x * y, starts)) / 2
+            low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+            thin = areas < _THIN * np.maximum((high - low).max(axis=1), _THIN)
+            leaves = (low < 0) | (high > sizes[first : first + _CHUNK, ::-1])
+            doubtful.append(thin | leaves.any(axis=1))
+        return np.concatenate(doubtful)
 
     def code(self, index: int, size: Size) -> dict[str, Any]:
         """An object's mask as compressed RLE."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detcfg.data.base import Dataset, ImageInfo, Sample
+from detcfg.data.base import Annotations, Dataset, ImageInfo, Sample
 from detcfg.structures import Targets
 
 
@@ -21,10 +21,11 @@ class Oversampled(Dataset):
     def __init__(self, dataset: Dataset, threshold: float) -> None:
         self.dataset = dataset
         self.classes, self.problems = dataset.classes, dataset.problems
-        self.drop_invalid = dataset.drop_invalid
+        self.drop_invalid, self.source = dataset.drop_invalid, dataset.source
+        self.left_out = dataset.left_out
         seen = np.zeros((len(dataset), len(self.classes)), dtype=bool)
-        for index in range(len(dataset)):
-            seen[index, dataset.targets(index).not_ignored.labels.numpy()] = True
+        objects = dataset.annotations()
+        seen[objects.images[~objects.ignored], objects.labels[~objects.ignored]] = True
         shares = seen.mean(axis=0)
         times = np.sqrt(threshold / np.where(shares > 0, shares, 1.0))
         # An image without objects, like one of frequent classes, comes once.
@@ -42,6 +43,10 @@ class Oversampled(Dataset):
 
     def targets(self, index: int) -> Targets:
         return self.dataset.targets(int(self._rows[index]))
+
+    def annotations(self) -> Annotations:
+        """Of each image once, however often it comes."""
+        return self.dataset.annotations()
 
     def ground_truth(self) -> dict[str, Any]:
         return self.dataset.ground_truth()

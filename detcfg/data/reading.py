@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -61,12 +62,48 @@ def _bounded(digits: str) -> int | float:
 
 def problem_of_size(height: object, width: object) -> str:
     """Why an image cannot have this size; empty if it can."""
-    sides = [side for side in (height, width) if type(side) is int]
-    if len(sides) < 2 or min(sides) < 1:
-        return f"its height and width are {height!r} and {width!r}"
-    if max(sides) > MAX_SIDE:
+    sides = [side for side in (whole_number(height), whole_number(width)) if side is not None]
+    if len(sides) == 2 and max(sides) > MAX_SIDE:
         return f"its height and width are {height} and {width}, and at most {MAX_SIDE} pixels are read"
+    if len(sides) < 2 or min(sides) < 1:
+        return f"its height and width are {height!r} and {width!r}, and have to be whole numbers of pixels"
     return ""
+
+
+def is_absent(value: object) -> bool:
+    """Whether a value is not given: null, or the NaN that pandas writes for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number, which some tools write as a float (1.0); None if it is none."""
+    if type(value) is int:
+        return value
+    # A number of more than 53 bits has lost digits as a float.
+    if type(value) is float and abs(value) < 2**53 and value.is_integer():
+        return int(value)
+    return None
+
+
+def flag(value: object) -> bool | None:
+    """A yes or no, which some tools write as a text ("0", "False"); None if it is neither.
+
+    Any number but 0 is a yes, and what is absent or empty a no.
+    """
+    if value is None or type(value) is bool:
+        return bool(value)
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _WORDS:
+            return _WORDS[word]
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+    return value != 0 if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+_WORDS: Final = {"": False, "false": False, "no": False, "true": True, "yes": True}
 
 
 def files_in(folder: str | Path, remedy: str) -> dict[str, str]:
@@ -92,7 +129,50 @@ def records(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
 def identifier(entry: dict[str, Any], name: str = "id") -> Any:
     """The id under `name`, or None if it is not one: ids are whole numbers or texts."""
     value = entry.get(name)
-    return value if type(value) in (int, str) else None
+    return value if type(value) in (int, str) else whole_number(value)
+
+
+def other_type(value: object, known: Collection[object]) -> str:
+    """What an id should be that is written as a text where the known ones are numbers, or the other way round.
+
+    As the end of a sentence that begins with its name; empty if that is not its fault.
+    """
+    if isinstance(value, str):
+        number = whole_number(_float(value))
+        return f"is the text {value!r}, and should be the number {number}" if number in known else ""
+    number = whole_number(value)
+    return f"is the number {number}, and should be the text '{number}'" if str(number) in known else ""
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def category_of_name(data: dict[str, Any], categories: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """Which of the categories of one name is meant, by their ids; None if that is open.
+
+    Roboflow adds a root category, whose supercategory is "none", which has no objects and sometimes the name
+    of another.
+    """
+    own = set(categories)
+    if len(own) > 1:
+        used = {identifier(annotation, "category_id") for annotation in records(data, "annotations")} & own
+        own = used or {n for n, category in categories.items() if category.get("supercategory") != "none"}
+    return own.pop() if len(own) == 1 else None
+
+
+def is_panoptic(data: dict[str, Any]) -> bool:
+    """Whether annotations are in COCO's panoptic format, whose entries are images with segments."""
+    return any("segments_info" in entry for entry in records(data, "annotations")[:1])
+
+
+PANOPTIC: Final = (
+    "these are annotations in COCO's panoptic format (segments_info), which name no boxes. Convert them to its "
+    "detection format, as panopticapi's panoptic2detection_coco_format.py does."
+)
 
 
 def four_numbers(value: object) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """What every detector is, and the preprocessor inside it.
 
-A detector takes images as they are (uint8 RGB, each of its own size), and gives losses or
+A detector takes images as they are (uint8 RGB, of any sizes), and gives losses or
 detections in the pixels of those images.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
 from detcfg.detectors.batch_augments import BatchAugmentConfig
+from detcfg.detectors.inputs import check_images, checked_targets
 from detcfg.structures import ImageBatch, ceil_to
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from detcfg.structures import Detections, Targets
 
 MAX_SHAPES: Final = 64
-"""Of batches, that are compiled."""
+"""Shapes of batches for which the model is compiled."""
 
 
 @frozen(kw_only=True)
@@ -34,15 +35,15 @@ class DetDataPreprocessorConfig(ModuleConfig):
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     """Subtracted from each channel, in the order of `channel_order`, in units of 0 to 255."""
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    """Each channel is divided by it, in the order of `channel_order`."""
+    """Divisor of each channel, in the order of `channel_order`, in units of 0 to 255."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    """What the network sees. Images come as RGB; caffe-style weights want "bgr"."""
+    """The channel order of the network's input. Images come as RGB; caffe-style weights need "bgr"."""
     pad_size_divisor: int = 32
     """Height and width are padded to a multiple of this."""
     pad_value: float = 0.0
-    """What the padding holds, after normalisation."""
+    """Value of the padding, after normalisation."""
     batch_augments: tuple[BatchAugmentConfig, ...] = ()
-    """What happens to a whole batch in training, in this order."""
+    """Augmentations of whole batches in training, in this order."""
 
     def build(self) -> DetDataPreprocessor:
         return DetDataPreprocessor(self.resolved())
@@ -52,7 +53,9 @@ class DetDataPreprocessor(nn.Module):
     """Uint8 RGB images of any sizes to one normalised, padded `ImageBatch`."""
 
     mean: Tensor
+    """(3, 1, 1)."""
     std: Tensor
+    """(3, 1, 1)."""
 
     def __init__(self, config: DetDataPreprocessorConfig) -> None:
         super().__init__()
@@ -69,10 +72,12 @@ class DetDataPreprocessor(nn.Module):
     def forward(
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
     ) -> ImageBatch:
+        check_images(images)
+        if output_sizes is None:
+            output_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        images = [self.resized(image) for image in images]
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        padded = tuple(
-            (ceil_to(height, self.divisor), ceil_to(width, self.divisor)) for height, width in sizes
-        )
+        padded = tuple(map(self.padded, images))
         height, width = (
             ceil_to(max(lengths), self.batch_size_divisor) for lengths in zip(*padded, strict=True)
         )
@@ -84,14 +89,22 @@ class DetDataPreprocessor(nn.Module):
             pixels = pixels.flip(0) if self.channel_order == "bgr" else pixels
             # The same two operations in the same order as MMDetection, for equal rounding. In place, as
             # half of the time goes into new memory otherwise.
-            own = slot[:, : image.shape[-2], : image.shape[-1]]
-            own.copy_(pixels).sub_(self.mean).div_(self.std)
+            inside = slot[:, : image.shape[-2], : image.shape[-1]]
+            inside.copy_(pixels).sub_(self.mean).div_(self.std)
         return ImageBatch(
             tensor=tensor.contiguous(memory_format=self.memory_format),
             sizes=sizes,
             padded_sizes=padded,
-            output_sizes=sizes if output_sizes is None else tuple(output_sizes),
+            output_sizes=tuple(output_sizes),
         )
+
+    def padded(self, image: Tensor) -> tuple[int, int]:
+        """(height, width) of an image (3, H, W) padded on its own."""
+        return ceil_to(image.shape[-2], self.divisor), ceil_to(image.shape[-1], self.divisor)
+
+    def resized(self, image: Tensor) -> Tensor:
+        """An image (3, H, W) of the size in which the network sees it; a subclass may resize it."""
+        return image
 
     def augmented(
         self, batch: ImageBatch, targets: Sequence[Targets]
@@ -141,11 +154,12 @@ class DetectorConfig(ModuleConfig):
 class Detector(nn.Module):
     """The base of every detector: subclasses say `extract_features`, `losses_of` and `detections_of`.
 
-    Shapes: B images; (3, H, W) each of its own size.
+    Shapes: B images; (3, H, W) of any sizes.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
+        self.num_classes = None if is_unset(config.num_classes) else config.num_classes
         self.data_preprocessor = config.data_preprocessor.build()
 
     def channels_last(self) -> Self:
@@ -170,7 +184,7 @@ class Detector(nn.Module):
         an image ends, and so every anchor and target, stays what it was.
 
         Args:
-            size_divisor: What height and width of a batch are a multiple of, in pixels.
+            size_divisor: Height and width of a batch are padded to a multiple of it, in pixels.
             backend: Of `torch.compile`.
         """
         from torch._dynamo import config as dynamo  # takes seconds
@@ -180,7 +194,7 @@ class Detector(nn.Module):
         dynamo.recompile_limit = max(dynamo.recompile_limit, MAX_SHAPES)
         for name, part in self.named_children():
             if name in {"backbone", "neck"}:
-                part.compile(dynamic=False, backend=backend)  # pyright: ignore[reportUnknownMemberType]  # torch's own is untyped
+                part.compile(dynamic=False, backend=backend)  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
         return self
 
     def forward(
@@ -200,9 +214,13 @@ class Detector(nn.Module):
 
         Args:
             images: B uint8 RGB tensors (3, H, W).
-            targets: The objects of each image.
+            targets: The ground truth of each image. Boxes that reach beyond it are clipped.
+
+        Raises:
+            DetcfgError: An image is no uint8 RGB, or an object has no area in its image or a label of no class.
         """
         batch = self.data_preprocessor(images)
+        targets = checked_targets(images, targets, self.num_classes)
         on_device = [target.to(batch.tensor.device) for target in targets]
         batch, targets = self.data_preprocessor.augmented(batch, on_device)
         return self.losses_of(self.extract_features(batch.tensor), batch, targets)

@@ -1,4 +1,4 @@
-"""What happens to a whole batch in training; MMDetection's `batch_augments`."""
+"""Augmentations of whole batches; MMDetection's `batch_augments`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BatchAugmentConfig(ModuleConfig):
 
 
 class BatchAugment(nn.Module):
-    """Another batch from a batch and its objects."""
+    """(batch, targets) to an augmented (batch, targets)."""
 
     def forward(self, batch: ImageBatch, targets: Sequence[Targets]) -> Batch:
         raise NotImplementedError
@@ -34,7 +34,7 @@ class BatchAugment(nn.Module):
 
 @frozen(kw_only=True)
 class BatchFixedSizePadConfig(BatchAugmentConfig):
-    """Every batch has one size, at the bottom and the right of which there is padding.
+    """Pads every batch at the bottom and the right to one size.
 
     Masks need no padding: where an image ends, so do they. Follows
     mmdet/models/data_preprocessors/data_preprocessor.py.
@@ -43,13 +43,15 @@ class BatchFixedSizePadConfig(BatchAugmentConfig):
     size: tuple[int, int]
     """(height, width); a larger batch stays as it is."""
     img_pad_value: int = 0
-    """What the padding holds, after normalisation."""
+    """Value of the padding, after normalisation."""
 
     def build(self) -> BatchFixedSizePad:
         return BatchFixedSizePad(self.resolved())
 
 
 class BatchFixedSizePad(BatchAugment):
+    """Pads the images; boxes and masks stay."""
+
     def __init__(self, config: BatchFixedSizePadConfig) -> None:
         super().__init__()
         self.size = config.size
@@ -67,7 +69,7 @@ class BatchFixedSizePad(BatchAugment):
 
 @frozen(kw_only=True)
 class BatchSyncRandomResizeConfig(BatchAugmentConfig):
-    """Batches change their size every so often, all processes' alike.
+    """Resizes batches to a random size, the same on all processes, drawn anew every `interval` steps.
 
     Follows mmdet/models/data_preprocessors/data_preprocessor.py.
     """
@@ -75,7 +77,7 @@ class BatchSyncRandomResizeConfig(BatchAugmentConfig):
     random_size_range: tuple[int, int]
     """The least and the greatest height, in pixels; the width keeps the batch's aspect ratio."""
     interval: int = field(default=10, validator=validators.ge(1))
-    """Steps between one size and the next. The first batches keep theirs."""
+    """Steps between one size and the next. The first `interval` batches keep their size."""
     size_divisor: int = field(default=32, validator=validators.ge(1))
     """Height and width are multiples of it."""
     seed: int = 0
@@ -111,7 +113,7 @@ class BatchSyncRandomResize(BatchAugment, FollowsEpochs):
 
 
 def resized(batch: ImageBatch, targets: Sequence[Targets], size: tuple[int, int]) -> Batch:
-    """A batch and its objects at another (height, width)."""
+    """A batch and its targets at another (height, width)."""
     y, x = size[0] / batch.tensor.shape[-2], size[1] / batch.tensor.shape[-1]
     if y == x == 1:
         return batch, targets

@@ -11,41 +11,31 @@ from typing import Self
 from attrs import evolve, frozen
 from torch import Tensor
 
-from detcfg.backbones.base import BackboneConfig
 from detcfg.config import fill
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
-from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import wired_head, wired_neck
+from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
 from detcfg.heads.instance.condinst_bbox_head import CondInstBboxHeadConfig
 from detcfg.heads.instance.condinst_mask_head import CondInstMaskHeadConfig
-from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
 @frozen(kw_only=True)
-class CondInstConfig(DetectorConfig):
+class CondInstConfig(BackboneNeckConfig):
     """Masks by networks that are predicted for each instance (Tian et al., 2020).
 
     https://arxiv.org/abs/2003.05664. Follows mmdet/models/detectors/condinst.py.
     """
 
-    backbone: BackboneConfig
-    """Image to feature maps."""
-    neck: NeckConfig | None = None
-    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: CondInstBboxHeadConfig = CondInstBboxHeadConfig()
     """The head that classifies and refines boxes."""
     mask_head: CondInstMaskHeadConfig = CondInstMaskHeadConfig()
-    """The head that draws the masks."""
+    """Predicts the masks."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        neck, features, source = wired_neck(wired.backbone, wired.neck)
-        bbox_head = fill(wired.bbox_head, "num_classes", num_classes=wired.num_classes)
-        bbox_head = fill(bbox_head, "mask_head.num_params", num_params=wired.mask_head.num_params)
-        bbox_head = wired_head(bbox_head, "bbox_head", features, source)
-        mask_head = wired_head(wired.mask_head, "mask_head", features, source)
-        return evolve(wired, neck=neck, bbox_head=bbox_head, mask_head=mask_head)
+        bbox_head = fill(wired.bbox_head, "mask_head.num_params", num_params=wired.mask_head.num_params)
+        bbox_head = wired.wired_class_head(bbox_head, "bbox_head")
+        mask_head = wired.wired_head(wired.mask_head, "mask_head")
+        return evolve(wired, bbox_head=bbox_head, mask_head=mask_head)
 
     def build(self) -> CondInst:
         return CondInst(self.resolved())
@@ -55,7 +45,7 @@ class CondInst(BackboneNeckDetector):
     """`bbox_head` finds instances, `mask_head` makes their masks."""
 
     def __init__(self, config: CondInstConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
+        super().__init__(config)
         self.bbox_head = config.bbox_head.build()
         self.mask_head = config.mask_head.build()
 
@@ -67,6 +57,6 @@ class CondInst(BackboneNeckDetector):
         return losses | self.mask_head.loss(features, instances, targets)
 
     def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        found = self.bbox_head.predict_with_instances(features, batch)
-        masks = self.mask_head.predict(features, [instances for _, instances in found], batch)
-        return [evolve(boxes, masks=m) for (boxes, _), m in zip(found, masks, strict=True)]
+        detections = self.bbox_head.predict_with_instances(features, batch)
+        masks = self.mask_head.predict(features, [instances for _, instances in detections], batch)
+        return [evolve(boxes, masks=m) for (boxes, _), m in zip(detections, masks, strict=True)]

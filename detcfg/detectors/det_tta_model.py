@@ -1,4 +1,4 @@
-"""Test-time augmentation: a detector that sees each image in several sizes, and in a mirror.
+"""Test-time augmentation: a detector run on several scales and the mirror image of each image.
 
 Shapes: B images, (B, 3, H, W) when normalised and padded; n detections of all views of one image.
 """
@@ -23,18 +23,18 @@ from detcfg.structures import Detections, ImageBatch, Targets, ceil_to, rescaled
 class DetTTAModelConfig(DetectorConfig):
     """Any detector with test-time augmentation (mmdet/models/test_time_augs/det_tta.py).
 
-    It learns as the detector does, and its weights have the detector's names, so a checkpoint of the
-    detector loads. Give it the images in their own size (`val_transforms=()`): it resizes them.
+    It trains as the detector does, and its weights have the detector's names, so a checkpoint of the
+    detector loads. Give it the images in their original size (`val_transforms=()`): it resizes them.
     """
 
     detector: DetectorConfig = field()
-    """What looks at each view."""
+    """The detector that is run on each view."""
     scales: tuple[tuple[int, int], ...] = ((1333, 800), (666, 400), (2000, 1200))
-    """The longest and the shortest edge of the views, as of `ResizeConfig`."""
+    """Upper bounds of the longer and the shorter edge of each scale, in pixels, as of `ResizeConfig`."""
     flip: bool = True
-    """Whether each scale is seen mirrored, too."""
+    """Whether each scale is run mirrored, too."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
-    """How the detections of all views are thinned out."""
+    """Non-maximum suppression over the detections of all views, within each class."""
     max_per_img: int = 100
     """At most so many detections of an image; -1 for all."""
 
@@ -50,7 +50,7 @@ class DetTTAModelConfig(DetectorConfig):
 
 
 class DetTTAModel(Detector):
-    """The detections of all views, brought back to the image and thinned out together."""
+    """Detections of all views are mapped back to the image and merged by NMS."""
 
     def __init__(self, config: DetTTAModelConfig) -> None:
         super().__init__(config)
@@ -61,15 +61,15 @@ class DetTTAModel(Detector):
         self.pad_value = config.data_preprocessor.pad_value
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The detector's own."""
+        """The detector's."""
         return self.detector.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the detector's own."""
+        """Load the detector's."""
         return self.detector.load_state_dict(*args, **kwargs)
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The normalised images as they are: their views need features of their own."""
+        """The normalised images as they are: features are extracted from each view."""
         return (images,)
 
     def losses_of(
@@ -86,7 +86,7 @@ class DetTTAModel(Detector):
         if self.flip:  # every other view is a mirror image
             for view in views[1::2]:
                 view[:] = [mirrored(d, w) for d, (_, w) in zip(view, batch.output_sizes, strict=True)]
-        return [self._merged(found) for found in zip(*views, strict=True)]
+        return [self._merged(of_image) for of_image in zip(*views, strict=True)]
 
     def _views(self, batch: ImageBatch) -> Iterator[ImageBatch]:
         """The batch in each scale, each followed by its mirror image."""
@@ -111,16 +111,16 @@ class DetTTAModel(Detector):
 
     def _merged(self, views: Sequence[Detections]) -> Detections:
         masks = [view.masks for view in views if view.masks is not None]
-        found = Detections(
+        together = Detections(
             boxes=torch.cat([view.boxes for view in views]),
             scores=torch.cat([view.scores for view in views]),
             labels=torch.cat([view.labels for view in views]),
             masks=torch.cat(masks) if masks else None,
         )
-        kept, scores = self.nms.keep(found.boxes, found.scores, found.labels)
+        kept, scores = self.nms.keep(together.boxes, together.scores, together.labels)
         if self.max_per_img >= 0:
             kept, scores = kept[: self.max_per_img], scores[: self.max_per_img]
-        return evolve(found[kept], scores=scores)
+        return evolve(together[kept], scores=scores)
 
 
 def mirrored(detections: Detections, width: int) -> Detections:

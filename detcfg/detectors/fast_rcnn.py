@@ -1,4 +1,4 @@
-"""Fast R-CNN: its proposals come from outside.
+"""Fast R-CNN, with proposals given by the caller.
 
 Shapes: B images (3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
 """
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from attrs import evolve, frozen
 
-from detcfg.backbones.base import BackboneConfig
-from detcfg.config import ConfigError, fill
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
-from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import wired_head, wired_neck
+from detcfg.config import ConfigError
+from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
+from detcfg.detectors.inputs import checked_targets
 from detcfg.errors import DetcfgError
 from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
-from detcfg.necks.base import NeckConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,30 +25,23 @@ if TYPE_CHECKING:
 
 
 @frozen(kw_only=True)
-class FastRCNNConfig(DetectorConfig):
+class FastRCNNConfig(BackboneNeckConfig):
     """Fast R-CNN (Girshick, 2015, https://arxiv.org/abs/1504.08083).
 
     Follows mmdet/models/detectors/fast_rcnn.py. Whoever calls the model has to give proposals: detcfg's data
     has none, so `detcfg train` cannot train it.
     """
 
-    backbone: BackboneConfig
-    """Image to feature maps."""
-    neck: NeckConfig | None = None
-    """Feature maps to feature maps; None: the head reads the backbone's."""
     roi_head: RoIHeadConfig = StandardRoIHeadConfig()
     """Feature maps and proposals to detections."""
 
     def wired(self) -> Self:
-        wired = super().wired()
-        if wired.data_preprocessor.batch_augments:
+        if self.data_preprocessor.batch_augments:
             raise ConfigError(
                 "data_preprocessor.batch_augments: they would change the images under the proposals. Leave them out."
             )
-        neck, features, source = wired_neck(wired.backbone, wired.neck)
-        head = wired_head(wired.roi_head, "roi_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
-        return evolve(wired, neck=neck, roi_head=head)
+        wired = super().wired()
+        return evolve(wired, roi_head=wired.wired_class_head(wired.roi_head, "roi_head"))
 
     def build(self) -> FastRCNN:
         return FastRCNN(self.resolved())
@@ -61,7 +51,7 @@ class FastRCNN(BackboneNeckDetector):
     """`roi_head(features, proposals)`, where features are `neck(backbone(images))`."""
 
     def __init__(self, config: FastRCNNConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
+        super().__init__(config)
         self.roi_head = config.roi_head.build()
 
     def forward(
@@ -85,6 +75,7 @@ class FastRCNN(BackboneNeckDetector):
     ) -> dict[str, Tensor]:
         proposals = _given(proposals, images)
         batch = self.data_preprocessor(images)
+        targets = checked_targets(images, targets, self.num_classes)
         device = batch.tensor.device
         on_device = [target.to(device) for target in targets]
         features = self.extract_features(batch.tensor)
@@ -103,11 +94,11 @@ class FastRCNN(BackboneNeckDetector):
 
 
 def _given(proposals: Sequence[Detections] | None, images: Sequence[Tensor]) -> Sequence[Detections]:
-    """The proposals, which have to be there."""
+    """The proposals, or an error where they are missing."""
     if proposals is None or len(proposals) != len(images):
         count = "none" if proposals is None else f"those of {len(proposals)}"
         raise DetcfgError(
             f"Fast R-CNN needs the proposals of {len(images)} images, and was given {count}: "
-            "model(images, targets, proposals). detcfg's data has no proposals; Faster R-CNN makes its own."
+            "model(images, targets, proposals). detcfg's data has no proposals; Faster R-CNN has an RPN for them."
         )
     return proposals

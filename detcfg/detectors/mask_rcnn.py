@@ -17,7 +17,7 @@ from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 ROI_HEAD: Final = StandardRoIHeadConfig(
     mask_roi_extractor=SingleRoIExtractorConfig(roi_layer=RoIAlignConfig(output_size=14)),
     mask_head=FCNMaskHeadConfig(),
-    # As in MMDetection, every object has a proposal that draws its mask.
+    # As in MMDetection, every ground-truth box has a proposal whose mask is trained.
     assigner=MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
 )
 """The RoI head, to evolve where a part of it is another."""
@@ -35,4 +35,4 @@ class MaskRCNNConfig(FasterRCNNConfig):
 
 
 class MaskRCNN(FasterRCNN):
-    """Faster R-CNN whose RoI head draws masks too."""
+    """Faster R-CNN whose RoI head predicts masks too."""

@@ -1,4 +1,4 @@
-"""Detectors that predict from feature maps in one go.
+"""Single-stage detectors: one dense head predicts from the feature maps.
 
 Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
 """
@@ -11,33 +11,21 @@ from typing import Self
 from attrs import evolve, frozen
 from torch import Tensor
 
-from detcfg.backbones.base import BackboneConfig
-from detcfg.config import fill
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
-from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import wired_head, wired_neck
+from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
 from detcfg.heads.dense.base import DenseHeadConfig
-from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
 @frozen(kw_only=True)
-class SingleStageDetectorConfig(DetectorConfig):
+class SingleStageDetectorConfig(BackboneNeckConfig):
     """Backbone, neck and one dense head (mmdet/models/detectors/single_stage.py)."""
 
-    backbone: BackboneConfig
-    """Image to feature maps."""
-    neck: NeckConfig | None = None
-    """Feature maps to feature maps; None: the heads read the backbone's."""
     bbox_head: DenseHeadConfig
     """The head that classifies and refines boxes."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        neck, features, source = wired_neck(wired.backbone, wired.neck)
-        head = wired_head(wired.bbox_head, "bbox_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
-        return evolve(wired, neck=neck, bbox_head=head)
+        return evolve(wired, bbox_head=wired.wired_class_head(wired.bbox_head, "bbox_head"))
 
     def build(self) -> SingleStageDetector:
         return SingleStageDetector(self.resolved())
@@ -46,10 +34,8 @@ class SingleStageDetectorConfig(DetectorConfig):
 class DenseDetector(BackboneNeckDetector):
     """`bbox_head(neck(backbone(images)))`."""
 
-    def __init__(
-        self, config: DetectorConfig, backbone: BackboneConfig, neck: NeckConfig | None, head: DenseHeadConfig
-    ) -> None:
-        super().__init__(config, backbone, neck)
+    def __init__(self, config: BackboneNeckConfig, head: DenseHeadConfig) -> None:
+        super().__init__(config)
         self.bbox_head = head.build()
 
     def losses_of(
@@ -65,4 +51,4 @@ class SingleStageDetector(DenseDetector):
     """The detector of `SingleStageDetectorConfig`."""
 
     def __init__(self, config: SingleStageDetectorConfig) -> None:
-        super().__init__(config, config.backbone, config.neck, config.bbox_head)
+        super().__init__(config, config.bbox_head)

@@ -1,4 +1,4 @@
-"""Detectors that predict masks from feature maps in one go.
+"""Single-stage instance segmentation: one head predicts masks from the feature maps.
 
 Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
 """
@@ -11,34 +11,21 @@ from typing import Self
 from attrs import evolve, frozen
 from torch import Tensor
 
-from detcfg.backbones.base import BackboneConfig
-from detcfg.config import fill
-from detcfg.detectors.backbone_neck import BackboneNeckDetector
-from detcfg.detectors.base import DetectorConfig
-from detcfg.detectors.wiring import wired_head, wired_neck
+from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
 from detcfg.heads.dense.base import DenseHeadConfig
-from detcfg.necks.base import NeckConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
 @frozen(kw_only=True)
-class SingleStageInstanceSegmentorConfig(DetectorConfig):
+class SingleStageInstanceSegmentorConfig(BackboneNeckConfig):
     """Backbone, neck and one mask head (mmdet/models/detectors/single_stage_instance_seg.py)."""
 
-    backbone: BackboneConfig
-    """Image to feature maps."""
-    neck: NeckConfig
-    """Feature maps to feature maps."""
     mask_head: DenseHeadConfig
-    """The head that draws the masks."""
+    """Predicts the masks."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        neck, features, source = wired_neck(wired.backbone, wired.neck)
-        assert neck is not None  # there was one
-        head = wired_head(wired.mask_head, "mask_head", features, source)
-        head = fill(head, "num_classes", num_classes=wired.num_classes)
-        return evolve(wired, neck=neck, mask_head=head)
+        return evolve(wired, mask_head=wired.wired_class_head(wired.mask_head, "mask_head"))
 
     def build(self) -> SingleStageInstanceSegmentor:
         return SingleStageInstanceSegmentor(self.resolved())
@@ -48,7 +35,7 @@ class SingleStageInstanceSegmentor(BackboneNeckDetector):
     """`mask_head(neck(backbone(images)))`."""
 
     def __init__(self, config: SingleStageInstanceSegmentorConfig) -> None:
-        super().__init__(config, config.backbone, config.neck)
+        super().__init__(config)
         self.mask_head = config.mask_head.build()
 
     def losses_of(

@@ -43,7 +43,7 @@ class TridentFasterRCNNConfig(FasterRCNNConfig):
 
 
 class TridentFasterRCNN(FasterRCNN):
-    """Each branch of the backbone learns from all objects; in testing one branch, or all, may find them."""
+    """Each branch of the backbone is trained with all ground truth; in testing one branch is in use, or all."""
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]

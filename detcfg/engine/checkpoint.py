@@ -29,7 +29,7 @@ MALFORMED: Final = (ValueError, LookupError, TypeError, AttributeError, Recursio
 
 
 class CheckpointError(RunError):
-    """A checkpoint is broken, or of another model."""
+    """A checkpoint is broken, or does not fit the model or the optimizer."""
 
 
 @frozen(kw_only=True)
@@ -118,15 +118,15 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
     from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
-    own: dict[str, Tensor] = {}
+    separate: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
         flat = tensor.detach().to("cpu").contiguous()
-        # Layers may share a parameter; each name gets its own copy in the file.
+        # Layers may share a parameter; the file has a copy for each name.
         pointer = flat.untyped_storage().data_ptr()
-        own[name] = flat.clone() if pointer in seen else flat
+        separate[name] = flat.clone() if pointer in seen else flat
         seen.add(pointer)
-    write_atomically(path, lambda temporary: save_file(own, temporary, metadata=header))
+    write_atomically(path, lambda temporary: save_file(separate, temporary, metadata=header))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

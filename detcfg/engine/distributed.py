@@ -1,6 +1,6 @@
-"""Processes that train one model together: who is who, and what they tell each other.
+"""The ranks that train one model together: their process group and its collectives.
 
-Everything here works alone too, as the only process.
+Without a process group, everything here works as with one rank.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INIT_TIMEOUT: Final = timedelta(minutes=5)
-"""How long processes wait for one another to begin; where torchrun is asked to, it then starts them again."""
+"""How long ranks wait for one another to join the process group; then they fail, and torchrun may restart them."""
 COLLECTIVE_TIMEOUT: Final = timedelta(minutes=30)
-"""How long they wait for one another later, when one of them writes to a slow disk, say."""
+"""How long a collective waits for all ranks: one of them may be writing to a slow disk."""
 
 
 def is_distributed() -> bool:
-    """Whether other processes take part."""
+    """Whether there is a process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 @frozen
 class Attempt:
-    """What processes that train together know of those that torchrun started before them, if it did."""
+    """What the ranks know of those that torchrun started before them, if it did."""
 
     is_restart: bool = False
-    """Whether earlier ones began this run, and failed."""
+    """Whether this run was begun by earlier ranks, which failed."""
     _store: Store | None = None
 
     def begin(self) -> None:
-        """From here on, processes that are started in the place of these go on with their run."""
+        """From here on, ranks that torchrun starts in place of these resume their run."""
         if self._store is not None:
             self._store.set("begun", "")
 
 
 @contextmanager
 def process_group() -> Generator[Attempt]:
-    """Within it this process is one of those that `torchrun` or `--devices` started, if they did.
+    """Within it, this process is a rank of the group that `torchrun` or `--devices` started, if they did.
 
-    Which one it is stands in the environment, under torchrun's names.
+    Which one it is is in the environment, under torchrun's names (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`).
 
     Raises:
-        RunError: The processes do not find each other.
+        RunError: The ranks do not find each other within `INIT_TIMEOUT`.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Attempt()
@@ -82,10 +82,10 @@ def process_group() -> Generator[Attempt]:
 
 
 def _meeting_place(rank: int, world_size: int) -> tuple[Store, Store]:
-    """A store that all processes reach, and the part of it that is theirs.
+    """A store that all ranks reach, and the part of it that is theirs.
 
     Raises:
-        RunError: One did not come.
+        RunError: One of them did not come.
     """
     from detcfg.engine.files import RunError
 
@@ -102,21 +102,21 @@ def _meeting_place(rank: int, world_size: int) -> tuple[Store, Store]:
 
 
 def unused_part(store: Store, rank: int, world_size: int) -> Store:
-    """The same part of a store for all processes, where none that was before them has written.
+    """The same part of a store for all ranks, in which no earlier group has written.
 
-    torchrun keeps its store when it starts processes again (torch/distributed/elastic/rendezvous/
-    dynamic_rendezvous.py). What an earlier group said there is then read by this one: a process waits for ever at
-    the address of a dead one. Nothing that torchrun tells its processes is the same on all machines and
-    different each time, so the first process makes up a name, and answers the others as they come.
+    torchrun keeps its store when it restarts a group (torch/distributed/elastic/rendezvous/
+    dynamic_rendezvous.py). What the earlier group wrote is then read by the new one: a rank waits forever at
+    the address of a dead one. Nothing that torchrun hands its ranks is the same on all machines and
+    different for each restart, so rank 0 makes up a name, and answers the others as they come.
 
     Args:
-        store: Where the processes meet.
-        rank: Which one this is.
-        world_size: How many there are.
+        store: Where the ranks meet.
+        rank: Of this process.
+        world_size: The number of ranks.
 
     Raises:
-        TimeoutError: The first process did not see all others within `INIT_TIMEOUT`.
-        DistStoreError: Another did not see the first.
+        TimeoutError: Rank 0 did not see all others within `INIT_TIMEOUT`.
+        DistStoreError: Another rank did not see rank 0.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -125,7 +125,7 @@ def unused_part(store: Store, rank: int, world_size: int) -> Store:
         until = time.monotonic() + INIT_TIMEOUT.total_seconds()
         absent = list(range(1, world_size))
         while absent := [other for other in absent if not store.check([f"{mine}/{other}"])]:
-            # Who asked under a number may be a process of before: whoever asks is answered until one says it heard.
+            # Who asks as a rank may belong to the earlier group: all are answered, until one confirms.
             for other in absent:
                 if store.check([f"{other} asks"]):
                     store.set(f"to {store.get(f'{other} asks').decode()}", mine)
@@ -142,17 +142,17 @@ def unused_part(store: Store, rank: int, world_size: int) -> Store:
 
 
 def rank() -> int:
-    """Which process this is; 0 writes files and talks to the person."""
+    """The rank of this process, from 0 on; rank 0 writes files and the log."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of ranks."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of a tensor over the processes."""
+    """The sum of a tensor over the ranks, in each of them; the tensor itself stays as it is."""
     summed = values.clone()
     if is_distributed():
         dist.all_reduce(summed)
@@ -160,7 +160,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all processes, by rank."""
+    """The values of all ranks, by rank; they are pickled."""
     if not is_distributed():
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -169,12 +169,12 @@ def all_gather(value: T) -> list[T]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:  # noqa: FBT001 - it reads like any()
-    """Whether it holds in any of the processes."""
+    """Whether it holds on any rank."""
     return bool(all_reduce_sum(torch.tensor(int(flag), device=device)))
 
 
 def broadcast_from_rank0(value: T) -> T:
-    """The value of the first process, in all of them."""
+    """The value of rank 0, on all ranks; it is pickled."""
     if not is_distributed():
         return value
     values = [value]
@@ -183,7 +183,7 @@ def broadcast_from_rank0(value: T) -> T:
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """The model as it is called in training: its gradients are averaged over the processes."""
+    """The model in `DistributedDataParallel`, which averages its gradients over the ranks; alone, the model itself."""
     if not is_distributed():
         return model
     from torch.nn.parallel import DistributedDataParallel
@@ -195,16 +195,16 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the first one's buffers: the running statistics of batch norms, say.
+    """Copy the buffers of rank 0 to all ranks, such as the running statistics of batch norms.
 
-    After each step, so that whatever comes next, the validation too, computes with the same.
+    To be called after each step, so that the validation, too, computes with the same on each rank.
     """
     if not is_distributed():
         return
-    alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    by_kind: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for buffer in model.buffers():
-        alike.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
-    for buffers in alike.values():
+        by_kind.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
+    for buffers in by_kind.values():  # one broadcast for all of a kind
         joined = torch.cat([buffer.flatten() for buffer in buffers])
         dist.broadcast(joined, src=0)
         for buffer, values in zip(buffers, torch.split(joined, [b.numel() for b in buffers]), strict=True):
@@ -212,13 +212,13 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def synchronised(model: nn.Module, *, when: bool) -> AbstractContextManager[object]:
-    """Within it, backward passes average the gradients over the processes only `when` it is said."""
-    # A model whose parameters are cut has no `no_sync`: it could not hold the whole gradients.
+    """Within it, backward passes average the gradients over the ranks if `when`, and else only add them up locally."""
+    # A sharded model has no `no_sync`: it could not hold the gradients of all parameters.
     return nullcontext() if when or not hasattr(model, "no_sync") else cast("Any", model).no_sync()
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a config names: `auto` is a GPU of this process's own if there is one.
+    """The device that a config names; `auto`: the GPU of this process's local rank if there are GPUs, else the CPU.
 
     Raises:
         RunError: There is no such device.
@@ -241,5 +241,5 @@ def device_of(name: str) -> torch.device:
 
 
 def local_rank() -> int:
-    """Which process of this machine this is, as torchrun says."""
+    """The rank of this process among those of its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import torch
 
+from detcfg.config.base import nearest
 from detcfg.data.base import ImageInfo
+from detcfg.engine.checkpoint import CheckpointError
 from detcfg.engine.files import RunError
 from detcfg.experiment import ExperimentConfig
 
@@ -15,11 +18,42 @@ _NO_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memor
 _SHOWN: Final = 16
 
 
-def non_finite(losses: dict[str, float], images: Sequence[ImageInfo], step: int) -> RunError:
-    """The loss is no number any more.
+def no_metric(name: str, metrics: Collection[str]) -> RunError:
+    """`trainer.save_best` is none of the evaluator's metrics."""
+    near = nearest(name, metrics)
+    hint = "" if near is None else f"Did you mean {near!r}? "
+    return RunError(
+        f"trainer.save_best={name!r} is no metric of this run. {hint}It has {', '.join(metrics)}."
+    )
+
+
+def other_sharding(path: Path, kind: str, sharding: str) -> RunError:
+    """A run would go on with another `trainer.sharding` than it was begun with.
 
     Args:
-        losses: By name.
+        path: Its last checkpoint.
+        kind: The `trainer.sharding` that wrote it.
+        sharding: The one of now.
+    """
+    return RunError(
+        f"{path.parent} holds the checkpoint of a training with trainer.sharding={kind}, and now it is "
+        f"{sharding}. Go on with {kind}; or begin from its weights in another --work-dir: trainer.load_from={path}."
+    )
+
+
+def other_optimizer(path: Path, error: Exception) -> CheckpointError:
+    """The state of the optimizer does not fit the one that the config names."""
+    return CheckpointError(
+        f"{path} does not fit trainer.optimizer: {error}. Go on with the one that it was trained with, or "
+        "begin anew from its weights: trainer.load_from, in another --work-dir."
+    )
+
+
+def non_finite(losses: Mapping[str, float], images: Sequence[ImageInfo], step: int) -> RunError:
+    """The loss is not finite.
+
+    Args:
+        losses: By name, with their sum as `loss`.
         images: Those of the batches whose loss it is.
         step: Counted from 0.
     """

@@ -36,6 +36,15 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
+    def check(self) -> None:
+        """Raise if there was a signal; for where nothing is left to be saved.
+
+        Raises:
+            Interrupted: There was one.
+        """
+        if self.received:
+            raise Interrupted(self.received)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = number

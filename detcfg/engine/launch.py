@@ -1,4 +1,4 @@
-"""Several processes of one command on this machine, which live and die together.
+"""Several ranks on this machine, as processes of one command that live and die together.
 
 `torchrun` does the same over several machines; each process knows who it is from the same variables.
 """
@@ -66,7 +66,7 @@ def end_with_parent() -> None:
 
 @frozen
 class _Group:
-    """Processes by rank, and what those beside the first say on stderr."""
+    """Processes by rank, and what those beside rank 0 write to stderr."""
 
     processes: list[subprocess.Popen[bytes]]
     errors: list[IO[bytes]]
@@ -85,12 +85,12 @@ class _Group:
         processes: list[subprocess.Popen[bytes]] = []
         errors: list[IO[bytes]] = []
         for rank in range(devices):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             error = tempfile.TemporaryFile()  # noqa: SIM115 - read at the end, gone with the process
             processes.append(
                 subprocess.Popen(  # noqa: S603
                     command,
-                    env=os.environ | shared | own,
+                    env=os.environ | shared | ranks,
                     stderr=None if rank == 0 else error,
                     start_new_session=True,  # Ctrl-C reaches them once, by way of this process
                 )
@@ -131,7 +131,7 @@ class _Group:
             process.wait()
 
     def _print_error_of(self, failed: int) -> None:
-        """The first process writes to the terminal itself, and what all of them say is said once."""
+        """Rank 0 writes to the terminal itself, and an error of all ranks is printed once."""
         if self.processes[0].returncode <= 0:
             self.errors[failed].seek(0)
             sys.stderr.buffer.write(self.errors[failed].read())

@@ -1,43 +1,99 @@
-"""What a run tells: lines and a bar for a person, JSON lines for a program, and TensorBoard's curves."""
+"""Where what a run tells goes: lines and a bar to a person, figures to JSON lines and to TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from attrs import define
+from typing import Any, Final
 
 from detcfg.engine.files import RunError, write_atomically
 
 JSON_NAME: Final = "log.jsonl"
 BOARD_NAME: Final = "tensorboard"
 
-T = TypeVar("T")
+
+class Logger(ABC):
+    """Takes the figures of a run: a file, a program that draws curves."""
+
+    @abstractmethod
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Figures by name at a step; `kind` is train or val.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+
+    def rewind(self, step: int) -> None:
+        """Forget what comes after a step: a resumed run says it again."""
+        del step
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Write what is not written yet, and let go of files."""
+
+
+class JSONLines(Logger):
+    """One JSON object a line, appended to a file of the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JSON_NAME
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        entry = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def rewind(self, step: int) -> None:
+        if not self.path.is_file():
+            return
+        kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _is_up_to(line, step)]
+        write_atomically(self.path, lambda new: new.write_text("".join(f"{line}\n" for line in kept)))
+
+
+class TensorBoard(Logger):
+    """Curves for TensorBoard, in a folder of the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / BOARD_NAME
+        self.start = 0
+        self.writer: Any = None
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        if self.writer is None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            # What an interrupted run wrote after its last checkpoint disappears from the curves.
+            purge = self.start + 1 if self.start else None
+            self.writer = SummaryWriter(str(self.folder), purge_step=purge)
+        for name, value in values.items():
+            self.writer.add_scalar(f"{kind}/{name}", value, step)
+        self.writer.flush()
+
+    def rewind(self, step: int) -> None:
+        self.start = step
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
 
 class Log:
-    """The log of a run in its folder; `quiet` ones, of processes beside the first, do nothing."""
+    """The log of a run in its folder; a `quiet` one, of any rank but 0, does nothing."""
 
     def __init__(self, folder: Path, *, quiet: bool = False) -> None:
         from rich.console import Console
 
         self._folder, self._quiet = folder, quiet
         self._console = Console(highlight=False, soft_wrap=True)
-        self._board: Any = None
-        self._start = 0
+        self._loggers: tuple[Logger, ...] = () if quiet else (JSONLines(folder), TensorBoard(folder))
 
     def rewind(self, step: int) -> None:
         """Forget what comes after a step: a resumed run says it again."""
-        path = self._folder / JSON_NAME
-        self._start = step
-        if self._quiet or not path.is_file():
-            return
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_up_to(line, step)]
-        write_atomically(path, lambda new: new.write_text("".join(f"{line}\n" for line in kept)))
+        for logger in self._loggers:
+            logger.rewind(step)
 
     def say(self, text: str) -> None:
         """A line for the person."""
@@ -50,25 +106,18 @@ class Log:
         Raises:
             RunError: They cannot be written.
         """
-        if self._quiet:
-            return
-        entry = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
         try:
-            with (self._folder / JSON_NAME).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-            board = self._opened_board()
-            for name, value in values.items():
-                board.add_scalar(f"{kind}/{name}", value, step)
-            board.flush()
+            for logger in self._loggers:
+                logger.scalars(kind, step, values)
         except OSError as error:
             raise RunError(
                 f"{self._folder}: the log cannot be written: {error}. Make room; then go on with --resume."
             ) from error
 
     def close(self) -> None:
-        """Let go of TensorBoard's file."""
-        if self._board is not None:
-            self._board.close()
+        """Close the loggers."""
+        for logger in self._loggers:
+            logger.close()
 
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Generator[Bar]:
@@ -88,15 +137,6 @@ class Log:
             task = progress.add_task(title, total=total, completed=done, text="")
             yield Bar(lambda text: progress.update(task, advance=1, text=text))
 
-    def _opened_board(self) -> Any:
-        if self._board is None:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            # What an interrupted run wrote after its last checkpoint disappears from the curves.
-            purge = self._start + 1 if self._start else None
-            self._board = SummaryWriter(str(self._folder / BOARD_NAME), purge_step=purge)
-        return self._board
-
 
 class Bar:
     """Moves on by one at each call; without a terminal, it does nothing."""
@@ -108,51 +148,6 @@ class Bar:
         """One more is done; `text` is shown beside the bar."""
         if self._update is not None:
             self._update(text)
-
-
-@define
-class Pace:
-    """How long steps take, and how much of that is waiting for data."""
-
-    waited: float = 0.0
-    """Seconds since `restart`."""
-    steps: int = 0
-    """Since `restart`."""
-    since: float = 0.0
-
-    def restart(self) -> None:
-        """Measure anew from now."""
-        self.waited, self.steps, self.since = 0.0, 0, time.perf_counter()
-
-    def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; each counts as a step."""
-        self.restart()
-        iterator = iter(items)
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            self.waited += time.perf_counter() - start
-            self.steps += 1
-            yield item
-
-    @property
-    def seconds(self) -> float:
-        """Of a step."""
-        return (time.perf_counter() - self.since) / max(1, self.steps)
-
-    @property
-    def data_seconds(self) -> float:
-        """Of a step, waiting for data."""
-        return self.waited / max(1, self.steps)
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _is_up_to(line: str, step: int) -> bool:

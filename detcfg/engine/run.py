@@ -7,13 +7,13 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 from detcfg.engine import distributed
-from detcfg.engine.checkpoint import LAST, save_experiment
+from detcfg.engine.checkpoint import save_experiment
 from detcfg.engine.faults import explained
 from detcfg.engine.files import RunError, only_run
 from detcfg.engine.interrupts import Interrupts
 from detcfg.engine.log import Log
-from detcfg.engine.sharded_checkpoint import newest
-from detcfg.engine.trainer import Trainer
+from detcfg.engine.store import last_checkpoint
+from detcfg.engine.trainer import Run
 from detcfg.experiment import ExperimentConfig
 
 
@@ -41,17 +41,18 @@ def run_training(
     experiment = experiment.resolved()
     first = distributed.rank() == 0
     with only_run(folder) if first else nullcontext(), Interrupts() as interrupts:
-        there = distributed.broadcast_from_rank0(_has_checkpoint(experiment, folder))
-        if there and not resume:
+        last = distributed.broadcast_from_rank0(last_checkpoint(experiment.trainer, folder))
+        if last is not None and not resume:
             raise RunError(
                 f"{folder} holds a training already. Go on with it by --resume, or choose another --work-dir."
             )
         with closing(Log(folder, quiet=not first)) as log:
             try:
-                trainer = Trainer(experiment, folder, log, interrupts)
+                run = Run(experiment=experiment, folder=folder, log=log, interrupts=interrupts)
+                trainer = experiment.trainer.build(run)
                 if first:
                     save_experiment(experiment, folder)
-                if there:
+                if last is not None:
                     trainer.resume()
                 begin()
                 with closing(trainer):
@@ -60,21 +61,3 @@ def run_training(
                 if found := explained(error, experiment):
                     raise found from error
                 raise
-
-
-def _has_checkpoint(experiment: ExperimentConfig, folder: Path) -> bool:
-    """Whether there is one to go on from.
-
-    Raises:
-        RunError: It is of the other kind: whole where the experiment wants shards, or the other way round.
-    """
-    sharding = experiment.trainer.sharding
-    kinds = {"none": (folder / LAST).is_file(), "fsdp": newest(folder) is not None}
-    for kind, there in kinds.items():
-        if there and kind != sharding:
-            raise RunError(
-                f"{folder} holds the checkpoint of a training with trainer.sharding={kind}, and now it is "
-                f"{sharding}. Go on with {kind}; or begin from its weights in another --work-dir: "
-                f"trainer.load_from={folder / LAST if kind == 'none' else newest(folder)}."
-            )
-    return kinds[sharding]

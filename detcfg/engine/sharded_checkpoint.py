@@ -1,12 +1,12 @@
-"""The state of a training whose weights are cut among processes, as shards that each process writes.
+"""Checkpoints of a sharded training (FSDP2): a folder, into which each rank writes its shards.
 
-`torch.distributed.checkpoint` cuts and joins, so another number of processes can go on. Its own format has
-a pickle, `.metadata`, which would run whatever is in it; its safetensors format has none: where a shard
-belongs stands as JSON in the header of each file. That format has no place for what is no tensor, which
-goes into `state.json` beside the shards.
+`torch.distributed.checkpoint` reshards, so another number of ranks can go on. Its default format has a pickle,
+`.metadata`, and reading that would execute what is in it. Its safetensors format has none: the header of each file
+has the position of each shard as JSON. It holds tensors alone, so the rest of the state is in `state.json` beside the
+shards.
 
 A checkpoint is a folder `last.sharded-N`. It gets this name once all of it is safely on the disk, and only then
-are older ones removed: the one with the greatest N is whole, whenever a process is killed.
+are older ones removed: the one with the greatest N is whole, whenever a rank is killed.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ def dcp() -> Any:
 
 
 def is_sharded(folder: Path) -> bool:
-    """Whether a folder is a checkpoint in shards."""
+    """Whether a folder is a sharded checkpoint."""
     return (folder / STATE).is_file()
 
 
 def newest(folder: Path) -> Path | None:
-    """The last checkpoint in the folder of a run."""
+    """The last sharded checkpoint in the folder of a run."""
     found = [path for path in folder.glob(f"{NAME}-*") if _number(path) and is_sharded(path)]
     return max(found, key=_number, default=None)
 
 
 def save_sharded(state: TrainingState, scalars: frozenset[str], folder: Path) -> None:
-    """Write the state as the last checkpoint of a run. All processes do it together, in one folder.
+    """Write the state as the last checkpoint of a run. A collective: all ranks write into one folder.
 
     Args:
-        state: Tensors are cut, or the same in all processes.
-        scalars: Parameters that have no dimensions when they are not cut.
+        state: Tensors are sharded, or the same on all ranks.
+        scalars: Names of the parameters that have no dimensions when they are not sharded.
         folder: The run's.
 
     Raises:
@@ -107,18 +107,18 @@ def save_sharded(state: TrainingState, scalars: frozenset[str], folder: Path) ->
 
 
 def load_sharded(path: Path, model: nn.Module, optimizer: Optimizer) -> TrainingState:
-    """Read what `save_sharded` wrote, each tensor cut as that of the model which it is for.
+    """Read what `save_sharded` wrote, each tensor sharded as its parameter in the model.
 
     Raises:
         CheckpointError: It is not whole, or something else.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    own = model.state_dict()
+    tensors = model.state_dict()
 
     def like(name: str) -> Tensor | None:
         kind, _, rest = name.partition(".")
         if kind != "optimizer":
-            return own.get(rest)
+            return tensors.get(rest)
         index = rest.partition(".")[0]
         return parameters[int(index)] if index.isdigit() and int(index) < len(parameters) else None
 
@@ -133,7 +133,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: Optimizer) -> Training
 
 
 def load_sharded_weights(path: Path) -> dict[str, Tensor]:
-    """The weights alone, whole; the average if there is one.
+    """The weights alone, unsharded; their moving average if there is one.
 
     Raises:
         CheckpointError: It is not whole, or something else.
@@ -153,14 +153,14 @@ def load_sharded_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _target(size: tuple[int, ...], dtype: torch.dtype, like: Tensor | None) -> Tensor:
-    """Room for a tensor, cut as another one if that has its shape."""
+    """An empty tensor to read into, sharded as another one if that has its shape."""
     if like is None or tuple(like.shape) != size:
         return torch.empty(size, dtype=dtype)
     return torch.empty_like(like.detach(), dtype=dtype)
 
 
 def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """The shape and the kind of each tensor in the shards, every element of which is there.
+    """The shape and the dtype of each tensor in the shards, every element of which is there.
 
     Raises:
         CheckpointError: Some are not.
@@ -200,7 +200,7 @@ def _read(path: Path, targets: dict[str, Tensor]) -> None:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """What stands beside the shards, which are all there in the size that they were written in."""
+    """The content of `state.json`. All files that it lists are there, in the size that they were written in."""
     try:
         header: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
@@ -245,25 +245,25 @@ def _number(path: Path | None) -> int:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, each in a memory of its own: layers that share weights have several names for one."""
+    """The tensors without shared memory: where layers share weights, one has several names."""
     from torch.distributed.tensor import DTensor
 
     seen: set[int] = set()
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        cut: Any = tensor
-        local = cut.to_local() if isinstance(tensor, DTensor) else tensor
-        place = local.untyped_storage().data_ptr()
-        apart[name] = tensor.detach().clone() if place in seen else tensor.detach()
-        seen.add(place)
+        sharded: Any = tensor
+        local = sharded.to_local() if isinstance(tensor, DTensor) else tensor
+        pointer = local.untyped_storage().data_ptr()
+        apart[name] = tensor.detach().clone() if pointer in seen else tensor.detach()
+        seen.add(pointer)
     return apart
 
 
 def _causes(error: Any) -> list[Exception]:
-    """The error; for a `CheckpointException` what went wrong in the processes."""
+    """The error; for a `CheckpointException` the errors of the ranks."""
     return [failure[0] for failure in error.failures.values()] if hasattr(error, "failures") else [error]
 
 
 def _without_warnings() -> warnings.catch_warnings:
-    """Of being the only process."""
+    """Without torch's warnings that there is only one rank."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)

@@ -1,8 +1,8 @@
-"""Weights, gradients and the optimizer's state cut among the processes that train together (FSDP2).
+"""Parameters, gradients and optimizer state sharded over the ranks (FSDP2).
 
-Each process keeps a slice of every parameter, along its first dimension. A unit's parameters are whole
-only while it computes: fetched from the others before, let go after. Units are found by shape, not by
-name: whatever stands in a list of the backbone (a stage's blocks), such things inside it once more, and
+Each rank keeps a slice of every parameter, along its first dimension. The parameters of a unit are whole
+only while it computes: gathered from the other ranks before, freed after. Units are found by structure, not by
+name: the modules in a list of the backbone (the blocks of a stage), such modules inside those once more, and
 the neck. All else, heads mostly, is whole from a step's forward pass to the end of its backward pass.
 
 See https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html.
@@ -26,11 +26,11 @@ LISTS = (nn.ModuleList, nn.Sequential)
 
 
 def units(module: nn.Module, depth: int = 2) -> Iterator[nn.Module]:
-    """The parts in a module's lists that have parts themselves, inner ones first.
+    """The modules in a module's lists that have modules inside, inner ones first.
 
     Args:
-        module: A backbone, say.
-        depth: How many such parts may lie within each other: for Swin, a block within a stage.
+        module: A backbone, for one.
+        depth: How many units may be nested: for Swin, a block within a stage.
     """
     for child in module.children():
         if depth > 0 and isinstance(module, LISTS) and not isinstance(child, LISTS) and _is_composite(child):
@@ -42,19 +42,19 @@ def units(module: nn.Module, depth: int = 2) -> Iterator[nn.Module]:
 
 @frozen
 class Shards:
-    """A model whose parameters are cut among the processes."""
+    """A model whose parameters are sharded over the ranks."""
 
     model: nn.Module
     scalars: frozenset[str]
-    """Parameters without dimensions, by name. Such a one cannot be cut, so it has two of size 1 for the time:
-    what it is multiplied with has more, and no rule for parameters of one dimension takes it for one."""
+    """Names of the parameters without dimensions. Those cannot be sharded, so they have two dimensions of size 1
+    meanwhile: what they are multiplied with has more, and rules for parameters of one dimension leave them out."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Shards:
-        """Cut the parameters of a model, in place; its buffers stay whole. Alone, nothing is cut.
+        """Shard the parameters of a model, in place; its buffers stay whole. With one rank, nothing is sharded.
 
         Raises:
-            RunError: This torch cannot do it.
+            RunError: This torch is too old.
         """
         scalars = frozenset(name for name, parameter in model.named_parameters() if parameter.ndim == 0)
         for parameter in model.parameters():
@@ -71,8 +71,8 @@ class Shards:
         return cls(model, scalars)
 
     @contextmanager
-    def whole(self) -> Generator[None]:
-        """Within it, each process has all parameters: it may compute without the others, by any method."""
+    def unsharded(self) -> Generator[None]:
+        """Within it, each rank has all parameters: it may compute without the others, by any method."""
         from torch.distributed.fsdp import FSDPModule
 
         model = self.model
@@ -91,18 +91,18 @@ class Shards:
                 part.reshard()
 
     def state(self) -> dict[str, Tensor]:
-        """The state as if nothing had ever been cut; the first process has it, the others have nothing.
+        """The state dict of the unsharded model, on the CPU of rank 0; empty on the others.
 
-        All of them have to ask for it together.
+        A collective: all ranks have to call it.
         """
         return {
             name: tensor.reshape(()) if name in self.scalars else tensor
-            for name, tensor in gathered(self.model.state_dict()).items()
+            for name, tensor in full_tensors(self.model.state_dict()).items()
         }
 
 
-def gathered(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that may be cut as whole ones, on the CPU of the first process; the others have nothing."""
+def full_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that may be sharded, gathered on the CPU of rank 0; empty on the others. A collective."""
     from torch.distributed.tensor import DTensor
 
     joined: dict[str, Tensor] = {}
@@ -125,10 +125,10 @@ def _fully_shard() -> Callable[[nn.Module], object]:
 
 
 def _tell_parts(model: Any) -> None:
-    """Let the parts of a model know what they belong to.
+    """Have FSDP find out which unit is the root.
 
-    They would learn it in its first forward pass, and take themselves for models if they are called before:
-    a run that goes on may begin with a validation.
+    It does so in the first forward pass, and takes a unit for the root that is called before it: a resumed run may
+    begin with a validation, which calls the units one by one.
     """
     from torch.distributed.fsdp import register_fsdp_forward_method
 
@@ -141,12 +141,12 @@ def _tell_parts(model: Any) -> None:
     model.reshard()
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """What this process has of a tensor that may be cut."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """This rank's shard of a tensor that may be sharded."""
     from torch.distributed.tensor import DTensor
 
-    own: Tensor = cast("Any", tensor).to_local() if isinstance(tensor, DTensor) else tensor
-    return own.detach()
+    local: Tensor = cast("Any", tensor).to_local() if isinstance(tensor, DTensor) else tensor
+    return local.detach()
 
 
 def _is_composite(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -11,7 +11,6 @@ from detcfg.detectors.base import Detector
 from detcfg.engine.distributed import all_gather
 from detcfg.engine.seeds import seed_all
 from detcfg.evaluation.coco import CocoEvaluator
-from detcfg.evaluation.truth import IoUType
 from detcfg.losses.reduce import alone
 
 
@@ -19,25 +18,25 @@ from detcfg.losses.reduce import alone
 def validate(
     model: Detector,
     loader: Loader,
-    iou_types: tuple[IoUType, ...] = ("bbox",),
+    evaluator: CocoEvaluator,
     *,
     after_batch: Callable[[], None] = lambda: None,
-) -> tuple[CocoEvaluator, dict[str, float]]:
+) -> dict[str, float]:
     """Run a detector over a loader's images, in evaluation mode.
 
-    Processes that train together share the images out, and all of them know the result.
+    The ranks share the images out; in the end the evaluator of each has the detections of all.
 
     Args:
         model: It is back in training mode afterwards if it was before.
         loader: In order, not shuffled.
-        iou_types: What is compared.
+        evaluator: Of the loader's dataset. It forgets what was added before, and is ready to `compute()` afterwards.
         after_batch: Called after each batch; what it raises ends the validation.
 
     Returns:
-        What was found, ready to `compute()`, and each loss, averaged over the images.
+        Each loss, averaged over the images.
     """
     was_training = model.training
-    evaluator = CocoEvaluator(loader.dataset, iou_types)
+    evaluator.clear()
     sums: dict[str, float] = {}
     images = 0
     model.eval()
@@ -57,13 +56,16 @@ def validate(
         evaluator.merge(state)
     counted = sum(count for _, count, _ in shares)
     names = {name for share, _, _ in shares for name in share}
-    return evaluator, {
-        name: sum(share.get(name, 0.0) for share, _, _ in shares) / counted for name in sorted(names)
-    }
+    return {name: sum(share.get(name, 0.0) for share, _, _ in shares) / counted for name in sorted(names)}
+
+
+def as_metrics(losses: Mapping[str, float]) -> dict[str, float]:
+    """The losses of a validation as they stand in the log: each with `val_` before its name, and their sum."""
+    return {"val_loss": sum(losses.values())} | {f"val_{name}": value for name, value in losses.items()}
 
 
 def _judge(model: Detector, batch: Batch, evaluator: CocoEvaluator) -> dict[str, float]:
-    """The losses of a batch; the detections go to the evaluator. Both read the same features."""
+    """The losses of a batch; its detections go to the evaluator. Both come of the same features."""
     prepared = model.data_preprocessor(batch.images, [info.size for info in batch.infos])
     features = model.extract_features(prepared.tensor)
     targets = [target.to(prepared.tensor.device) for target in batch.targets]

@@ -1,48 +1,25 @@
-"""Weights into a model, with an account of what fitted."""
+"""Weights of a checkpoint into a model."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg.backbones.pretrained import read_tensors
+from detcfg.backbones.base import Backbone, BackboneConfig
+from detcfg.backbones.pretrained import load_pretrained, read_tensors
 from detcfg.config.load import SAVED_NAME
 from detcfg.detectors.base import Detector
 from detcfg.engine.checkpoint import BEST, FORMAT, LAST, CheckpointError, read_checkpoint, under
 from detcfg.engine.sharded_checkpoint import is_sharded, load_sharded_weights, newest
 from detcfg.experiment import ExperimentConfig, load_experiment
-
-
-@frozen(kw_only=True)
-class LoadReport:
-    """Which tensors of a file are in the model. `str()` of it is a line for the log."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    """The model's tensors that the file lacks."""
-    unexpected: tuple[str, ...]
-    """The file's tensors that the model lacks."""
-    mismatched: tuple[str, ...]
-    """Tensors that both have, in different shapes."""
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.matched)} tensors match"]
-        for what, names in (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("of another shape", self.mismatched),
-        ):
-            rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{len(names)} {what}" + (f" ({', '.join(names[:3])}{rest})" if names else ""))
-        return ", ".join(parts)
+from detcfg.layers.state_dict import StateDictMatch
 
 
 def put_weights(
     model: nn.Module, tensors: Mapping[str, Tensor], source: str | Path, *, partial: bool = False
-) -> LoadReport:
+) -> StateDictMatch:
     """Load tensors into a model.
 
     Args:
@@ -52,29 +29,38 @@ def put_weights(
         partial: Load what fits, rather than refuse what does not fit as a whole.
 
     Raises:
-        CheckpointError: They are of another model.
+        CheckpointError: They do not fit the model: all of them, or with `partial` any.
     """
-    own = model.state_dict()
-    common = own.keys() & tensors.keys()
-    fitting = {name for name in common if own[name].shape == tensors[name].shape}
-    optional = {name for name in own if name.endswith("num_batches_tracked")}  # old checkpoints lack it
-    report = LoadReport(
-        matched=tuple(name for name in own if name in fitting),
-        missing=tuple(name for name in own if name not in common | optional),
-        unexpected=tuple(name for name in tensors if name not in common),
-        mismatched=tuple(
-            f"{name}: {_size(tensors[name])} for {_size(own[name])}"
-            for name in own
-            if name in common - fitting
-        ),
-    )
-    if not fitting or (not partial and (report.missing or report.unexpected or report.mismatched)):
+    match = StateDictMatch.of(model, tensors)
+    if not match.matched or not (partial or match.complete):
         raise CheckpointError(
-            f"{source} is of another model: {report}. Use the experiment that it was trained with"
+            f"{source} does not fit this model: {match}. Use the experiment that it was trained with"
             + ("." if partial else ", or ask for what fits (load_partial, --partial).")
         )
-    model.load_state_dict({name: tensors[name] for name in fitting}, strict=False)
-    return report
+    match.load(model, tensors)
+    return match
+
+
+def load_initial_weights(detector: Detector, experiment: ExperimentConfig) -> str | None:
+    """Load the weights that a training begins with: `trainer.load_from`, or else the backbone's `pretrained`.
+
+    Returns:
+        A line for the log; None if the experiment names no weights.
+
+    Raises:
+        CheckpointError: `load_from` is not there, not whole, or does not fit the detector.
+        ConfigError: `pretrained` is not to be had, or nothing in it fits.
+    """
+    trainer = experiment.trainer
+    if trainer.load_from is not None:
+        path = Path(trainer.load_from)
+        return f"{path}: {put_weights(detector, load_weights(path), path, partial=trainer.load_partial)}"
+    # A detector that a user wrote need not have a backbone.
+    backbone, config = (getattr(part, "backbone", None) for part in (detector, experiment.model))
+    if isinstance(backbone, Backbone) and isinstance(config, BackboneConfig):
+        match = load_pretrained(backbone, config)
+        return None if match is None else f"{config.pretrained} into the backbone: {match}"
+    return None
 
 
 def load_model(
@@ -93,7 +79,7 @@ def load_model(
         partial: Load what fits, rather than refuse what does not fit as a whole.
 
     Raises:
-        CheckpointError: There is no such checkpoint, or it is broken or of another model.
+        CheckpointError: There is no such checkpoint, or it is broken or does not fit the model.
         ConfigError: The experiment is wrong, or not there.
     """
     file = checkpoint_file(Path(path))
@@ -107,9 +93,9 @@ def load_model(
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of detcfg or a foreign one; the average if there is one.
+    """The weights in a checkpoint of detcfg or a foreign one; their moving average if there is one.
 
-    A folder is a checkpoint in shards.
+    A folder is a sharded checkpoint.
 
     Raises:
         CheckpointError: It is not there or not whole.
@@ -128,7 +114,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """A checkpoint's file; for the folder of a run its best, or else its last (a folder if it is in shards).
+    """A checkpoint's file; for the folder of a run its best, or else its last (a folder if it is sharded).
 
     Raises:
         CheckpointError: There is none.
@@ -143,7 +129,3 @@ def checkpoint_file(path: Path) -> Path:
     if found := newest(path):
         return found
     raise CheckpointError(f"{path} holds no checkpoint: neither {BEST} nor {LAST}.")
-
-
-def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from detcfg.data.reading import read_json
+from detcfg.data.reading import read_json, records
 from detcfg.errors import DetcfgError
 from detcfg.evaluation import lvis
+from detcfg.evaluation.detections_file import read_detections
 from detcfg.evaluation.fast import fast_curves
-from detcfg.evaluation.found import ImageDetections, read_detections
+from detcfg.evaluation.found import ImageDetections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
 from detcfg.evaluation.pairs import State, matches_by_class
 from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
@@ -29,7 +30,7 @@ class Annotated(Protocol):
     """Whatever has annotations, such as a `detcfg.data.base.Dataset`."""
 
     def ground_truth(self) -> dict[str, Any]:
-        """The annotations in COCO's format."""
+        """The annotations in COCO's format, and with VOC's `difficult`, which COCO's does not have."""
         ...
 
 
@@ -103,6 +104,10 @@ class CocoEvaluator:
         self._results = {}
         self._found[image_id] = ImageDetections.of(image_id, detections)
 
+    def clear(self) -> None:
+        """Forget all that was added, to judge other detections of the same images."""
+        self._results, self._found = {}, {}
+
     @property
     def state(self) -> State:
         """All that was added."""
@@ -113,8 +118,15 @@ class CocoEvaluator:
         self._results = {}
         self._found = {**other, **self._found}
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the numbers that `compute` gives, in its order. They depend on the annotations alone."""
+        return tuple(
+            f"{kind}_{name}" for kind, truth in self._truths.items() for name in _metrics(truth.lvis)
+        )
+
     def compute(self) -> dict[str, float]:
-        """COCO's twelve numbers, or LVIS's thirteen, for each IoU type, from 0 to 1; -1 where there is nothing to find.
+        """COCO's twelve numbers, or LVIS's thirteen, for each IoU type, from 0 to 1; -1 where there is no ground truth.
 
         `bbox_AP` is the mean over IoU thresholds from 0.5 to 0.95, `bbox_AP50` and `bbox_AP75` are at one,
         `bbox_APs`, `bbox_APm`, `bbox_APl` are of small, medium and large objects. `bbox_AR1`, `bbox_AR10` and
@@ -123,13 +135,21 @@ class CocoEvaluator:
         `bbox_AR300`.
         """
         return {
-            f"{kind}_{name}": value
-            for kind in self._truths
-            for name, value in _numbers(self._curves(kind), self._truths[kind].lvis).items()
+            f"{kind}_{name}": _mean(getattr(self._curves(kind), curve)[index])
+            for kind, truth in self._truths.items()
+            for name, (curve, index) in _metrics(truth.lvis).items()
         }
 
+    def summary(self) -> str:
+        """AP and AP50 of each IoU type, for a line of a log."""
+        numbers = self.compute()
+        return "  ".join(
+            f"{kind} AP {numbers[f'{kind}_AP']:.3f} AP50 {numbers[f'{kind}_AP50']:.3f}"
+            for kind in self._truths
+        )
+
     def per_class(self, iou_type: IoUType | None = None) -> dict[str, ClassResult]:
-        """What was reached in each class, by its name.
+        """The average precision and recall of each class, by its name.
 
         Args:
             iou_type: What is compared; None: the first of `iou_types`.
@@ -150,7 +170,7 @@ class CocoEvaluator:
         return results
 
     def detections(self) -> list[dict[str, Any]]:
-        """What was found as entries of COCO's json, image by image, with the category ids of the data."""
+        """The detections as entries of COCO's json, image by image, with the category ids of the data."""
         return [
             entry
             for image_id in self.truth.image_ids
@@ -172,10 +192,10 @@ class CocoEvaluator:
 
 @frozen(kw_only=True)
 class ClassResult:
-    """What was reached in one class, from 0 to 1; -1 where it has no objects."""
+    """The average precision and recall of one class, from 0 to 1; -1 where it has no ground truth."""
 
     objects: int
-    """How many there were to find."""
+    """Ground-truth objects, ignored ones left out (crowd, difficult)."""
     AP: float
     AP50: float
     AR100: float
@@ -187,7 +207,12 @@ class _File:
         self.path = path
 
     def ground_truth(self) -> Any:
-        return read_json(self.path, "Correct the path of the annotations.")
+        """What the file holds; COCO has no difficult objects, so that what stands there does not count."""
+        data = read_json(self.path, "Correct the path of the annotations.")
+        if isinstance(data, dict):
+            for annotation in records(cast("dict[str, Any]", data), "annotations"):
+                annotation.pop("difficult", None)
+        return cast("Any", data)
 
 
 def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType = "bbox") -> dict[str, float]:
@@ -201,19 +226,20 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType =
     return CocoEvaluator.from_files(gt_path, dt_path, iou_type).compute()
 
 
-def _numbers(curves: Curves, federated: lvis.Lvis | None) -> dict[str, float]:
-    """COCO's twelve numbers in COCO's order, or LVIS's thirteen."""
-    precision, recall = curves.precision, curves.recall
+def _metrics(federated: lvis.Lvis | None) -> dict[str, tuple[Literal["precision", "recall"], Any]]:
+    """COCO's twelve numbers in COCO's order, or LVIS's thirteen: the mean of which curve, at which of its indices."""
     limits = MAX_DETS if federated is None else (lvis.MAX_DETS,)
-    names = ("AP", "APs", "APm", "APl")
-    by_area = {name: _mean(precision[:, :, :, area, -1]) for area, name in enumerate(names)}
-    at = {f"AP{t:.0f}": _mean(precision[i, :, :, 0, -1]) for i, t in enumerate(IOU_THRESHOLDS * 100)}
+    at = {f"{threshold:.0f}": i for i, threshold in enumerate(IOU_THRESHOLDS * 100)}
+    areas = {"s": 1, "m": 2, "l": 3}  # 0: of any size
     rarities = {} if federated is None else {kind: federated.labels(kind) for kind in lvis.FREQUENCIES}
-    by_rarity = {f"AP{kind}": _mean(precision[:, :, labels, 0, -1]) for kind, labels in rarities.items()}
-    recalls = {f"AR{most}": _mean(recall[:, :, 0, limit]) for limit, most in enumerate(limits)}
-    sizes = {name.replace("P", "R"): _mean(recall[:, :, i, -1]) for i, name in enumerate(names) if i}
-    first = {"AP": by_area.pop("AP"), "AP50": at["AP50"], "AP75": at["AP75"]}
-    return first | by_area | by_rarity | recalls | sizes
+    return {
+        "AP": ("precision", np.s_[:, :, :, 0, -1]),
+        **{f"AP{t}": ("precision", np.s_[at[t], :, :, 0, -1]) for t in ("50", "75")},
+        **{f"AP{size}": ("precision", np.s_[:, :, :, area, -1]) for size, area in areas.items()},
+        **{f"AP{kind}": ("precision", np.s_[:, :, labels, 0, -1]) for kind, labels in rarities.items()},
+        **{f"AR{most}": ("recall", np.s_[:, :, 0, limit]) for limit, most in enumerate(limits)},
+        **{f"AR{size}": ("recall", np.s_[:, :, area, -1]) for size, area in areas.items()},
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float:

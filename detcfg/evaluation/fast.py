@@ -15,9 +15,9 @@ from detcfg.evaluation.truth import GroundTruth
 
 
 def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
-    """What `accumulate` gives of all matches; None for what hotcoco cannot express.
+    """The curves that `accumulate` gives, computed by hotcoco; None for what it cannot express.
 
-    That is LVIS's rules, and objects which may be missed but are no crowds, such as VOC's difficult ones.
+    That is LVIS's rules, and ignored objects that are no crowds, such as VOC's difficult ones.
 
     Raises:
         DetcfgError: hotcoco is not installed.
@@ -35,7 +35,7 @@ def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
         boxes=np.nan_to_num(truth.boxes),  # there may be none where masks are compared
         area=truth.areas,
         iscrowd=truth.crowds,
-        segmentation=_codes(truth, rows) if segm else None,
+        segmentation=_rles(truth, rows) if segm else None,
     )
     row_of = {image_id: row for row, image_id in enumerate(truth.image_ids)}
     parts = [(row_of[image_id], part) for image_id, part in found.items() if len(part.labels)]
@@ -56,11 +56,11 @@ def _hotcoco() -> Any:
         ) from None
 
 
-def _codes(truth: GroundTruth, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[Record]:
-    """The objects' masks as RLE."""
+def _rles(truth: GroundTruth, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[Record]:
+    """The masks of the ground truth as RLE."""
     assert truth.segmentations is not None
-    codes = [truth.segmentations.code(i, truth.sizes[int(row)]) for i, row in enumerate(rows)]
-    return [{"size": code["size"], "counts": code["counts"].decode("ascii")} for code in codes]
+    rles = [truth.segmentations.code(i, truth.sizes[int(row)]) for i, row in enumerate(rows)]
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
 
 
 def _boxes(parts: list[tuple[int, ImageDetections]]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -75,12 +75,12 @@ def _boxes(parts: list[tuple[int, ImageDetections]]) -> np.ndarray[Any, np.dtype
 def _masks(parts: list[tuple[int, ImageDetections]]) -> list[Record]:
     """Entries without boxes, so that a detection's area is its mask's."""
     return [
-        {"image_id": row, "category_id": int(label), "score": float(score), "segmentation": _text(code)}
+        {"image_id": row, "category_id": int(label), "score": float(score), "segmentation": _text(rle)}
         for row, part in parts
-        for label, score, code in zip(part.labels, part.scores, part.rles or [], strict=True)
+        for label, score, rle in zip(part.labels, part.scores, part.rles or [], strict=True)
     ]
 
 
-def _text(code: Record) -> Record:
-    counts = code["counts"]
-    return {**code, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+def _text(rle: Record) -> Record:
+    counts = rle["counts"]
+    return {**rle, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}

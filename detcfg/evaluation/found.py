@@ -1,23 +1,20 @@
-"""What a model found, in the form in which it is kept, sent between processes and written to files.
+"""The detections of an image, in the form in which they are kept, sent between processes and written to files.
 
-D detections of one image.
+Shapes: D detections of one image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from detcfg.data.errors import DataError, Problem
-from detcfg.data.masks import Segmentations, encode
-from detcfg.data.reading import four_numbers, identifier, read_json
+from detcfg.data.masks import encode
 from detcfg.errors import DetcfgError
-from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
+from detcfg.evaluation.truth import ImageId
 from detcfg.structures import Detections
 
 Record: TypeAlias = dict[str, Any]
@@ -28,7 +25,7 @@ class ImageDetections:
     """The detections of one image."""
 
     labels: NDArray[np.int64]
-    """(D,)."""
+    """(D,): 0-based."""
     scores: NDArray[np.float64]
     """(D,)."""
     boxes: NDArray[np.float64]
@@ -38,7 +35,11 @@ class ImageDetections:
 
     @classmethod
     def of(cls, image_id: ImageId, detections: Detections) -> ImageDetections:
-        """Detections of a model.
+        """What a model detects in an image.
+
+        Args:
+            image_id: Of the image, for errors.
+            detections: In pixels of the original image.
 
         Raises:
             DetcfgError: A box or a score is not finite.
@@ -81,88 +82,3 @@ class ImageDetections:
         for entry, rle in zip(entries, self.rles or [], strict=self.rles is not None):
             entry["segmentation"] = rle
         return entries
-
-
-def read_detections(
-    path: str | Path, truth: GroundTruth, iou_type: IoUType
-) -> tuple[dict[ImageId, ImageDetections], int]:
-    """Read a COCO json file of detections, and check it against the annotations.
-
-    Returns:
-        The detections by image, and how many were left out since their category is none of the annotations.
-
-    Raises:
-        DataError: The file is absent, broken, or belongs to other images.
-    """
-    data = read_json(path, "Correct the path of the detections.")
-    if not isinstance(data, list):
-        raise DataError(
-            f"{path}: this is not a file of detections. It has to be a list of "
-            '{"image_id", "category_id", "score", "bbox" or "segmentation"}.'
-        )
-    given = [cast("Record", entry) if isinstance(entry, dict) else {} for entry in cast("list[object]", data)]
-    reader = _Reader(str(path), truth, iou_type)
-    entries = [entry for index, entry in enumerate(given) if reader.takes(index, entry)]
-    if reader.problems:
-        raise DataError.of(reader.problems)
-    if given and not entries:
-        raise DataError(
-            f"{path}: no category_id of the detections (the first is {given[0].get('category_id')!r}) is among "
-            f"the {len(truth.category_ids)} categories of {truth.source}. Write the ids of its categories, "
-            "not labels."
-        )
-    return reader.by_image(entries), len(given) - len(entries)
-
-
-class _Reader:
-    def __init__(self, path: str, truth: GroundTruth, iou_type: IoUType) -> None:
-        self.path, self.truth, self.iou_type = path, truth, iou_type
-        self.problems: list[Problem] = []
-        self.row_of = {number: row for row, number in enumerate(truth.image_ids)}
-        self.label_of = {number: label for label, number in enumerate(truth.category_ids)}
-        self.segmentations = Segmentations()
-
-    def takes(self, index: int, entry: Record) -> bool:
-        """Whether a detection counts; what is wrong with it is reported."""
-        row = self.row_of.get(identifier(entry, "image_id"))
-        category, score, box = (
-            identifier(entry, "category_id"),
-            entry.get("score"),
-            four_numbers(entry.get("bbox")),
-        )
-        problem = ""
-        if row is None:
-            problem = f"its image_id {entry.get('image_id')!r} is no image of {self.truth.source}"
-        elif category is None:
-            problem = "it has no category_id"
-        elif type(score) not in (int, float) or not np.isfinite(cast("float", score)):
-            problem = f"its score {score!r} is no finite number"
-        elif category not in self.label_of:
-            return False
-        elif self.iou_type == "segm":
-            problem = self.segmentations.append(entry.get("segmentation"), self.truth.sizes[row])
-        elif not np.isfinite(box).all() or min(box[2:]) < 0:
-            problem = f"its bbox {entry.get('bbox')} is not [x, y, width, height] in finite numbers"
-        if problem:
-            remedy = "Correct the file, or write it again with what found them."
-            self.problems.append(
-                Problem(file=self.path, where=f"detection {index} of the list", what=problem, remedy=remedy)
-            )
-        return not problem
-
-    def by_image(self, entries: list[Record]) -> dict[ImageId, ImageDetections]:
-        """Detections that were taken, in the order of the file."""
-        groups: dict[ImageId, list[int]] = {}
-        for index, entry in enumerate(entries):
-            groups.setdefault(entry["image_id"], []).append(index)
-        return {image_id: self._found(image_id, entries, rows) for image_id, rows in groups.items()}
-
-    def _found(self, image_id: ImageId, entries: list[Record], rows: list[int]) -> ImageDetections:
-        size = self.truth.sizes[self.row_of[image_id]]
-        segm = self.iou_type == "segm"
-        return ImageDetections(
-            labels=np.array([self.label_of[entries[i]["category_id"]] for i in rows], dtype=np.int64),
-            scores=np.array([entries[i]["score"] for i in rows], dtype=np.float64),
-            boxes=np.array([four_numbers(entries[i].get("bbox")) for i in rows], dtype=np.float64),
-            rles=[self.segmentations.code(i, size) for i in rows] if segm else None,
-        )

@@ -1,10 +1,10 @@
 """COCO's average precision in NumPy, equal to pycocotools' to rounding (cocoeval.py there).
 
-Detections and objects of one image and one class form a *pair*. In each pair, detections take objects
-greedily by falling score, once for each IoU threshold and each range of areas.
+Detections and ground-truth objects of one image and one class form a *pair*. In each pair, detections take
+objects greedily by falling score, once for each IoU threshold and each range of areas.
 
 Shapes: T IoU thresholds, R recall thresholds, K classes, A area ranges, M limits of detections;
-D detections and G objects of one pair.
+D detections and G ground-truth objects of one pair.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def match(pair: Pair) -> Matches:
         ious = pair.ious[detection]
         free = (ious >= thresholds) & (~taken | pair.crowds)  # (A, T, G)
         # An object to find comes before one to pass over, whatever their IoUs.
-        wanted = free & ~passed_over[:, None]
-        only_ignored = ~wanted.any(axis=2, keepdims=True)
-        candidates = np.where(free & (wanted | only_ignored), ious, -1)
+        to_find = free & ~passed_over[:, None]
+        only_ignored = ~to_find.any(axis=2, keepdims=True)
+        candidates = np.where(free & (to_find | only_ignored), ious, -1)
         # The last of equals, as pycocotools, which goes on while the IoU is not lower.
         best = candidates.shape[2] - 1 - candidates[..., ::-1].argmax(axis=2)  # (A, T)
         hit = free.any(axis=2)
@@ -132,7 +132,7 @@ def _interpolated(right: Floats, wrong: Floats, recall: Floats) -> Floats:
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     values = np.zeros((len(recall), len(RECALL_THRESHOLDS)))
     for row, (reached, best) in enumerate(zip(recall, precision, strict=True)):
-        places = np.searchsorted(reached, RECALL_THRESHOLDS, side="left")
-        found = places < len(reached)
-        values[row, found] = best[places[found]]
+        first = np.searchsorted(reached, RECALL_THRESHOLDS, side="left")
+        is_reached = first < len(reached)
+        values[row, is_reached] = best[first[is_reached]]
     return values

@@ -1,4 +1,4 @@
-"""Detections and objects brought together, image by image and class by class."""
+"""The IoUs of detections with ground truth, image by image and class by class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ State: TypeAlias = Mapping[ImageId, ImageDetections]
 
 
 def matches_by_class(truth: GroundTruth, found: State, max_dets: int) -> list[list[Matches]]:
-    """The matches of each class, in the order of the images; at most `max_dets` detections of each pair."""
+    """The matches of each class, in the order of the images.
+
+    Args:
+        truth: The annotations.
+        found: The detections by image; images that are not in it have none.
+        max_dets: How many detections of an image and class count, at most; the best by score.
+    """
     classes: list[list[Matches]] = [[] for _ in truth.names]
     nothing = ImageDetections.nothing()
     for row, image_id in enumerate(truth.image_ids):

@@ -1,10 +1,11 @@
-"""The annotations that detections are judged by, read from COCO's format into arrays.
+"""Ground truth: the annotations that detections are judged by, read from COCO's format into arrays.
 
-Shapes: I images, O objects, which lie sorted by image; K classes.
+Shapes: I images, O objects, sorted by image; K classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -13,7 +14,17 @@ from numpy.typing import NDArray
 
 from detcfg.data.errors import DataError, Problem
 from detcfg.data.masks import Segmentations
-from detcfg.data.reading import four_numbers, identifier, place_of, problem_of_size, records
+from detcfg.data.reading import (
+    PANOPTIC,
+    flag,
+    four_numbers,
+    identifier,
+    is_panoptic,
+    other_type,
+    place_of,
+    problem_of_size,
+    records,
+)
 from detcfg.evaluation.lvis import Lvis
 
 ImageId: TypeAlias = int | str
@@ -38,7 +49,7 @@ class GroundTruth:
     names: list[str]
     """By label."""
     offsets: NDArray[np.int64]
-    """(I + 1,): the objects of image i are those from offsets[i] to offsets[i + 1]."""
+    """(I + 1,): the objects of image i are rows offsets[i] to offsets[i + 1], the end left out."""
     labels: NDArray[np.int64]
     """(O,)."""
     boxes: NDArray[np.float64]
@@ -48,7 +59,7 @@ class GroundTruth:
     crowds: NDArray[np.bool_]
     """(O,)."""
     ignored: NDArray[np.bool_]
-    """(O,): crowds, and VOC's difficult objects."""
+    """(O,): crowds, and VOC's difficult objects, of which a COCO file knows nothing."""
     segmentations: Segmentations | None
     lvis: Lvis | None = None
     """What LVIS says besides; None for COCO's rules."""
@@ -78,6 +89,8 @@ class _Reader:
                 raise DataError(
                     f"{source}: this is not a COCO annotation file: it has no list of {key}. {_FALLBACK}"
                 )
+        if is_panoptic(self.data):
+            raise DataError(f"{source}: {PANOPTIC}")
 
     def truth(self) -> GroundTruth:
         categories = self._unique("categories", "category")
@@ -87,23 +100,23 @@ class _Reader:
         entries = records(self.data, "annotations")
         rows = {number: row for row, number in enumerate(ids)}
         labels = {number: label for label, number in enumerate(categories)}
-        places = np.array([rows.get(identifier(e, "image_id"), -1) for e in entries], dtype=np.int64)
-        order: list[int] = np.argsort(places, kind="stable").tolist()
-        entries, places = [entries[i] for i in order], places[order]
+        image_rows = np.array([rows.get(identifier(e, "image_id"), -1) for e in entries], dtype=np.int64)
+        order: list[int] = np.argsort(image_rows, kind="stable").tolist()
+        entries, image_rows = [entries[i] for i in order], image_rows[order]
         label_of = np.array([labels.get(identifier(e, "category_id"), -1) for e in entries], dtype=np.int64)
-        self._check_references(entries, places, label_of)
+        self._check_references(entries, image_rows, label_of, rows, labels)
         boxes = np.array([four_numbers(e.get("bbox")) for e in entries], dtype=np.float64).reshape(-1, 4)
         if self.iou_type == "bbox":
             for i in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
                 what = f"its bbox {entries[i].get('bbox')} is not four finite numbers"
                 self._report(place_of(entries, i), what, "It has to be [x, y, width, height] in pixels.")
-        segmentations = self._segmentations(entries, places, sizes) if self.iou_type == "segm" else None
-        areas = self._areas(entries, boxes, segmentations, [sizes[row] for row in places.tolist()])
+        segmentations = self._segmentations(entries, image_rows, sizes) if self.iou_type == "segm" else None
+        areas = self._areas(entries, boxes, segmentations, [sizes[row] for row in image_rows.tolist()])
         if self.problems:
             raise DataError.of(self.problems)
-        crowds = np.array([bool(e.get("iscrowd")) for e in entries], dtype=bool)
-        difficult = np.array([bool(e.get("difficult")) for e in entries], dtype=bool)
-        counts = np.bincount(places, minlength=len(ids))
+        crowds = np.array([flag(e.get("iscrowd")) for e in entries], dtype=bool)
+        difficult = np.array([flag(e.get("difficult")) for e in entries], dtype=bool)
+        counts = np.bincount(image_rows, minlength=len(ids))
         return GroundTruth(
             source=self.source,
             image_ids=ids,
@@ -117,7 +130,7 @@ class _Reader:
             crowds=crowds,
             ignored=crowds | difficult,
             segmentations=segmentations,
-            lvis=Lvis.of(list(categories.values()), [images[i] for i in ids], labels, label_of, places),
+            lvis=Lvis.of(list(categories.values()), [images[i] for i in ids], labels, label_of, image_rows),
         )
 
     def _report(self, where: str, what: str, remedy: str) -> None:
@@ -142,30 +155,48 @@ class _Reader:
     def _size(self, image: Record) -> tuple[int, int]:
         height, width = image.get("height"), image.get("width")
         if not (problem := problem_of_size(height, width)):
-            return cast("int", height), cast("int", width)
+            return int(cast("float", height)), int(cast("float", width))
         if self.iou_type == "segm":
             self._report(f"image {image['id']}", problem, "Masks need them: correct the entry.")
         return 0, 0
 
     def _check_references(
-        self, entries: list[Record], places: NDArray[np.int64], labels: NDArray[np.int64]
+        self,
+        entries: list[Record],
+        image_rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        images: Collection[ImageId],
+        categories: Collection[ImageId],
     ) -> None:
-        for i in np.flatnonzero((places < 0) | (labels < 0)).tolist():
-            if places[i] < 0:
-                what = f"its image_id {entries[i].get('image_id')!r} is no image of the file"
-                self._report(place_of(entries, i), what, "Correct it, or drop the annotation.")
+        for i in np.flatnonzero((image_rows < 0) | (labels < 0)).tolist():
+            if image_rows[i] < 0:
+                given = entries[i].get("image_id")
+                end = other_type(given, images) or f"{given!r} is no image of the file"
+                self._report(
+                    place_of(entries, i), f"its image_id {end}", "Correct it, or drop the annotation."
+                )
             else:
-                what = f"its category_id {entries[i].get('category_id')!r} has no name in categories"
-                self._report(place_of(entries, i), what, "Name the category, or drop the annotation.")
+                given = entries[i].get("category_id")
+                end, remedy = (
+                    f"{given!r} has no name in categories",
+                    "Name the category, or drop the annotation.",
+                )
+                if other := other_type(given, categories):
+                    end, remedy = other, "Correct it."
+                self._report(place_of(entries, i), f"its category_id {end}", remedy)
         if self.problems:  # what follows goes by image and class
             raise DataError.of(self.problems)
 
     def _segmentations(
-        self, entries: list[Record], places: NDArray[np.int64], sizes: list[tuple[int, int]]
+        self, entries: list[Record], image_rows: NDArray[np.int64], sizes: list[tuple[int, int]]
     ) -> Segmentations:
         segmentations = Segmentations()
+        if entries and not any(entry.get("segmentation") for entry in entries):
+            what = f"it has no segmentation, as none of the {len(entries):,} annotations has"
+            self._report(place_of(entries, 0), what, "Compare boxes (bbox), or export masks.")
+            return segmentations
         for i, entry in enumerate(entries):
-            if problem := segmentations.append(entry.get("segmentation"), sizes[int(places[i])]):
+            if problem := segmentations.append(entry.get("segmentation"), sizes[int(image_rows[i])]):
                 self._report(place_of(entries, i), problem, "Correct it, or drop the annotation.")
         return segmentations
 

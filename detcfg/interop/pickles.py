@@ -1,6 +1,6 @@
 """Read a pickle as data: nothing that it names is imported, nothing that it asks for is called.
 
-Python's own unpickler runs whatever a file says. This one is a small machine of its own: containers
+Python's unpickler runs whatever a file says. This one is a small machine by itself: containers
 and plain values are made, and each object that the pickle would have made by a call stays an `Inert`
 record of that call. A few calls that only shape data (`OrderedDict()`, bytes as text) are known by name.
 """
@@ -68,7 +68,7 @@ CALLS: Final[dict[str, Call]] = {
     "collections.defaultdict": _default_dict,
     "_codecs.encode": _encoded,
 }
-"""Calls that only shape data, as functions of our own."""
+"""Calls that only shape data, and the functions that stand in for them."""
 
 
 def _key(key: object, depth: int = 0) -> object:
@@ -146,7 +146,7 @@ class _Machine:
         elif code in ("GET", "BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif code not in ("PROTO", "FRAME", "STOP"):
-            action = getattr(self, f"do_{code.lower()}", None)  # the codes are pickletools' own
+            action = getattr(self, f"do_{code.lower()}", None)  # the codes are pickletools'
             if action is None:
                 raise ValueError(f"the operation {code} is not read")
             action(argument)

@@ -92,7 +92,7 @@ class TorchFile:
     """Bytes that tensors may still take; many names may stand for the same stored numbers."""
 
     def tensor(self, record: object) -> Tensor | None:
-        """The tensor of a record (or of a numpy array), in memory of its own; None of anything else."""
+        """The tensor of a record (or of a numpy array), in new memory; None of anything else."""
         if isinstance(record, Inert):
             return array(record)
         if not isinstance(record, TensorRecord):
@@ -177,22 +177,22 @@ def _read_legacy(path: Path, mapped: mmap.mmap) -> TorchFile:
     known: dict[str, Storage] = {}
     value = read_pickle(mapped, name, calls=CALLS, persistent=_storages(known))
     keys = read_pickle(mapped, name)
-    places: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     for key in cast("list[object]", keys) if isinstance(keys, list) else []:
         storage = known.get(str(key))
         if storage is None:
             raise CheckpointError(f"{path}: its list of tensors is broken.")
         (count,) = struct.unpack("<q", mapped.read(8))
-        places[storage.key] = mapped.tell()
+        offsets[storage.key] = mapped.tell()
         if count < storage.size or mapped.tell() + count * storage.dtype.itemsize > len(mapped):
             raise CheckpointError(f"{path}: the data of tensor {storage.key} ends early.")
         mapped.seek(count * storage.dtype.itemsize, 1)
 
     def bytes_of(storage: Storage) -> bytearray:
-        if storage.key not in places:
+        if storage.key not in offsets:
             raise CheckpointError(f"{path}: the data of tensor {storage.key} is missing.")
         with path.open("rb") as file:
-            file.seek(places[storage.key])
+            file.seek(offsets[storage.key])
             return bytearray(file.read(storage.size * storage.dtype.itemsize))
 
     return TorchFile(path=path, value=value, bytes_of=_remembering(bytes_of, limit), left=limit)

@@ -18,7 +18,7 @@ class ReLUConfig(ActivationConfig):
     """max(x, 0)."""
 
     inplace: bool = True
-    """Overwrite the input. Not for an activation that comes before its convolution."""
+    """Whether the input is overwritten, which saves memory. Not for an activation before its convolution."""
 
     def build(self) -> nn.ReLU:
         return nn.ReLU(inplace=self.inplace)
@@ -50,7 +50,7 @@ class LeakyReLUConfig(ActivationConfig):
 
 @frozen(kw_only=True)
 class PReLUConfig(ActivationConfig):
-    """max(x, a * x) of a learnt slope."""
+    """max(x, 0) + a * min(x, 0) with a trained slope a, 0.25 at first."""
 
     def build(self) -> nn.PReLU:
         return nn.PReLU()

@@ -1,6 +1,6 @@
 """Convolutions that fit anchors.
 
-Shapes: (B, in_channels, H, W) to (B, out_channels, H, W); one anchor at each place.
+Shapes: (B, in_channels, H, W) to (B, out_channels, H, W); one anchor at each location.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import DeformConv2d
 
 
@@ -19,7 +20,7 @@ class AdaptiveConv(nn.Module):
     Args:
         in_channels: Channels that come in.
         out_channels: Channels that go out.
-        adapt_type: "dilation", or "offset" for one that samples where it is told.
+        adapt_type: "dilation": a dilated convolution; "offset": a deformable one, whose offsets come in.
         dilation: Pixels from one tap of the dilated kernel to the next.
     """
 
@@ -28,13 +29,13 @@ class AdaptiveConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv: nn.Module = (
-            DeformConv2d(in_channels, out_channels, 3, padding=1)
+            DeformConv2d(ConvSpec(in_channels, out_channels, 3, padding=1, bias=False))
             if adapt_type == "offset"
             else nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
         )
 
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
-        """`offset` (B, 18, H, W) is (y, x) of each tap, for a convolution that samples where it is told."""
+        """`offset` (B, 18, H, W) is (y, x) of each tap, for `adapt_type="offset"`."""
         out: Tensor = self.conv(x) if offset is None else self.conv(x, offset)
         return out
 
@@ -43,7 +44,7 @@ def anchor_offsets(anchors: Tensor, stride: int, size: tuple[int, int]) -> Tenso
     """Offsets (B, 18, H, W) by which a 3 x 3 kernel samples corners, edges and centre of the anchors.
 
     Args:
-        anchors: (B, H * W, 4) in pixels, one of each place.
+        anchors: (B, H * W, 4) in pixels, one for each location, row by row.
         stride: Pixels of a cell.
         size: (H, W).
     """

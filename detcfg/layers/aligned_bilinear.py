@@ -1,4 +1,4 @@
-"""Enlargement that keeps the first pixel's centre where it was."""
+"""Bilinear enlargement that keeps the centre of the first pixel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
-    """(B, C, H, W) to (B, C, factor * H, factor * W), the places beyond the borders repeated.
+    """(B, C, H, W) to (B, C, factor * H, factor * W), with the border repeated beyond it.
 
     Follows `aligned_bilinear` in mmdet/models/utils/misc.py.
     """

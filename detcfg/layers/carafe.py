@@ -1,4 +1,4 @@
-"""Enlarging by kernels that the content itself predicts (mmcv/ops/carafe.py).
+"""Content-aware upsampling: kernels are predicted from the features (mmcv/ops/carafe.py).
 
 Shapes: N maps of C channels in G groups; s the scale factor, k the side of a kernel.
 """
@@ -21,15 +21,15 @@ class CARAFEUpsampleConfig(UpsampleConfig):
     """CARAFE (Wang et al., 2019, https://arxiv.org/abs/1905.02188)."""
 
     up_kernel: int = field(default=5, validator=validators.ge(1))
-    """k: how many cells on a side an enlarged cell is put together from; odd."""
+    """k: side of the reassembly kernels, in input cells; odd."""
     up_group: int = field(default=1, validator=validators.ge(1))
-    """G: groups of channels that have kernels of their own."""
+    """G: groups of channels; each group has its kernels."""
     encoder_kernel: int = field(default=3, validator=validators.ge(1))
-    """Side of the kernel that predicts kernels."""
+    """Kernel size of the convolution that predicts the kernels."""
     encoder_dilation: int = field(default=1, validator=validators.ge(1))
-    """Cells from one of its taps to the next."""
+    """Dilation of that convolution."""
     compressed_channels: int = field(default=64, validator=validators.ge(1))
-    """Channels that it reads."""
+    """Channels of its input, compressed from C."""
 
     def wired(self) -> Self:
         if self.up_kernel % 2 == 0:

@@ -1,4 +1,4 @@
-"""Activation checkpointing; MMDetection's `with_cp`."""
+"""Activation (gradient) checkpointing; MMDetection's `with_cp`."""
 
 from __future__ import annotations
 

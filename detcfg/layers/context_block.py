@@ -16,22 +16,23 @@ class ContextBlockConfig(PluginLayerConfig):
     """The block of GCNet (Cao et al., 2019, https://arxiv.org/abs/1904.11492)."""
 
     abbr: ClassVar[str] = "context_block"
+    """Its name in MMDetection's state dicts."""
 
     ratio: float = field(default=1 / 16, validator=validators.gt(0))
-    """Width of the two layers between the context and what it changes, by the channels."""
+    """Channels of the bottleneck that transforms the context, as a fraction of C."""
     pooling_type: Literal["att", "avg"] = "att"
-    """Whether the context is what a learnt map attends to, or the average."""
+    """"att": the context is an attention-weighted mean over the map; "avg": the mean."""
     fusion_types: tuple[Literal["channel_add", "channel_mul"], ...] = field(
         default=("channel_add",), validator=validators.min_len(1)
     )
-    """Whether the context is added to each place, scales its channels, or both."""
+    """Whether the context is added to every location, scales the channels, or both."""
 
     def build_for(self, channels: int) -> ContextBlock:
         return ContextBlock(self, channels)
 
 
 class ContextBlock(nn.Module):
-    """Changes each place by one summary of all places. Shapes: (B, C, H, W) to the same."""
+    """Adds one summary of the whole map to every location, or scales by it. Shapes: (B, C, H, W) to the same."""
 
     def __init__(self, config: ContextBlockConfig, channels: int) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class ContextBlock(nn.Module):
         return out
 
     def context(self, x: Tensor) -> Tensor:
-        """(B, C, 1, 1): the average over all places, weighted where there is `conv_mask`."""
+        """(B, C, 1, 1): the mean over all locations, weighted where there is `conv_mask`."""
         if self.conv_mask is None:
             return x.mean((2, 3), keepdim=True)
         weights: Tensor = self.conv_mask(x).flatten(2).softmax(2)  # (B, 1, H * W)
@@ -61,7 +62,7 @@ class ContextBlock(nn.Module):
 
 
 def _transform(channels: int, width: int) -> nn.Sequential:
-    """Two layers, which at first change nothing."""
+    """A bottleneck whose last weights start at 0, so that the block starts as the identity (if it adds)."""
     last = nn.Conv2d(width, channels, 1)
     constant_init(last, 0)
     return nn.Sequential(

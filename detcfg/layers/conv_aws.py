@@ -1,4 +1,4 @@
-"""Convolution whose filters are standardised to a mean and a spread of their own (mmcv/cnn/bricks/conv_ws.py)."""
+"""Convolution whose filters are standardised, scaled and shifted (mmcv/cnn/bricks/conv_ws.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen
+from attrs import asdict, frozen
 from torch import Tensor, nn
 
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 
 EPS = 1e-5
 """Added to the variance of a filter."""
@@ -19,28 +19,8 @@ EPS = 1e-5
 class ConvAWSConfig(ConvConfig):
     """Adaptive weight standardisation (Qiao et al., 2020, https://arxiv.org/abs/2006.02334)."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> ConvAWS2d:
-        return ConvAWS2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
+    def build_for(self, spec: ConvSpec) -> ConvAWS2d:
+        return ConvAWS2d(spec)
 
 
 class ConvAWS2d(nn.Conv2d):
@@ -50,25 +30,14 @@ class ConvAWS2d(nn.Conv2d):
     """
 
     weight_gamma: Tensor
+    """(O, 1, 1, 1): the standard deviation of each filter."""
     weight_beta: Tensor
+    """(O, 1, 1, 1): the mean of each filter."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
-        self.register_buffer("weight_gamma", torch.ones(out_channels, 1, 1, 1))
-        self.register_buffer("weight_beta", torch.zeros(out_channels, 1, 1, 1))
+    def __init__(self, spec: ConvSpec) -> None:
+        super().__init__(**asdict(spec))  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
+        self.register_buffer("weight_gamma", torch.ones(spec.out_channels, 1, 1, 1))
+        self.register_buffer("weight_beta", torch.zeros(spec.out_channels, 1, 1, 1))
         cast("Any", self).register_load_state_dict_pre_hook(_keep_filters)  # torch leaves it untyped
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is nn.Conv2d's

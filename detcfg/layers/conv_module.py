@@ -8,7 +8,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.layers.activation import ActivationConfig, LeakyReLUConfig, ReLUConfig
-from detcfg.layers.conv import ConvConfig, build_conv
+from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.layers.norm import NormConfig
 from detcfg.layers.plugin import PluginLayerConfig
@@ -23,23 +23,24 @@ class ConvModuleConfig(PluginLayerConfig):
     """A `ConvModule` that keeps the channels, to insert into another module."""
 
     abbr: ClassVar[str] = "conv_block"
+    """Its name in MMDetection's state dicts."""
 
     kernel_size: int = field(default=3, validator=validators.ge(1))
     """Side of the square kernel."""
     padding: int = 1
-    """Zeros at each side."""
+    """Zeros added at each side. The module keeps the size where it is dilation * (kernel_size - 1) / 2."""
     dilation: int = 1
     """Pixels from one tap of the kernel to the next."""
     groups: int = 1
     """Groups of channels that do not see each other."""
     bias: bool | Literal["auto"] = "auto"
-    """"auto": exactly where no norm follows."""
+    """Whether the convolution has a bias; "auto": exactly where there is no norm."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
-    """The norm, or None."""
+    """The norm after the convolution; None: none."""
     act_cfg: ActivationConfig | None = RELU
-    """The activation, or None."""
+    """The activation; None: none."""
     order: tuple[Step, Step, Step] = ("conv", "norm", "act")
     """The three steps; one that has no config drops out."""
 
@@ -63,13 +64,13 @@ class ConvModule(nn.Module):
     """Convolution, norm and activation, in the given order.
 
     Its state dict has `conv.weight` and, where there is a norm, `bn.weight`, `gn.weight` or
-    `ln.weight`. Weights start as He et al. propose.
+    `ln.weight`. Weights are initialised by `kaiming_init`.
 
     Args:
         in_channels: Channels that come in.
         out_channels: Channels that go out.
         kernel_size: Side of the square kernel.
-        stride: Pixels from one place of the kernel to the next.
+        stride: Input pixels from one output pixel to the next.
         padding: Zeros added at each side.
         dilation: Pixels from one tap of the kernel to the next.
         groups: Groups of channels that do not see each other.
@@ -99,14 +100,16 @@ class ConvModule(nn.Module):
         super().__init__()
         self.conv = build_conv(
             conv_cfg,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=norm_cfg is None if bias == "auto" else bias,
+            ConvSpec(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                groups=groups,
+                bias=norm_cfg is None if bias == "auto" else bias,
+            ),
         )
         steps: dict[Step, str] = {"conv": "conv"}
         if norm_cfg is not None:
@@ -131,7 +134,7 @@ class ConvModule(nn.Module):
         return x
 
     def _init_weights(self, act_cfg: ActivationConfig | None) -> None:
-        if isinstance(self.conv, nn.Conv2d):  # a deformable convolution starts as its own file says
+        if isinstance(self.conv, nn.Conv2d):  # a deformable convolution is initialised in its file
             if isinstance(act_cfg, LeakyReLUConfig):
                 kaiming_init(self.conv, a=act_cfg.negative_slope, nonlinearity="leaky_relu")
             else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import asdict, frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 
 
 @frozen(kw_only=True)
@@ -16,50 +16,15 @@ class ConvWSConfig(ConvConfig):
     eps: float = 1e-5
     """Added to the standard deviation of each filter."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> ConvWS2d:
-        return ConvWS2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            eps=self.eps,
-        )
+    def build_for(self, spec: ConvSpec) -> ConvWS2d:
+        return ConvWS2d(spec, eps=self.eps)
 
 
 class ConvWS2d(nn.Conv2d):
     """Each filter has mean 0 and standard deviation 1 when it is applied."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
+    def __init__(self, spec: ConvSpec, *, eps: float = 1e-5) -> None:
+        super().__init__(**asdict(spec))  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
         self.eps = eps
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name is nn.Conv2d's

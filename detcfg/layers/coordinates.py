@@ -1,4 +1,4 @@
-"""Places as features, for layers that must know where they look."""
+"""Coordinates as feature maps (CoordConv)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def coordinate_maps(features: Tensor) -> Tensor:
-    """x and y of each place of (B, C, H, W), from -1 at one border to 1 at the other: (B, 2, H, W).
+    """x and y of each cell of (B, C, H, W), from -1 at one border to 1 at the other: (B, 2, H, W).
 
     Follows `generate_coordinate` in mmdet/models/utils/misc.py.
     """

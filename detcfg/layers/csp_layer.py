@@ -26,16 +26,16 @@ YOLO_NORM: Final = BNConfig(momentum=0.03, eps=0.001)
 
 @frozen(kw_only=True)
 class Make:
-    """What all layers of a network have in common."""
+    """How all convolutions of a network are made."""
 
     use_depthwise: bool = False
-    """Whether convolutions around a place are depthwise separable."""
+    """Whether convolutions larger than 1 x 1 are depthwise separable."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = YOLO_NORM
-    """The norm, or None."""
-    act_cfg: ActivationConfig = SiLUConfig()
-    """The activation."""
+    """The norm after each convolution; None: a bias instead."""
+    act_cfg: ActivationConfig | None = SiLUConfig()
+    """The activation after each convolution; None: none."""
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvModule:
         """An ordinary convolution that keeps the size, or divides it by `stride`."""
@@ -66,13 +66,13 @@ class Make:
         )
 
     def around(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Module:
-        """The one or the other, as `use_depthwise` says."""
+        """`depthwise` or `conv`, as `use_depthwise` says."""
         make = self.depthwise if self.use_depthwise else self.conv
         return make(in_channels, out_channels, kernel_size, stride)
 
 
 class DarknetBottleneck(nn.Module):
-    """A 1 x 1 and a 3 x 3 convolution, and perhaps the input."""
+    """A 1 x 1 and a 3 x 3 convolution, added to the input if `add_identity`."""
 
     def __init__(self, channels: int, make: Make, *, add_identity: bool = True) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class DarknetBottleneck(nn.Module):
 
 
 class CSPNeXtBlock(nn.Module):
-    """A 3 x 3 and a depthwise separable 5 x 5 convolution, and perhaps the input (RTMDet)."""
+    """A 3 x 3 and a depthwise separable 5 x 5 convolution, added to the input if `add_identity` (RTMDet)."""
 
     def __init__(self, channels: int, make: Make, *, add_identity: bool = True) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class CSPNeXtBlock(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weighs each channel by the means of all (mmdet/models/layers/se_layer.py)."""
+    """Weights each channel by the means of all channels (mmdet/models/layers/se_layer.py)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class CSPLayer(nn.Module):
         num_blocks: Blocks one after another.
         add_identity: Whether blocks add their input.
         use_cspnext_block: Whether blocks are CSPNeXt's or Darknet's.
-        channel_attention: Whether channels are weighed before the last convolution.
+        channel_attention: Whether `ChannelAttention` stands before the last convolution.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class SPPBottleneck(nn.Module):
 
 
 def init_yolo(module: nn.Module) -> None:
-    """Start all convolutions as PyTorch does, without bias."""
+    """Initialise all convolutions as PyTorch does (Kaiming uniform, a = sqrt(5)), with biases of 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             kaiming_init(layer, a=sqrt(5), mode="fan_in", nonlinearity="leaky_relu", distribution="uniform")

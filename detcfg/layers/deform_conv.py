@@ -1,4 +1,4 @@
-"""Deformable convolutions that learn their own offsets.
+"""Deformable convolutions, whose sampling offsets are predicted.
 
 Parameter names are those of mmcv's packs (mmcv/ops/deform_conv.py, modulated_deform_conv.py):
 `weight`, `conv_offset.weight`, `conv_offset.bias`. The operator is torchvision's, whose layout of
@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 import torch
-from attrs import frozen
+from attrs import asdict, evolve, frozen
 from torch import Tensor, nn
 
 from detcfg import ops
 from detcfg.config import ConfigError
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 from detcfg.layers.init import constant_init
 
 
@@ -24,37 +24,17 @@ class DeformConvConfig(ConvConfig):
     """What both versions share."""
 
     deform_groups: int = 1
-    """Groups of input channels with offsets of their own."""
+    """Groups of input channels; each group is sampled at its own offsets."""
 
 
 @frozen(kw_only=True)
 class DCNConfig(DeformConvConfig):
     """Deformable convolution (Dai et al., 2017, https://arxiv.org/abs/1703.06211)."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> DeformConv2dPack:
-        if bias:
+    def build_for(self, spec: ConvSpec) -> DeformConv2dPack:
+        if spec.bias:
             raise ConfigError("DCN has no bias. Put a norm behind it, or use DCNv2Config.")
-        conv = DeformConv2dPack(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            deform_groups=self.deform_groups,
-        )
+        conv = DeformConv2dPack(spec, deform_groups=self.deform_groups)
         nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
         return conv
 
@@ -63,51 +43,22 @@ class DCNConfig(DeformConvConfig):
 class DCNv2Config(DeformConvConfig):
     """Modulated deformable convolution (Zhu et al., 2018, https://arxiv.org/abs/1811.11168)."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> ModulatedDeformConv2dPack:
-        return ModulatedDeformConv2dPack(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            deform_groups=self.deform_groups,
-            bias=bias,
-        )
+    def build_for(self, spec: ConvSpec) -> ModulatedDeformConv2dPack:
+        return ModulatedDeformConv2dPack(spec, deform_groups=self.deform_groups)
 
 
 class _DeformConv2d(nn.Module):
     """The weights and the geometry of a deformable convolution, wherever its offsets are from."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = False,
-    ) -> None:
+    def __init__(self, spec: ConvSpec) -> None:
         super().__init__()
-        self.stride, self.padding, self.dilation = (stride, stride), (padding, padding), (dilation, dilation)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        bound = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.stride, self.padding, self.dilation = (
+            (n, n) for n in (spec.stride, spec.padding, spec.dilation)
+        )
+        taps = (spec.kernel_size, spec.kernel_size)
+        self.weight = nn.Parameter(torch.empty(spec.out_channels, spec.in_channels // spec.groups, *taps))
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
+        bound = 1 / math.sqrt(spec.in_channels * spec.kernel_size**2)
         nn.init.uniform_(self.weight, -bound, bound)
 
     def _convolve(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
@@ -149,37 +100,10 @@ class DeformConv2dPack(_DeformConv2d):
     channels_per_tap = 2
     """What `conv_offset` predicts for each tap: y and x."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        deform_groups: int = 1,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
-        self.conv_offset = nn.Conv2d(
-            in_channels,
-            deform_groups * self.channels_per_tap * kernel_size**2,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-        )
+    def __init__(self, spec: ConvSpec, *, deform_groups: int = 1) -> None:
+        super().__init__(spec)
+        predicted = deform_groups * self.channels_per_tap * spec.kernel_size**2
+        self.conv_offset = nn.Conv2d(**asdict(evolve(spec, out_channels=predicted, groups=1, bias=True)))
         self.reset_offset()
 
     def reset_offset(self) -> None:

@@ -13,7 +13,7 @@ from detcfg.layers.norm import NormConfig
 
 
 class DepthwiseSeparableConvModule(nn.Module):
-    """Each channel on its own around a place, then all channels at each place (Howard et al., 2017).
+    """A depthwise convolution, then a pointwise (1 x 1) one (Howard et al., 2017).
 
     https://arxiv.org/abs/1704.04861. Both have norm and activation; arguments are `ConvModule`'s.
     """

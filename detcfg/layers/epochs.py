@@ -1,4 +1,4 @@
-"""Parts that learn otherwise in the course of a training."""
+"""Parts whose training changes with the epoch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import nn
 
 
 class FollowsEpochs(nn.Module):
-    """A module that asks in which epoch it is; `set_epoch` tells it, and the trainer calls that."""
+    """A module that depends on the epoch, which the trainer sets by `set_epoch`."""
 
     epoch: int = 0
-    """Epochs that are done."""
+    """Epochs done so far."""
 
 
 def set_epoch(model: nn.Module, epoch: int) -> None:
-    """Tell all parts of a model that want to know how many epochs are done."""
+    """Set the number of epochs done in all parts of a model that depend on it."""
     for module in model.modules():
         if isinstance(module, FollowsEpochs):
             module.epoch = epoch

@@ -1,4 +1,4 @@
-"""A deformable convolution that looks where an anchor's shape says.
+"""A deformable convolution whose offsets depend on the predicted anchor shape.
 
 Shapes: (B, in_channels, H, W) to (B, out_channels, H, W).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.init import normal_init
 
@@ -21,7 +22,7 @@ class FeatureAdaption(nn.Module):
         in_channels: Channels that come in.
         out_channels: Channels that go out.
         kernel_size: Side of the kernel.
-        deform_groups: Groups of input channels with offsets of their own.
+        deform_groups: Groups of input channels; each group is sampled at its own offsets.
     """
 
     def __init__(
@@ -29,14 +30,15 @@ class FeatureAdaption(nn.Module):
     ) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(2, deform_groups * 2 * kernel_size**2, 1, bias=False)
-        self.conv_adaption = DeformConv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        spec = ConvSpec(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv_adaption = DeformConv2d(spec)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Offsets start wider than other weights, so that shapes matter from the first step."""
+        """Offsets start with a larger standard deviation, so that shapes matter from the first step."""
         normal_init(self.conv_offset, std=0.1)
         normal_init(self.conv_adaption, std=0.01)
 
     def forward(self, x: Tensor, shape: Tensor) -> Tensor:
-        """`shape` (B, 2, H, W) is the logarithm of an anchor's width and height; it does not learn from this."""
+        """`shape` (B, 2, H, W) is the logarithm of an anchor's width and height; no gradient goes through it."""
         return F.relu(self.conv_adaption(x, self.conv_offset(shape.detach())))

@@ -11,7 +11,7 @@ RELU = ReLUConfig()
 
 
 class FFN(nn.Module):
-    """Linear layers on each token, and the input added.
+    """Linear layers applied to each token, with a shortcut.
 
     Shapes: (…, embed_dims) to the same.
 
@@ -20,8 +20,8 @@ class FFN(nn.Module):
         feedforward_channels: Channels in between.
         num_fcs: Linear layers, at least two.
         act_cfg: The activation behind all of them but the last.
-        ffn_drop: Probability that a value is left out in training.
-        drop_path: Probability that a sample passes unchanged in training.
+        ffn_drop: Dropout probability, 0 to 1.
+        drop_path: Probability of stochastic depth: that a sample skips the layers in training, 0 to 1.
         add_identity: Whether the input is added.
     """
 
@@ -50,7 +50,7 @@ class FFN(nn.Module):
         self.add_identity = add_identity
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """The output, with `identity` added in the place of `x` where it is given."""
+        """The output, with `identity` added instead of `x` where it is given."""
         out: Tensor = self.dropout_layer(self.layers(x))
         if not self.add_identity:
             return out

@@ -1,6 +1,6 @@
 """Attention by content and by relative position (mmcv/cnn/bricks/generalized_attention.py).
 
-Shapes: (B, C, H, W) to the same; a heads of d channels; h x w places that look, k x l places looked at.
+Shapes: (B, C, H, W) to the same; a heads of d channels; h x w queries, k x l keys.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ class GeneralizedAttentionConfig(PluginLayerConfig):
     """The module of an empirical study (Zhu et al., 2019, https://arxiv.org/abs/1904.05873)."""
 
     abbr: ClassVar[str] = "gen_attention_block"
+    """Its name in MMDetection's state dicts."""
 
     spatial_range: int = -1
-    """How many places away a place looks, in rows and in columns; -1: everywhere."""
+    """Greatest distance of a key from its query, in rows and in columns of the map; -1: any."""
     num_heads: int = field(default=9, validator=validators.ge(1))
     """Heads of the attention."""
     position_embedding_dim: int = -1
     """Channels of the embedding of positions; -1: those of the input."""
     position_magnitude: int = 1
-    """Relative positions are multiplied by it."""
+    """Multiplies the relative positions before they are embedded."""
     kv_stride: int = field(default=2, validator=validators.ge(1))
-    """Of so many rows and columns one is looked at."""
+    """Every how many rows and columns there is a key."""
     q_stride: int = field(default=1, validator=validators.ge(1))
-    """Of so many rows and columns one looks."""
+    """Every how many rows and columns there is a query."""
     attention_type: str = field(default="1111", validator=validators.matches_re("[01]{4}"))
-    """Which terms there are, "1" or "0" for each: content of both places; content of the one that looks
-    and relative position; content of the one looked at; relative position."""
+    """Which terms the energy has, "1" or "0" for each: query and key content; query content and relative
+    position; key content; relative position."""
 
     def wired(self) -> Self:
         if self.attention_type == "0000":
@@ -84,14 +85,14 @@ class GeneralizedAttention(nn.Module):
                 kaiming_init(layer, a=1, mode="fan_in", nonlinearity="leaky_relu", distribution="uniform")
 
     def forward(self, x: Tensor) -> Tensor:
-        looking = x[..., :: self.q_stride, :: self.q_stride]
-        looked_at = x[..., :: self.kv_stride, :: self.kv_stride]
-        sizes = (*looking.shape[2:], *looked_at.shape[2:])
-        energy = self._energy(looking, looked_at, sizes)  # (B or 1, a, h or 1, w or 1, k, l)
+        queries = x[..., :: self.q_stride, :: self.q_stride]
+        keys = x[..., :: self.kv_stride, :: self.kv_stride]
+        sizes = (*queries.shape[2:], *keys.shape[2:])
+        energy = self._energy(queries, keys, sizes)  # (B or 1, a, h or 1, w or 1, k, l)
         if self.spatial_range >= 0:
             energy = energy.masked_fill(self._too_far(sizes, x.device), -torch.inf)
         attention = energy.flatten(4).softmax(dim=-1)
-        value = self._split(self.value_conv(looked_at)).flatten(3)
+        value = self._split(self.value_conv(keys)).flatten(3)
         mixed = torch.einsum("bahwn,badn->badhw", attention.expand(len(x), -1, -1, -1, -1), value)
         out = self.proj_conv(mixed.flatten(1, 2))
         if self.q_stride > 1:
@@ -99,20 +100,20 @@ class GeneralizedAttention(nn.Module):
         total: Tensor = x + self.gamma * out
         return total
 
-    def _energy(self, looking: Tensor, looked_at: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        """How much a place looks at another, with dimensions of 1 where that is the same."""
+    def _energy(self, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        """The attention logits, with dimensions of 1 along which they are constant."""
         both, query_position, key_only, position_only = self.terms
-        query = self._split(self.query_conv(looking)) if both or query_position else None
-        energy = looking.new_zeros(1, 1, 1, 1, 1, 1)
+        query = self._split(self.query_conv(queries)) if both or query_position else None
+        energy = queries.new_zeros(1, 1, 1, 1, 1, 1)
         if both or key_only:
-            key = self._split(self.key_conv(looked_at))
+            key = self._split(self.key_conv(keys))
             content = self._query(query if both else None, self.appr_bias)
             energy = energy + torch.einsum("badhw,badkl->bahwkl", content, key)
         if query_position or position_only:
-            place = self._query(query if query_position else None, self.geom_bias)
-            x, y = self._positions(sizes, looking)
-            energy = energy + self._along(self._for_rows(place), y, "h")[..., None]
-            energy = energy + self._along(place, x, "w")[..., None, :]
+            position = self._query(query if query_position else None, self.geom_bias)
+            x, y = self._positions(sizes, queries)
+            energy = energy + self._along(self._for_rows(position), y, "h")[..., None]
+            energy = energy + self._along(position, x, "w")[..., None, :]
         return energy
 
     def _split(self, x: Tensor) -> Tensor:
@@ -127,20 +128,20 @@ class GeneralizedAttention(nn.Module):
         spread = bias.view(1, self.heads, -1, 1, 1)
         return spread if query is None else query + spread
 
-    def _for_rows(self, place: Tensor) -> Tensor:
+    def _for_rows(self, query: Tensor) -> Tensor:
         """The query (B, a, d, h, w) of the term of rows.
 
         Where the term of position has no bias, mmcv takes it with rows and columns swapped, and released
         weights were trained so.
         """
         if self.geom_bias is not None:
-            return place
-        if place.shape[-1] != place.shape[-2]:
+            return query
+        if query.shape[-1] != query.shape[-2]:
             raise ValueError(
-                f'A feature map of {tuple(place.shape[-2:])} came, but attention_type "?1?0" works on square '
+                f'A feature map of {tuple(query.shape[-2:])} came, but attention_type "?1?0" works on square '
                 'ones only. Use "?1?1".'
             )
-        return place.transpose(-1, -2)
+        return query.transpose(-1, -2)
 
     def _along(self, query: Tensor, positions: Tensor, axis: str) -> Tensor:
         """Products of (B, a, d, h, w) and (n, m, a, d), n along one axis: (B, a, h, w, m)."""
@@ -159,9 +160,9 @@ class GeneralizedAttention(nn.Module):
 
     def _waves(self, count: int, kv_count: int, like: Tensor) -> Tensor:
         """(count, kv_count, D / 2): sines and cosines of the differences of positions."""
-        own = torch.arange(count, device=like.device, dtype=like.dtype) * self.q_stride
-        other = torch.arange(kv_count, device=like.device, dtype=like.dtype) * self.kv_stride
-        difference = (own[:, None, None] - other[:, None]) * self.position_magnitude
+        queries = torch.arange(count, device=like.device, dtype=like.dtype) * self.q_stride
+        keys = torch.arange(kv_count, device=like.device, dtype=like.dtype) * self.kv_stride
+        difference = (queries[:, None, None] - keys[:, None]) * self.position_magnitude
         dim = self.position_embedding_dim
         steps = torch.arange(0, dim / 4, device=like.device, dtype=like.dtype)
         lengths = torch.pow(WAVE_LENGTH, 4 / dim * steps)
@@ -175,12 +176,12 @@ class GeneralizedAttention(nn.Module):
         return ~(near_rows[:, None, :, None] & near_columns[None, :, None, :])
 
     def _near(self, count: int, kv_count: int, device: torch.device) -> Tensor:
-        """(count, kv_count) bool: the places within reach along one axis."""
-        own = torch.arange(count, device=device)[:, None]
-        other = torch.arange(kv_count, device=device)
-        first = (own - self.spatial_range).div(self.kv_stride, rounding_mode="floor")
-        last = (own + self.spatial_range + 1).div(self.kv_stride, rounding_mode="floor")
-        return (other >= first) & (other <= last)
+        """(count, kv_count) bool: the keys within `spatial_range` of each query along one axis."""
+        queries = torch.arange(count, device=device)[:, None]
+        keys = torch.arange(kv_count, device=device)
+        first = (queries - self.spatial_range).div(self.kv_stride, rounding_mode="floor")
+        last = (queries + self.spatial_range + 1).div(self.kv_stride, rounding_mode="floor")
+        return (keys >= first) & (keys <= last)
 
     def _bias(self, channels: int) -> nn.Parameter:
         bound = 1 / math.sqrt(channels // self.heads * 2)

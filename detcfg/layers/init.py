@@ -1,6 +1,6 @@
 """Weight initialisation under MMEngine's names and defaults (mmengine/model/weight_init.py).
 
-Each takes one layer that has a weight and perhaps a bias, and works on the meta device too.
+Each takes one layer and sets its weight, and its bias, where it has one, to `bias`; on the meta device too.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ Distribution = Literal["normal", "uniform"]
 
 
 def _fill_bias(layer: nn.Module, bias: float) -> None:
-    found = getattr(layer, "bias", None)
-    if isinstance(found, Tensor):
-        nn.init.constant_(found, bias)
+    parameter = getattr(layer, "bias", None)
+    if isinstance(parameter, Tensor):
+        nn.init.constant_(parameter, bias)
 
 
 def _weight(layer: nn.Module) -> Tensor | None:
-    found = getattr(layer, "weight", None)
-    return found if isinstance(found, Tensor) else None
+    parameter = getattr(layer, "weight", None)
+    return parameter if isinstance(parameter, Tensor) else None
 
 
 def constant_init(layer: nn.Module, value: float, bias: float = 0.0) -> None:
-    """Every weight is `value`."""
+    """Sets every weight to `value`."""
     if (weight := _weight(layer)) is not None:
         nn.init.constant_(weight, value)
     _fill_bias(layer, bias)
 
 
 def normal_init(layer: nn.Module, std: float = 0.01, mean: float = 0.0, bias: float = 0.0) -> None:
-    """Weights from a normal distribution."""
+    """Weights from a normal distribution with this mean and standard deviation."""
     if (weight := _weight(layer)) is not None:
         nn.init.normal_(weight, mean, std)
     _fill_bias(layer, bias)
@@ -41,7 +41,7 @@ def normal_init(layer: nn.Module, std: float = 0.01, mean: float = 0.0, bias: fl
 def xavier_init(
     layer: nn.Module, gain: float = 1.0, bias: float = 0.0, distribution: Distribution = "normal"
 ) -> None:
-    """Glorot and Bengio, 2010."""
+    """Variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
     if (weight := _weight(layer)) is not None:
         fill = nn.init.xavier_uniform_ if distribution == "uniform" else nn.init.xavier_normal_
         fill(weight, gain=gain)
@@ -57,7 +57,7 @@ def kaiming_init(
     bias: float = 0.0,
     distribution: Distribution = "normal",
 ) -> None:
-    """He et al., 2015."""
+    """Variance 2 / (1 + a^2) / fan; `a` counts with "leaky_relu" only (https://arxiv.org/abs/1502.01852)."""
     if (weight := _weight(layer)) is not None:
         fill = nn.init.kaiming_uniform_ if distribution == "uniform" else nn.init.kaiming_normal_
         fill(weight, a=a, mode=mode, nonlinearity=nonlinearity)
@@ -65,7 +65,7 @@ def kaiming_init(
 
 
 def caffe2_xavier_init(layer: nn.Module, bias: float = 0.0) -> None:
-    """What Caffe2 calls Xavier."""
+    """What Caffe2 calls Xavier: uniform with variance 1 / fan_in."""
     kaiming_init(layer, a=1, mode="fan_in", nonlinearity="leaky_relu", bias=bias, distribution="uniform")
 
 

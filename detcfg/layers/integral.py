@@ -1,4 +1,4 @@
-"""From a distribution over numbers to its mean."""
+"""The mean of a predicted discrete distribution."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class Integral(nn.Module):
     """
 
     project: Tensor
+    """(reg_max + 1,): the numbers 0 to `reg_max`."""
 
     def __init__(self, reg_max: int = 16) -> None:
         super().__init__()

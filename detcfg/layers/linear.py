@@ -1,4 +1,4 @@
-"""The last, linear layer of a head."""
+"""Linear layers that end a head; MMDetection's `cls_predictor_cfg` and `reg_predictor_cfg`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class PredictorConfig(Config, ABC):
     """A config that builds a linear layer once its sizes are known."""
 
     @abstractmethod
-    def build_for(self, in_features: int, out_features: int) -> nn.Linear: ...
+    def build_for(self, in_features: int, out_features: int) -> nn.Linear:
+        """The layer, (..., in_features) to (..., out_features)."""
 
 
 @frozen(kw_only=True)
@@ -30,24 +31,24 @@ class LinearConfig(PredictorConfig):
 
 @frozen(kw_only=True)
 class NormedLinearConfig(PredictorConfig):
-    """A linear layer of normed input and weights (mmdet/models/layers/normed_predictor.py)."""
+    """A linear layer of L2-normalised input and weights (mmdet/models/layers/normed_predictor.py)."""
 
     temperature: float = 20.0
-    """The normed input is multiplied by it."""
+    """Multiplies the normalised input."""
     power: float = 1.0
-    """The norms are raised to it."""
+    """Exponent of the norms that input and weights are divided by."""
     eps: float = 1e-6
-    """Added to the norms."""
+    """Added to these divisors."""
 
     def build_for(self, in_features: int, out_features: int) -> nn.Linear:
         return NormedLinear(self, in_features, out_features)
 
 
 class NormedLinear(nn.Linear):
-    """The cosine of input and weights, times the temperature."""
+    """The cosine similarity of input and weights, times the temperature, plus the bias."""
 
     def __init__(self, config: NormedLinearConfig, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)  # pyright: ignore[reportUnknownMemberType]  # torch's own
+        super().__init__(in_features, out_features)  # pyright: ignore[reportUnknownMemberType]  # torch's is untyped
         self.temperature = config.temperature
         self.power = config.power
         self.eps = config.eps

@@ -50,7 +50,7 @@ class SumCell(MergeCell):
 
 
 class GlobalPoolingCell(MergeCell):
-    """The second, and as much of each channel of the first as the second's mean wants."""
+    """The second, plus the first weighted in each channel by the sigmoid of the second's mean."""
 
     def merge(self, first: Tensor, second: Tensor) -> Tensor:
         attention = second.mean(dim=(2, 3), keepdim=True).sigmoid()

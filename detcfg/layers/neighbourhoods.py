@@ -1,6 +1,6 @@
-"""A 3x3 convolution at some places of a feature map only.
+"""A 3x3 convolution at some locations of a feature map only.
 
-Shapes: a feature map (B, C, H, W); n places.
+Shapes: a feature map (B, C, H, W); n locations.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv_at(conv: nn.Conv2d, feature: Tensor, images: Tensor, places: Tensor) -> Tensor:
-    """What `conv` gives at the places: `conv(feature)[images, :, places // W, places % W]`, (n, O).
+def conv_at(conv: nn.Conv2d, feature: Tensor, images: Tensor, inds: Tensor) -> Tensor:
+    """What `conv` gives at the locations: `conv(feature)[images, :, inds // W, inds % W]`, (n, O).
 
-    Its backward pass costs as much as the places do, not as much as the map.
+    Its backward pass costs in proportion to n, not to the size of the map.
 
     Args:
         conv: 3x3, with stride 1 and a padding of one zero.
         feature: (B, C, H, W).
         images: (n,) int64, 0 to B - 1.
-        places: (n,) int64, 0 to H * W - 1, row by row.
+        inds: (n,) int64, 0 to H * W - 1, row by row.
     """
     height, width = feature.shape[-2:]
-    around = torch.arange(-1, 2, device=places.device)
-    rows = (places // width)[:, None] + around.repeat_interleave(3)  # (n, 9)
-    columns = (places % width)[:, None] + around.repeat(3)
+    around = torch.arange(-1, 2, device=inds.device)
+    rows = (inds // width)[:, None] + around.repeat_interleave(3)  # (n, 9)
+    columns = (inds % width)[:, None] + around.repeat(3)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     # Channels go last for the index, so that the gradient of a channels_last map is one as well.

@@ -1,6 +1,6 @@
-"""Non-local blocks: each place looks at every other (mmcv/cnn/bricks/non_local.py).
+"""Non-local blocks: each location attends to all others (mmcv/cnn/bricks/non_local.py).
 
-Shapes: (B, C, H, W) to the same; P = H * W places that look, Q places that are looked at, c channels inside.
+Shapes: (B, C, H, W) to the same; P = H * W queries, Q keys, c channels inside.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class NonLocal2dConfig(PluginLayerConfig):
     """Non-local block (Wang et al., 2017, https://arxiv.org/abs/1711.07971)."""
 
     abbr: ClassVar[str] = "nonlocal_block"
-    """What names the layer within its parent."""
+    """Its name in MMDetection's state dicts."""
 
     reduction: int = field(default=2, validator=validators.ge(1))
-    """C over c."""
+    """C / c: how much narrower the embeddings are than the input."""
     use_scale: bool = True
     """Whether "embedded_gaussian" divides products by sqrt(c)."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
-    """The norm of the last convolution."""
+    """The norm of the last convolution; None: a bias instead."""
     mode: Pairwise = "embedded_gaussian"
-    """How much a place looks at another."""
+    """The pairwise function f of a query and a key; those of the paper."""
     sub_sample: bool = False
-    """Whether the places that are looked at are pooled 2 x 2."""
+    """Whether keys and values are max-pooled 2 x 2."""
     zeros_init: bool = True
     """Whether the block starts as the identity."""
 
@@ -56,7 +56,7 @@ class NonLocal2dConfig(PluginLayerConfig):
 
 
 class NonLocal2d(nn.Module):
-    """`x + conv_out(sum over places of f(theta(x), phi(x)) g(x))`."""
+    """`x + conv_out(weighted mean of g(x))`, weighted by f(theta(x), phi(x))."""
 
     def __init__(self, config: NonLocal2dConfig, channels: int) -> None:
         super().__init__()
@@ -85,26 +85,26 @@ class NonLocal2d(nn.Module):
             normal_init(last, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (places(self.theta(x)), places(self.phi(x)), places(self.g(x)))
+        query, key, value = (flattened(self.theta(x)), flattened(self.phi(x)), flattened(self.g(x)))
         mixed = self._mixed(query, key, value).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
         out: Tensor = x + self.conv_out(mixed)
         return out
 
     def _mixed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(B, P, c): for each place the mean of value (B, Q, c), weighted by its looking."""
+        """(B, P, c): for each query the mean of value (B, Q, c), weighted by f."""
         if self.mode == "dot_product":  # in this order no (P, Q) matrix is needed
             return query @ (key.transpose(1, 2) @ value) / key.shape[1]
         if self.mode == "concatenation":
             # The convolution of a pair is a sum of two products, so the pairs need no (P, Q, 2c) tensor.
             weight = next(self.concat_project.parameters()).flatten()
-            own, other = weight[: query.shape[-1]], weight[query.shape[-1] :]
-            pairwise = F.relu((query @ own)[:, :, None] + (key @ other)[:, None])
+            of_query, of_key = weight[: query.shape[-1]], weight[query.shape[-1] :]
+            pairwise = F.relu((query @ of_query)[:, :, None] + (key @ of_key)[:, None])
             return pairwise @ value / key.shape[1]
         scaled = self.use_scale and self.mode == "embedded_gaussian"
         return F.scaled_dot_product_attention(query, key, value, scale=None if scaled else 1.0)
 
 
-def places(x: Tensor) -> Tensor:
+def flattened(x: Tensor) -> Tensor:
     """(B, c, H, W) to (B, H * W, c)."""
     return x.flatten(2).transpose(1, 2)
 

@@ -20,12 +20,12 @@ class NormConfig(Config, ABC):
     """A config that builds a normalisation layer once its channels are known."""
 
     abbr: ClassVar[str]
-    """`bn` makes `conv1` be followed by `bn1`, and names the norm of a `ConvModule`."""
+    """Names the norm in state dicts: with `bn`, the norm after `conv1` is `bn1` and that of a `ConvModule` `bn`."""
 
     requires_grad: bool = True
     """Whether the scale and the shift are trained."""
     eps: float = 1e-5
-    """Keeps a divisor from zero."""
+    """Added to the variance."""
 
     @abstractmethod
     def layer(self, channels: int) -> nn.Module:
@@ -44,10 +44,10 @@ class BNConfig(NormConfig):
     """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
     abbr: ClassVar[str] = "bn"
-    """What names the layer within its parent."""
+    """Its name in state dicts."""
 
     momentum: float = 0.1
-    """The share of the batch in the running statistics."""
+    """Weight of the batch in the running mean and variance, 0 to 1."""
 
     def layer(self, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
@@ -66,10 +66,10 @@ class GNConfig(NormConfig):
     """Group normalisation (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
 
     abbr: ClassVar[str] = "gn"
-    """What names the layer within its parent."""
+    """Its name in state dicts."""
 
     num_groups: int = 32
-    """Groups of channels that are normalised together."""
+    """Groups of channels that are normalised together; it divides the channels."""
 
     def layer(self, channels: int) -> nn.Module:
         if channels % self.num_groups:
@@ -84,7 +84,7 @@ class LNConfig(NormConfig):
     """Layer normalisation over the last dimension (Ba et al., 2016, https://arxiv.org/abs/1607.06450)."""
 
     abbr: ClassVar[str] = "ln"
-    """What names the layer within its parent."""
+    """Its name in state dicts."""
 
     def layer(self, channels: int) -> nn.Module:
         return nn.LayerNorm(channels, eps=self.eps)

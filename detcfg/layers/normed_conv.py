@@ -1,80 +1,38 @@
-"""A convolution whose result does not depend on the size of its input and weights."""
+"""A convolution of L2-normalised input and weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import asdict, frozen
 from torch import Tensor, nn
 
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 
 
 @frozen(kw_only=True)
 class NormedConv2dConfig(ConvConfig):
-    """A convolution of normed input and weights (mmdet/models/layers/normed_predictor.py)."""
+    """A convolution of L2-normalised input and weights (mmdet/models/layers/normed_predictor.py)."""
 
     temperature: float = 20.0
-    """The normed input is multiplied by it; MMDetection spells it "tempearture"."""
+    """Multiplies the normalised input; MMDetection spells it "tempearture"."""
     power: float = 1.0
-    """The norms are raised to it."""
+    """Exponent of the norms that input and weights are divided by."""
     eps: float = 1e-6
-    """Added to the norms."""
+    """Added to these divisors."""
     norm_over_kernel: bool = False
-    """Whether the norm of a filter is that of all its weights, or one for each tap of its kernel."""
+    """Whether a filter is divided by the norm of all its weights; else each tap of its kernel by its norm."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> nn.Conv2d:
-        return NormedConv2d(
-            self,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
+    def build_for(self, spec: ConvSpec) -> nn.Conv2d:
+        return NormedConv2d(spec, self)
 
 
 class NormedConv2d(nn.Conv2d):
-    """With a 1 x 1 kernel the cosine of input and weights at each place, times the temperature."""
+    """With a 1 x 1 kernel the cosine similarity of input and weights at each location, times the temperature."""
 
-    def __init__(
-        self,
-        config: NormedConv2dConfig,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
+    def __init__(self, spec: ConvSpec, config: NormedConv2dConfig) -> None:
+        super().__init__(**asdict(spec))  # pyright: ignore[reportUnknownMemberType]  # torch leaves `device` untyped
         self.temperature = config.temperature
         self.power = config.power
         self.eps = config.eps

@@ -14,7 +14,7 @@ from detcfg.layers.norm import NormConfig
 
 
 def corner_padded(x: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """(B, C, H, W) with zeros at the right and the bottom, so that the patches cover all of it."""
+    """(B, C, H, W) with zeros at the right and the bottom, for ceil(H / stride) x ceil(W / stride) patches."""
     height, width = (max((-(-side // stride) - 1) * stride + kernel_size - side, 0) for side in x.shape[2:])
     return F.pad(x, (0, width, 0, height)) if height or width else x
 

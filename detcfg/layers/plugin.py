@@ -34,11 +34,11 @@ class PluginConfig(Config):
     cfg: PluginLayerConfig
     """The layer."""
     position: PluginPosition
-    """Where in a block it stands."""
+    """After which convolution of a block it stands."""
     stages: tuple[bool, ...] | None = None
-    """Which stages have it; None: all of them."""
+    """Which stages have it, one value a stage; None: all."""
     postfix: str = ""
-    """Ends its name, where a block has two of a kind."""
+    """Suffix of its name in the state dict, where a block has two layers of a kind."""
 
     def in_stage(self, stage: int) -> bool:
         """Whether the stage of this index has the module."""

@@ -37,8 +37,8 @@ def sample_rois(
         # All points of an image at once: its rois are the rows of one grid.
         grid = relative[rows].to(features.dtype)[None] * 2 - 1
         if len(rows):
-            own = F.grid_sample(features[index, None], grid, align_corners=align_corners)
-            sampled = sampled.index_copy(0, rows, own[0].transpose(0, 1))
+            values = F.grid_sample(features[index, None], grid, align_corners=align_corners)
+            sampled = sampled.index_copy(0, rows, values[0].transpose(0, 1))
     return sampled
 
 
@@ -50,7 +50,7 @@ def regular_grid(side: int, like: Tensor) -> Tensor:
 
 
 def uncertainty(logits: Tensor) -> Tensor:
-    """How close logits are to a draw: the negative of their distance from 0."""
+    """-|logit|: highest, 0, where the probability is one half."""
     return -logits.abs()
 
 
@@ -62,8 +62,8 @@ def uncertain_points(
     Args:
         logits: (N, H, W).
         num_points: Q.
-        oversample_ratio: So many times as many are drawn, from which the uncertain ones are chosen.
-        importance_sample_ratio: The share of points that are chosen so; the others are drawn anywhere.
+        oversample_ratio: Candidates per point, at least 1; the most uncertain candidates are taken.
+        importance_sample_ratio: The share of points taken from the candidates, 0 to 1; the others are uniform.
 
     Follows `get_uncertain_point_coords_with_randomness` in mmdet/models/utils/point_sample.py.
     """

@@ -12,86 +12,47 @@ from torch import Tensor, nn
 
 from detcfg import ops
 from detcfg.config import ConfigError
-from detcfg.layers.conv import ConvConfig
+from detcfg.layers.conv import ConvConfig, ConvSpec
 from detcfg.layers.conv_aws import ConvAWS2d
 from detcfg.layers.init import constant_init
 
 LARGE = 3
-"""How much larger the second dilation is."""
+"""Factor of the second dilation and its padding."""
 
 
 @frozen(kw_only=True)
 class SACConfig(ConvConfig):
-    """Two dilations of one kernel, of which each place has its own mix (Qiao et al., 2020).
+    """Two dilations of one kernel, mixed by a switch that is predicted at each location (Qiao et al., 2020).
 
     https://arxiv.org/abs/2006.02334.
     """
 
     use_deform: bool = False
-    """Whether both are deformable."""
+    """Whether both convolutions are deformable."""
 
-    def build_for(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> SAConv2d:
-        if bias:
+    def build_for(self, spec: ConvSpec) -> SAConv2d:
+        if spec.bias:
             raise ConfigError("SACConfig: the convolution has no bias. Put a norm behind it.")
-        if self.use_deform and kernel_size != 3:
+        if self.use_deform and spec.kernel_size != 3:
             raise ConfigError(
-                f"SACConfig.use_deform goes with kernels of 3, and this one is of {kernel_size}."
+                f"SACConfig.use_deform goes with kernels of 3, and this one is of {spec.kernel_size}."
             )
-        return SAConv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            use_deform=self.use_deform,
-        )
+        return SAConv2d(spec, use_deform=self.use_deform)
 
 
 class SAConv2d(ConvAWS2d):
     """`switch * small + (1 - switch) * large`, with the context of the whole map added before and after."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        use_deform: bool = False,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
-        )
+    def __init__(self, spec: ConvSpec, *, use_deform: bool = False) -> None:
+        super().__init__(spec)
+        in_channels, stride = spec.in_channels, spec.stride
         self.switch = nn.Conv2d(in_channels, 1, 1, stride=stride)
         self.weight_diff = nn.Parameter(torch.zeros_like(self.weight))
         self.pre_context = nn.Conv2d(in_channels, in_channels, 1)
-        self.post_context = nn.Conv2d(out_channels, out_channels, 1)
+        self.post_context = nn.Conv2d(spec.out_channels, spec.out_channels, 1)
         self.offset_s = self.offset_l = None
         if use_deform:
-            taps = 2 * kernel_size**2
+            taps = 2 * spec.kernel_size**2
             self.offset_s = nn.Conv2d(in_channels, taps, 3, stride=stride, padding=1)
             self.offset_l = nn.Conv2d(in_channels, taps, 3, stride=stride, padding=1)
         self.reset_switch()

@@ -1,4 +1,4 @@
-"""A learnt factor."""
+"""A trained factor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Scale(nn.Module):
-    """Multiplies its input by one learnt number (mmcv/cnn/bricks/scale.py)."""
+    """Multiplies its input by one trained number (mmcv/cnn/bricks/scale.py)."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()

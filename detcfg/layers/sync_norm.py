@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class SyncBatchNorm(nn.BatchNorm2d):
     """Normalises by the mean and the variance of the batches of all processes.
 
-    On a GPU by the operation of torch's own module. That one is not inherited from: it refuses tensors on the
+    On a GPU by the operation of torch's module. That one is not inherited from: it refuses tensors on the
     CPU, and DistributedDataParallel refuses a model on the CPU that has it. On the CPU, the sums over the batch
     and over its squares are added up over the processes, by an operation that goes back as it came: the
     gradient of a sum is the sum of the gradients.

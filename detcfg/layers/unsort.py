@@ -1,4 +1,4 @@
-"""Rows that were sorted, back in their places."""
+"""The inverse of sorting rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def unsort(rows: Tensor, order: Tensor) -> Tensor:
     The gradient is a selection too, where that of an index would be a sum over all rows that it might
     have taken twice.
     """
-    placed: Tensor = _Unsort.apply(rows, order)
-    return placed
+    unsorted: Tensor = _Unsort.apply(rows, order)
+    return unsorted
 
 
 class _Unsort(torch.autograd.Function):

@@ -17,15 +17,16 @@ class UpsampleConfig(Config, ABC):
     """A config that builds a layer (N, C, H, W) to (N, C', H * scale_factor, W * scale_factor)."""
 
     scale_factor: int = field(default=2, validator=validators.ge(1))
-    """How many times larger."""
+    """Height and width are multiplied by it."""
 
     def channels(self, in_channels: int, out_channels: int) -> int:
-        """Channels that go out. Only a layer that learns can change them to what is wanted."""
+        """Channels of the output: `out_channels` for a layer with weights, else `in_channels`."""
         del out_channels
         return in_channels
 
     @abstractmethod
-    def build_for(self, in_channels: int, out_channels: int) -> nn.Module: ...
+    def build_for(self, in_channels: int, out_channels: int) -> nn.Module:
+        """The layer; it gives `self.channels(in_channels, out_channels)` channels."""
 
 
 @frozen(kw_only=True)

@@ -14,15 +14,15 @@ from detcfg.losses.base import Loss, LossConfig
 
 @frozen(kw_only=True)
 class BalancedL1LossConfig(LossConfig):
-    """Smooth L1 in which small errors pull more (Pang et al., 2019, https://arxiv.org/abs/1904.02701).
+    """Smooth L1 with larger gradients for small errors (Pang et al., 2019, https://arxiv.org/abs/1904.02701).
 
     Follows mmdet/models/losses/balanced_l1_loss.py.
     """
 
     alpha: float = field(default=0.5, validator=validators.gt(0))
-    """The smaller, the more small errors pull."""
+    """The smaller, the larger the gradients of small errors."""
     gamma: float = 1.5
-    """The gradient of large errors."""
+    """The gradient of errors above beta."""
     beta: float = field(default=1.0, validator=validators.gt(0))
     """Above it the loss is linear."""
 

@@ -34,9 +34,9 @@ def bounded_iou_loss(pred: Tensor, target: Tensor, *, beta: float = 0.2, eps: fl
     Each entry is a smooth L1 of 1 minus the best IoU that the coordinate still allows.
     """
     target = target.detach()
-    size, wanted = pred[:, 2:] - pred[:, :2], target[:, 2:] - target[:, :2]
+    size, target_size = pred[:, 2:] - pred[:, :2], target[:, 2:] - target[:, :2]
     shift = (target[:, :2] + target[:, 2:] - pred[:, :2] - pred[:, 2:]).abs()  # twice the centres' distance
-    bound_centre = ((wanted - shift) / (wanted + shift + eps)).clamp(min=0)
-    bound_size = torch.min(wanted / (size + eps), size / (wanted + eps))
+    bound_centre = ((target_size - shift) / (target_size + shift + eps)).clamp(min=0)
+    bound_size = torch.min(target_size / (size + eps), size / (target_size + eps))
     missing = 1 - torch.cat([bound_centre, bound_size], dim=1)
     return torch.where(missing < beta, 0.5 * missing * missing / beta, missing - 0.5 * beta)

@@ -15,7 +15,7 @@ from detcfg.losses.diou import aligned_iou, centre_distance
 
 @frozen(kw_only=True)
 class CIoULossConfig(LossConfig):
-    """DIoU that minds the aspect ratio too (Zheng et al., 2020, https://arxiv.org/abs/2005.03572).
+    """DIoU with a penalty of the aspect ratio (Zheng et al., 2020, https://arxiv.org/abs/2005.03572).
 
     Follows mmdet/models/losses/iou_loss.py.
     """

@@ -9,35 +9,45 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss, shared_divisor
-from detcfg.losses.reduce import are_shared
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, empty_loss, reduce_loss
 
 NO_LABEL = -100
-"""A label that is never learnt, PyTorch's own."""
+"""The label that PyTorch ignores by default."""
 
 
 @frozen(kw_only=True)
 class CrossEntropyLossConfig(ClassLossConfig):
-    """Cross-entropy over classes, or of each class on its own.
+    """Cross-entropy over classes (softmax), or binary cross-entropy of each class (sigmoid).
 
     Follows mmdet/models/losses/cross_entropy_loss.py.
     """
 
     use_sigmoid: bool = False
-    """Each logit is a decision of its own, and background has none."""
+    """Binary cross-entropy of each class, without a logit for background; else softmax cross-entropy."""
     use_mask: bool = False
-    """Each logit is a cell of a mask, which is the target. It goes without `use_sigmoid`."""
+    """Binary cross-entropy of each pixel of a mask. Not together with `use_sigmoid`."""
     class_weight: tuple[float, ...] | None = None
-    """Weight of each of the C classes; with `use_sigmoid`, of their positives."""
+    """Weight of each of the C classes, with `use_sigmoid` of their positives; None: 1."""
     ignore_index: int | None = None
-    """Predictions with this label are not learnt."""
+    """Predictions with this label have no loss; None: -100, PyTorch's."""
     avg_non_ignore: bool = False
-    """Whether the mean is over the learnt predictions only."""
+    """Whether the mean is over the predictions that are not ignored; else over all."""
 
     def wired(self) -> Self:
         if self.use_sigmoid and self.use_mask:
             raise ConfigError("use_sigmoid and use_mask are both true. Leave one of them out.")
         return super().wired()
+
+    def check_classes(self, channels: int, num_classes: int) -> None:
+        weights = None if self.class_weight is None else len(self.class_weight)
+        # One weight is that of every class, where each is a decision of its own.
+        if weights is None or weights == channels or (weights == 1 and self.use_sigmoid):
+            return
+        classes = f"{num_classes} classes" + (" and the background" if channels > num_classes else "")
+        raise ConfigError(
+            f"class_weight has {weights} values; {classes} need {channels}. Give one for each, in the order of the labels"
+            + (", the background's last." if channels > num_classes else ".")
+        )
 
     def build(self) -> CrossEntropyLoss:
         return CrossEntropyLoss(self.resolved())
@@ -64,35 +74,33 @@ class CrossEntropyLoss(ClassLoss):
     ) -> Tensor:
         reduction = reduction_override or self.reduction
         if target.numel() == 0 and reduction != "none":
-            if are_shared() and reduction == "mean":
-                shared_divisor(pred, avg_factor)  # the others ask for it
-            return pred.sum() * 0  # keeps the graph, so that every worker has the same gradients
+            return empty_loss(pred, reduction, avg_factor)
         class_weight = None if self.class_weight is None else pred.new_tensor(self.class_weight)
         if self.binary:
-            loss, learnt = self._binary(pred, target, class_weight)
-            learnt = learnt.expand_as(loss)
-            weight = learnt if weight is None else learnt * _like(weight, loss)
+            loss, valid = self._binary(pred, target, class_weight)
+            valid = valid.expand_as(loss)
+            weight = valid if weight is None else valid * _like(weight, loss)
         else:
-            learnt = target != self.ignore_index
+            valid = target != self.ignore_index
             loss = F.cross_entropy(
                 pred, target, weight=class_weight, reduction="none", ignore_index=self.ignore_index
             )
         if avg_factor is None and self.avg_non_ignore and reduction == "mean":
-            avg_factor = learnt.sum()
+            avg_factor = valid.sum()
         weight = None if weight is None else weight.float()
         return self.loss_weight * reduce_loss(loss, weight, reduction, avg_factor)
 
     def _binary(self, pred: Tensor, target: Tensor, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The loss of each logit, and which of them are learnt (broadcastable)."""
-        learnt = (target >= 0) & (target != self.ignore_index)
+        """The loss of each logit, and which of them are not ignored (broadcastable)."""
+        valid = (target >= 0) & (target != self.ignore_index)
         if target.dim() != pred.dim():
             classes = pred.shape[-1]
             target = F.one_hot(target.clamp(0, classes), classes + 1)[..., :classes]
-            learnt = learnt.unsqueeze(-1)
+            valid = valid.unsqueeze(-1)
         loss = F.binary_cross_entropy_with_logits(
             pred, target.to(pred.dtype), pos_weight=class_weight, reduction="none"
         )
-        return loss, learnt
+        return loss, valid
 
 
 def _like(weight: Tensor, loss: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Cross-entropy for data of very many classes. R regions, K classes; logits (R, K), or (R, K + 1)."""
+"""Cross-entropy for many classes. R regions, K classes; logits (R, K), or (R, K + 1)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from detcfg.losses.cross_entropy import CrossEntropyLoss, CrossEntropyLossConfig
 class CrossEntropyCustomLossConfig(CrossEntropyLossConfig):
     """Cross-entropy of V3Det (Wang et al., 2023, https://arxiv.org/abs/2304.03752).
 
-    With `use_sigmoid` a RoI head has no logit for background: that is what no class claims. Follows
-    mmdet/models/losses/cross_entropy_loss.py.
+    With `use_sigmoid` a RoI head has no logit for background: its probability is 1 minus the sum of the
+    classes'. Follows mmdet/models/losses/cross_entropy_loss.py.
     """
 
     def roi_cls_channels(self, num_classes: int) -> int:

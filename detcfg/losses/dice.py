@@ -12,7 +12,7 @@ from detcfg.losses.base import Loss, LossConfig
 
 @frozen(kw_only=True)
 class DiceLossConfig(LossConfig):
-    """What two masks do not share (Milletari et al., 2016, https://arxiv.org/abs/1606.04797).
+    """1 minus the overlap of two masks (Milletari et al., 2016, https://arxiv.org/abs/1606.04797).
 
     Follows mmdet/models/losses/dice_loss.py.
     """
@@ -20,9 +20,9 @@ class DiceLossConfig(LossConfig):
     use_sigmoid: Literal[True] = True
     """The activation is a sigmoid."""
     activate: bool = True
-    """Whether predictions are logits, rather than probabilities."""
+    """Whether predictions are logits; else probabilities."""
     naive_dice: bool = False
-    """Sum the masks in the denominator, rather than their squares."""
+    """Whether the denominator sums the masks; else their squares."""
     eps: float = 1e-3
     """Keeps a divisor from zero."""
 

@@ -19,13 +19,13 @@ class FocalLossConfig(ClassLossConfig):
     """
 
     use_sigmoid: Literal[True] = True
-    """There is no background class: each class is a decision of its own."""
+    """Each class is an independent binary decision; there is no logit for background."""
     gamma: float = 2.0
-    """The higher, the less the well-classified count."""
+    """Focusing parameter: larger values down-weight easy examples more."""
     alpha: float = 0.25
     """Weight of the positives; negatives weigh 1 - alpha."""
     activated: bool = False
-    """Whether predictions are probabilities already, rather than logits."""
+    """Whether predictions are probabilities; else logits."""
 
     def build(self) -> FocalLoss:
         return FocalLoss(self.resolved())
@@ -53,7 +53,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def focal_loss(pred: Tensor, target: Tensor, *, gamma: float, alpha: float, activated: bool) -> Tensor:
-    """-a * (1 - p_t)^gamma * log(p_t), where p_t is the probability given to the truth.
+    """-a * (1 - p_t)^gamma * log(p_t), where p_t is the predicted probability of the target.
 
     Args:
         pred: (N, K) logits, or probabilities if `activated`.

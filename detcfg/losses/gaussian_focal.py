@@ -20,15 +20,15 @@ class GaussianFocalLossConfig(ClassLossConfig):
     """
 
     use_sigmoid: Literal[True] = True
-    """There is no background class: each class has a heat map of its own."""
+    """Each class has its heat map; there is none for background."""
     alpha: float = 2.0
-    """The higher, the less the well-classified count."""
+    """Focusing parameter: larger values down-weight easy examples more."""
     gamma: float = 4.0
-    """The higher, the less the negatives near a peak count."""
+    """Exponent of 1 - target: larger values down-weight negatives near a peak more."""
     pos_weight: float = 1.0
-    """Weight of the positive."""
+    """Weight of the loss at positives, the peaks."""
     neg_weight: float = 1.0
-    """Weight of the negative."""
+    """Weight of the loss at negatives, everywhere else."""
 
     def build(self) -> GaussianFocalLoss:
         return GaussianFocalLoss(self.resolved())
@@ -48,19 +48,19 @@ class GaussianFocalLoss(ClassLoss):
         positive = self._positive(pred) * target.eq(1)
         return self.pos_weight * positive + self.neg_weight * self._negative(pred, target)
 
-    def at_places(
-        self, pred: Tensor, target: Tensor, places: Tensor, labels: Tensor, avg_factor: Tensor | float
+    def at_indices(
+        self, pred: Tensor, target: Tensor, inds: Tensor, labels: Tensor, avg_factor: Tensor | float
     ) -> Tensor:
-        """The loss whose positives are named, rather than where the heat map is 1.
+        """The loss with the positives at given indices, rather than where the heat map is 1.
 
         Args:
             pred: (N, K) probabilities.
-            target: (N, K) heat map, which weighs the negatives.
-            places: (P,) rows of the positives.
+            target: (N, K) heat map, which weights the negatives.
+            inds: (P,) rows of the positives.
             labels: (P,) columns of the positives.
             avg_factor: What the sums are divided by.
         """
-        positive = reduce_loss(self._positive(pred[places, labels]), None, self.reduction, avg_factor)
+        positive = reduce_loss(self._positive(pred[inds, labels]), None, self.reduction, avg_factor)
         negative = reduce_loss(self._negative(pred, target), None, self.reduction, avg_factor)
         return self.loss_weight * (self.pos_weight * positive + self.neg_weight * negative)
 

@@ -1,4 +1,4 @@
-"""Gradient harmonising: what many elements have in common counts less for each of them."""
+"""Gradient harmonising: elements of frequent gradient norms are down-weighted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class GHMCConfig(ClassLossConfig):
     """
 
     use_sigmoid: Literal[True] = True
-    """There is no background class: each class is a decision of its own."""
+    """Each class is an independent binary decision; there is no logit for background."""
     bins: int = field(default=10, validator=validators.ge(1))
-    """Bins of the gradient's length, which is in [0, 1]."""
+    """Bins of the gradient norm, which is in [0, 1]."""
     momentum: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
-    """How much the counts of former batches weigh; 0 counts each batch anew."""
+    """Of the exponential moving average of the bins' counts, in [0, 1); 0: the batch's counts alone."""
 
     def build(self) -> GHMC:
         return GHMC(self.resolved())
@@ -40,22 +40,25 @@ class GHMRConfig(LossConfig):
     """
 
     mu: float = 0.02
-    """The loss is quadratic where errors are well below it, linear where they are well above."""
+    """Of the loss sqrt(error^2 + mu^2) - mu: quadratic for errors well below it, linear well above."""
     bins: int = field(default=10, validator=validators.ge(1))
-    """Bins of the gradient's length, which is in [0, 1]."""
+    """Bins of the gradient norm, which is in [0, 1]."""
     momentum: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
-    """How much the counts of former batches weigh; 0 counts each batch anew."""
+    """Of the exponential moving average of the bins' counts, in [0, 1); 0: the batch's counts alone."""
 
     def build(self) -> GHMR:
         return GHMR(self.resolved())
 
 
 class _GradientHarmonizing(ClassLoss):
-    """Weighs each element by the inverse of how many gradients are as long as its own."""
+    """Weights each element by the inverse of the gradient density at its gradient norm."""
 
     by_level: ClassVar[bool] = True
+    """The density is that of the elements of one call."""
     edges: Tensor
+    """(bins + 1,): the bins' bounds."""
     acc_sum: Tensor
+    """(bins,): the moving average of the counts; only with a momentum."""
 
     def __init__(self, config: GHMCConfig | GHMRConfig, last_edge: float) -> None:
         super().__init__(config)

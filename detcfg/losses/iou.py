@@ -16,13 +16,13 @@ IoUMode = Literal["linear", "square", "log"]
 
 @frozen(kw_only=True)
 class IoULossConfig(LossConfig):
-    """What the IoU of two boxes lacks (Yu et al., 2016, https://arxiv.org/abs/1608.01471).
+    """A decreasing function of the IoU (Yu et al., 2016, https://arxiv.org/abs/1608.01471).
 
     Follows mmdet/models/losses/iou_loss.py.
     """
 
     mode: IoUMode = "log"
-    """-log(IoU), 1 - IoU or 1 - IoU^2."""
+    """"log": -log(IoU); "linear": 1 - IoU; "square": 1 - IoU^2."""
     eps: float = 1e-6
     """The least IoU, where "log" would be infinite."""
 

@@ -1,4 +1,4 @@
-"""Prime sample attention: the positives that matter count more (mmdet/models/losses/pisa_loss.py).
+"""Prime sample attention: important positives get larger weights (mmdet/models/losses/pisa_loss.py).
 
 Shapes: P positives of a batch, K classes.
 """
@@ -19,14 +19,14 @@ class ISRConfig(Config):
     """Importance-based sample reweighting (Cao et al., 2019, https://arxiv.org/abs/1904.04821)."""
 
     k: float = 2.0
-    """Weights are raised to it."""
+    """Exponent of the weights."""
     bias: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
-    """The weight of what has no importance, before the power."""
+    """The weight of a sample of importance 0, before the power; in [0, 1]."""
 
     def weights(
         self, losses: Tensor, ious: Tensor, labels: Tensor, objects: Tensor, weights: Tensor
     ) -> Tensor:
-        """The weights (P,) of positives, by which the total classification loss stays as it is.
+        """The weights (P,) of positives, scaled to keep the total classification loss.
 
         Those that localise an object best rank before the second best of each object, and so on, and
         within a class the weight falls with the rank.
@@ -49,18 +49,19 @@ class ISRConfig(Config):
 
 @frozen(kw_only=True)
 class CARLConfig(Config):
-    """Classification-aware regression loss: a box that is off pulls its class's score down."""
+    """Classification-aware regression loss: box losses weighted by class scores, so that inaccurate boxes get
+    lower scores."""
 
     k: float = 1.0
-    """Weights are raised to it."""
+    """Exponent of the weights."""
     bias: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
-    """The weight of a score of 0, before the power."""
+    """The weight of a score of 0, before the power; in [0, 1]."""
 
     def loss(self, scores: Tensor, box_losses: Tensor, avg_factor: Tensor | float) -> Tensor:
         """The scalar loss.
 
         Args:
-            scores: (P,) probability of each positive's own class; the gradient goes through it.
+            scores: (P,) probability of each positive's label; the gradient goes through it.
             box_losses: (P,) or (P, 4).
             avg_factor: What the sum is divided by; its mean, where several processes train together.
         """

@@ -19,11 +19,11 @@ class QualityFocalLossConfig(ClassLossConfig):
     """
 
     use_sigmoid: Literal[True] = True
-    """There is no background class: each class is a decision of its own."""
+    """Each class is an independent binary decision; there is no logit for background."""
     beta: float = 2.0
-    """The higher, the less the predictions near their target count."""
+    """Focusing parameter: larger values down-weight predictions near their target more."""
     activated: bool = False
-    """Whether predictions are probabilities already, rather than logits."""
+    """Whether predictions are probabilities; else logits."""
 
     def build(self) -> QualityFocalLoss:
         return QualityFocalLoss(self.resolved())

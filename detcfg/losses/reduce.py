@@ -16,7 +16,7 @@ _ALONE: Final[ContextVar[bool]] = ContextVar("alone", default=False)
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Within it, losses are this process's own: it may compute more or fewer of them than the others."""
+    """Within it, losses are not shared: this process may compute more or fewer of them than the others."""
     token = _ALONE.set(True)
     try:
         yield

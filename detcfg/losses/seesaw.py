@@ -14,31 +14,33 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.config import ConfigError, derived, fill
-from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, reduce_loss, shared_divisor
-from detcfg.losses.reduce import are_shared, reduce_sum
+from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, empty_loss, reduce_loss
+from detcfg.losses.reduce import reduce_sum
 
 
 @frozen(kw_only=True)
 class SeesawLossConfig(ClassLossConfig):
-    """Cross-entropy that spares rare classes (Wang et al., 2020, https://arxiv.org/abs/2008.10032).
+    """Cross-entropy for long-tailed data (Wang et al., 2020, https://arxiv.org/abs/2008.10032).
 
-    It is for RoI heads: whether there is an object is learnt apart from what it is.
+    It is for RoI heads: objectness is classified apart from the class.
     """
 
     p: float = field(default=0.8, validator=validators.ge(0))
-    """How much less a class is pushed down by those that have been seen more; 0: not at all less."""
+    """Exponent of the mitigation factor: a rare class is penalised less for samples of frequent ones; 0: no less."""
     q: float = field(default=2.0, validator=validators.ge(0))
-    """How much more a class is pushed down that is taken for the right one; 0: not at all more."""
+    """Exponent of the compensation factor: a misclassified class is penalised more; 0: no more."""
     num_classes: int = derived()
-    """K, without background."""
+    """K, foreground classes."""
     eps: float = 1e-2
-    """Least probability of the right class to divide by."""
+    """The ground-truth class's probability is at least this where it is a divisor."""
     return_dict: bool = True
-    """Whether the two parts are reported apart."""
+    """Whether objectness and classification losses are reported apart."""
 
     def wired(self) -> Self:
         if self.use_sigmoid:
-            raise ConfigError("use_sigmoid is True, but classes compete in the seesaw loss. Leave it out.")
+            raise ConfigError(
+                "use_sigmoid is True, but the seesaw loss is a softmax over the classes. Leave it out."
+            )
         return self
 
     def for_classes(self, num_classes: int) -> Self:
@@ -52,9 +54,10 @@ class SeesawLossConfig(ClassLossConfig):
 
 
 class SeesawLoss(ClassLoss):
-    """Remembers how often each class was learnt, the last being background."""
+    """Counts the training samples of each class, in the state dict too."""
 
     cum_samples: Tensor
+    """(K + 1,) samples of each class so far, background last."""
 
     def __init__(self, config: SeesawLossConfig) -> None:
         super().__init__(config)
@@ -98,36 +101,34 @@ class SeesawLoss(ClassLoss):
         avg_factor: Tensor | float | None,
         reduction: Reduction,
     ) -> tuple[Tensor, Tensor]:
-        """The losses of the two decisions, each (N,) if they are not reduced."""
+        """The losses of objectness and of the class, each (N,) if they are not reduced."""
         if self.training and torch.is_grad_enabled():
             counts = torch.bincount(target, minlength=self.num_classes + 1).float()
             self.cum_samples += reduce_sum(counts)  # of all processes
         positive = target < self.num_classes
         weight = torch.ones_like(pred[:, 0]) if weight is None else weight.float()
-        found = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")
+        binary = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")
         classes = self._class_losses(pred[positive, :-2], target[positive])
-        objectness = reduce_loss(found, weight, reduction, avg_factor)
+        objectness = reduce_loss(binary, weight, reduction, avg_factor)
         if reduction == "none":
-            spread = torch.zeros_like(found).masked_scatter(positive, classes * weight[positive])
+            spread = torch.zeros_like(binary).masked_scatter(positive, classes * weight[positive])
             return self.loss_weight * objectness, self.loss_weight * spread
-        if len(classes) == 0:  # keeps the graph, so that every worker has the same gradients
-            if are_shared() and reduction == "mean":
-                shared_divisor(classes, avg_factor)  # the others ask for it
-            return self.loss_weight * objectness, pred[:, :-2].sum() * 0
+        if len(classes) == 0:
+            return self.loss_weight * objectness, empty_loss(pred[:, :-2], reduction, avg_factor)
         reduced = reduce_loss(classes, weight[positive], reduction, avg_factor)
         return self.loss_weight * objectness, self.loss_weight * reduced
 
     def _class_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(P,): cross-entropy of logits (P, K), where other classes weigh more or less."""
-        own = F.one_hot(labels, self.num_classes).bool()
+        """(P,): cross-entropy of logits (P, K), whose other classes are weighted by `seesaw_weights`."""
+        ground_truth = F.one_hot(labels, self.num_classes).bool()
         return F.cross_entropy(
-            logits + self.seesaw_weights(logits.detach(), labels).log().masked_fill(own, 0),
+            logits + self.seesaw_weights(logits.detach(), labels).log().masked_fill(ground_truth, 0),
             labels,
             reduction="none",
         )
 
     def seesaw_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(P, K): how much each class is pushed down by objects of the classes labels (P,)."""
+        """(P, K): how much each class is penalised by samples of the classes labels (P,)."""
         weights = torch.ones_like(logits)
         if self.p > 0:
             seen = self.cum_samples[:-1].clamp(min=1)

@@ -51,6 +51,6 @@ def _distance_cost(pred: Tensor, target: Tensor, eps: float, *, neg_gamma: bool)
 def _shape_cost(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     # As in MMDetection, only heights get the eps.
     guard = pred.new_tensor([0, eps])
-    size, wanted = pred[:, 2:] - pred[:, :2] + guard, target[:, 2:] - target[:, :2] + guard
-    difference = (size - wanted).abs() / torch.max(size, wanted)
+    size, target_size = pred[:, 2:] - pred[:, :2] + guard, target[:, 2:] - target[:, :2] + guard
+    difference = (size - target_size).abs() / torch.max(size, target_size)
     return (1 - torch.exp(-difference)).pow(4).sum(dim=1)

@@ -13,19 +13,19 @@ from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 @frozen(kw_only=True)
 class VarifocalLossConfig(ClassLossConfig):
-    """Focal loss that spares the positives (Zhang et al., 2020, https://arxiv.org/abs/2008.13367).
+    """Focal loss that down-weights easy negatives only (Zhang et al., 2020, https://arxiv.org/abs/2008.13367).
 
     Follows mmdet/models/losses/varifocal_loss.py.
     """
 
     use_sigmoid: Literal[True] = True
-    """There is no background class: each class is a decision of its own."""
+    """Each class is an independent binary decision; there is no logit for background."""
     alpha: float = field(default=0.75, validator=validators.ge(0))
     """Weight of the negatives."""
     gamma: float = 2.0
-    """The higher, the less the well-classified negatives count."""
+    """Focusing parameter of the negatives: larger values down-weight easy ones more."""
     iou_weighted: bool = True
-    """Whether a positive weighs as much as its target quality, rather than 1."""
+    """Whether a positive is weighted by its target quality; else by 1."""
 
     def build(self) -> VarifocalLoss:
         return VarifocalLoss(self.resolved())

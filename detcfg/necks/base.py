@@ -1,4 +1,4 @@
-"""What every neck is: feature maps in, feature maps out."""
+"""The contract of necks: a tuple of feature maps to another."""
 
 from __future__ import annotations
 

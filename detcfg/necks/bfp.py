@@ -30,9 +30,9 @@ class BFPConfig(NeckConfig):
     """
 
     refine_level: int = field(default=2, validator=validators.ge(0))
-    """The level at whose size the mean is taken."""
+    """Index of the level at whose size the mean is taken."""
     refine_type: Literal["conv", "non_local"] | None = None
-    """What refines the gathered map; None: nothing."""
+    """What refines the mean: a convolution or a non-local block; None: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None

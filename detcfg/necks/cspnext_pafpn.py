@@ -17,7 +17,7 @@ class CSPNeXtPAFPNConfig(YOLOXPAFPNConfig):
     """YOLOX's neck, of CSPNeXt's blocks (Lyu et al., 2022, https://arxiv.org/abs/2212.07784)."""
 
     expand_ratio: float = 0.5
-    """The hidden channels of a cross-stage partial layer's halves, as a share of those that go out."""
+    """The hidden channels of a cross-stage partial layer's halves, as a fraction of the output channels."""
 
     def csp_layer(self, in_channels: int, out_channels: int) -> CSPLayer:
         return CSPLayer(
@@ -38,4 +38,4 @@ class CSPNeXtPAFPNConfig(YOLOXPAFPNConfig):
 
 
 class CSPNeXtPAFPN(YOLOXPAFPN):
-    """The same as YOLOX's in all else."""
+    """YOLOX's neck with the layers of its config."""

@@ -79,7 +79,7 @@ class CTResNetNeck(Neck):
 
 @torch.no_grad()
 def init_bilinear(conv: nn.ConvTranspose2d) -> None:
-    """Start as bilinear enlargement, what goes to the first output; the others start as PyTorch does."""
+    """Initialise the weights to the first output as bilinear upsampling; the others stay."""
     size = conv.kernel_size[0]
     half = ceil(size / 2)
     middle = (2 * half - 1 - half % 2) / (2 * half)

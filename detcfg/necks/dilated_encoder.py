@@ -19,14 +19,14 @@ from detcfg.necks.base import Neck, NeckConfig
 
 @frozen(kw_only=True)
 class DilatedEncoderConfig(NeckConfig):
-    """Residual blocks that look ever further around (Chen et al., 2021, https://arxiv.org/abs/2103.09460)."""
+    """Residual blocks of increasing dilation (Chen et al., 2021, https://arxiv.org/abs/2103.09460)."""
 
     out_channels: int = 512
     """Channels of each feature map that comes out."""
     block_mid_channels: int = 128
     """Channels inside the blocks."""
     num_residual_blocks: int = field(default=4, validator=validators.ge(0))
-    """Blocks, each with a dilation of its own."""
+    """Residual blocks, each with its dilation."""
     block_dilations: tuple[int, ...] = (2, 4, 6, 8)
     """Dilation of each block's middle convolution."""
     norm_cfg: NormConfig = BNConfig()
@@ -83,7 +83,7 @@ class DilatedEncoder(Neck):
 
 
 class Bottleneck(nn.Module):
-    """Narrow, look around, widen, and add the input."""
+    """1 x 1, dilated 3 x 3 and 1 x 1 convolutions, with a shortcut."""
 
     def __init__(self, channels: int, mid_channels: int, dilation: int, norm_cfg: NormConfig) -> None:
         super().__init__()

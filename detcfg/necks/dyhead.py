@@ -12,6 +12,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import ModulatedDeformConv2d
 from detcfg.layers.dy_relu import DyReLU
 from detcfg.layers.init import constant_init, normal_init
@@ -24,7 +25,7 @@ TAPS = 9
 
 @frozen(kw_only=True)
 class DyHeadConfig(NeckConfig):
-    """Attention to scales, places and channels (Dai et al., 2021, https://arxiv.org/abs/2106.08322).
+    """Attention over scales, locations and channels (Dai et al., 2021, https://arxiv.org/abs/2106.08322).
 
     It goes behind a pyramid, all of whose levels have one width.
     """
@@ -34,7 +35,7 @@ class DyHeadConfig(NeckConfig):
     num_blocks: int = field(default=6, validator=validators.ge(0))
     """Blocks in a row."""
     zero_init_offset: bool = True
-    """Whether the deformable convolutions start as ordinary ones, or as the authors' do."""
+    """Whether offsets start at 0, so that deformable convolutions start as ordinary ones; else as the authors' do."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -76,7 +77,7 @@ class DyHead(Neck):
 
 
 class DyHeadBlock(nn.Module):
-    """Each level looks at itself and its neighbours, at places that it chooses."""
+    """Each level attends to itself and its neighbours, by deformable convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, zero_init_offset: bool) -> None:  # noqa: FBT001
         super().__init__()
@@ -121,7 +122,9 @@ class DyDCNv2(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = ModulatedDeformConv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.conv = ModulatedDeformConv2d(
+            ConvSpec(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        )
         self.norm = GNConfig(num_groups=16).build_for(out_channels)
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class PyramidConfig(NeckConfig):
     out_channels: int = 256
     """Channels of each feature map that comes out."""
     num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
-    """Levels that come out. Those above the backbone's are made by striding."""
+    """Levels of the output; those beyond the backbone's are made by striding."""
     start_level: int = 0
     """The first of the backbone's levels in use."""
     end_level: int = -1
@@ -99,7 +99,7 @@ class FPNConfig(PyramidConfig):
     act_cfg: ActivationConfig | None = None
     """The activation after each convolution; None: none."""
     upsample_mode: Literal["nearest", "bilinear"] = "nearest"
-    """MMDetection's `upsample_cfg`."""
+    """Interpolation in the top-down path; MMDetection's `upsample_cfg`."""
 
     def build(self) -> FPN:
         return FPN(self.resolved())

@@ -1,4 +1,4 @@
-"""A feature pyramid whose coarser levels are enlarged by layers that learn (mmdet/models/necks/fpn_carafe.py).
+"""A feature pyramid with configurable upsampling (mmdet/models/necks/fpn_carafe.py).
 
 Shapes: (B, in_channels[i], H_i, W_i), finest first, to `num_outs` maps (B, out_channels, H_j, W_j).
 """

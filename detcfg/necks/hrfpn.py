@@ -28,11 +28,11 @@ class HRFPNConfig(NeckConfig):
     num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
     """Feature maps that come out."""
     pooling_type: Literal["AVG", "MAX"] = "AVG"
-    """How the finer maps are shrunk."""
+    """How the finest map is pooled to each level."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     with_cp: bool = False
-    """Compute the convolutions twice rather than keep their activations: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute activations in the backward pass."""
     stride: int = 1
     """Stride of the convolutions that give the levels."""
 

@@ -19,15 +19,15 @@ from detcfg.necks.base import Neck
 from detcfg.necks.fpn import PyramidConfig
 
 LEVELS = 5
-"""The pyramid that was searched for has so many."""
+"""Levels of the architecture that the search found."""
 
 
 @frozen(kw_only=True)
 class NASFPNConfig(PyramidConfig):
-    """A pyramid that was found by search (Ghiasi et al., 2019, https://arxiv.org/abs/1904.07392)."""
+    """A pyramid found by neural architecture search (Ghiasi et al., 2019, https://arxiv.org/abs/1904.07392)."""
 
     stack_times: int = field(default=7, validator=validators.ge(0))
-    """How often it is repeated."""
+    """How many times the stage is stacked."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""
 

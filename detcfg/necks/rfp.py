@@ -23,17 +23,17 @@ from detcfg.necks.fpn import FPN, FPNConfig
 class RFPConfig(FPNConfig):
     """The pyramid of DetectoRS (Qiao et al., 2020, https://arxiv.org/abs/2006.02334).
 
-    What it makes of an image is fed back into further backbones, and what they see is blended in.
+    Its feature maps are fed back into further backbones, whose maps are blended in.
     """
 
     rfp_steps: int = field(default=2, validator=validators.ge(1))
-    """How often the image is looked at, the detector's own backbone included."""
+    """Passes through a backbone, that of the detector included."""
     rfp_backbone: DetectoRSResNetConfig = DetectoRSResNetConfig()
-    """The backbone of each further look."""
+    """The backbone of each further pass."""
     aspp_out_channels: int = 64
     """Channels of each branch of the atrous pooling through which features are fed back."""
     aspp_dilations: tuple[int, ...] = (1, 3, 6, 1)
-    """Dilations of its branches; the last sees the mean of the map, and its dilation is 1."""
+    """Dilations of its branches; the last, 1, reads the mean of the map."""
 
     @property
     def reads_image(self) -> bool:
@@ -64,6 +64,8 @@ class RFPConfig(FPNConfig):
 
 
 class RFP(FPN):
+    """An FPN, further backbones `rfp_modules`, and `rfp_weight`, which blends each pass with those before."""
+
     def __init__(self, config: RFPConfig) -> None:
         super().__init__(config)
         self.rfp_modules = nn.ModuleList(config.rfp_backbone.build() for _ in range(config.rfp_steps - 1))

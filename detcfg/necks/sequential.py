@@ -16,7 +16,7 @@ class SequentialNeckConfig(NeckConfig):
     """Each neck reads what the one before it gives."""
 
     necks: tuple[NeckConfig, ...] = field(validator=validators.min_len(1))
-    """In the order in which they are applied."""
+    """The necks, in the order in which they are applied."""
 
     def wired(self) -> Self:
         return evolve(super().wired(), necks=self.chained)

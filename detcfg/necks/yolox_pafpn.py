@@ -31,12 +31,12 @@ class YOLOXPAFPNConfig(NeckConfig):
     use_depthwise: bool = False
     """Whether 3 x 3 convolutions are depthwise separable."""
     upsample_mode: Literal["nearest", "bilinear"] = "nearest"
-    """MMDetection's `upsample_cfg`."""
+    """Interpolation in the top-down path; MMDetection's `upsample_cfg`."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
-    norm_cfg: NormConfig = YOLO_NORM
+    norm_cfg: NormConfig | None = YOLO_NORM
     """The norm after each convolution; None: a bias instead."""
-    act_cfg: ActivationConfig = SiLUConfig()
+    act_cfg: ActivationConfig | None = SiLUConfig()
     """The activation after each convolution; None: none."""
 
     @property
@@ -58,13 +58,13 @@ class YOLOXPAFPNConfig(NeckConfig):
         )
 
     def csp_layer(self, in_channels: int, out_channels: int) -> CSPLayer:
-        """What follows wherever two levels meet."""
+        """The layer that merges two levels."""
         return CSPLayer(
             in_channels, out_channels, self.make, num_blocks=self.num_csp_blocks, add_identity=False
         )
 
     def out_conv(self, in_channels: int) -> nn.Module:
-        """What brings a level to the common width."""
+        """The convolution of a level to `out_channels`."""
         return self.make.conv(in_channels, self.out_channels, 1)
 
     def build(self) -> YOLOXPAFPN:
@@ -72,7 +72,7 @@ class YOLOXPAFPNConfig(NeckConfig):
 
 
 class YOLOXPAFPN(Neck):
-    """Down from the coarsest level to the finest, and up again."""
+    """A top-down path from the coarsest level to the finest, and a bottom-up path back."""
 
     def __init__(self, config: YOLOXPAFPNConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Computing in half precision where that is safe."""
+"""Automatic mixed precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Amp: TypeAlias = Literal["none", "bf16", "fp16"]
 
 
 def autocast(model: nn.Module, amp: Amp) -> AbstractContextManager[object]:
-    """What a model computes inside is in half precision where that is safe; none: all of it is as it is."""
+    """Within it, a model computes in half precision where that is safe; `none`: in the precision of its weights."""
     import torch  # here, so that `--help` can name the choices without it
 
     if amp == "none":

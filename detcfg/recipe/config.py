@@ -1,8 +1,8 @@
-"""How a detector is trained."""
+"""How a detector is trained: the config of the trainer."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from attrs import field, frozen, validators
 
@@ -12,15 +12,18 @@ from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import OptimizerConfig, SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig, ScheduleConfig
 
+if TYPE_CHECKING:
+    from detcfg.engine.trainer import Run, Trainer
+
 
 @frozen(kw_only=True)
 class ClipGradConfig(Config):
-    """Scale all gradients down together where their norm is above `max_norm`."""
+    """Gradient clipping by norm: all gradients are scaled down together where their norm is above `max_norm`."""
 
     max_norm: float = field(default=35.0, validator=validators.gt(0))
-    """The norm that the gradients may have together."""
+    """The greatest norm of all gradients together."""
     norm_type: float = 2.0
-    """Which p-norm is meant."""
+    """The p of the p-norm."""
 
 
 @frozen(kw_only=True)
@@ -28,20 +31,21 @@ class TrainerConfig(Config):
     """How a detector is trained; the defaults are MMDetection's 1x schedule."""
 
     epochs: int = field(default=12, validator=validators.ge(1))
-    """How often all images are seen."""
+    """Passes over the training images."""
     optimizer: OptimizerConfig = SGDConfig()
-    """How gradients change the weights."""
+    """The optimizer, with its learning rate and weight decay."""
     schedule: ScheduleConfig = MultiStepConfig()
-    """How the learning rate changes."""
+    """The schedule of the learning rate, warm-up included."""
     clip_grad: ClipGradConfig | None = None
-    """How gradients are bounded; None: not at all."""
+    """Gradient clipping; None: none."""
     accumulate: int = field(default=1, validator=validators.ge(1))
-    """Batches whose gradients are averaged for one step."""
+    """Gradient accumulation: batches per optimizer step, whose gradients are averaged."""
     amp: Amp = "none"
-    """Compute in half precision where that is safe; fp16 scales the loss so that no gradient vanishes."""
+    """Automatic mixed precision: compute in bf16 or fp16 where that is safe. fp16 scales the loss (`GradScaler`), so
+    that small gradients do not underflow."""
     channels_last: bool = True
-    """Lay out the channels of a pixel side by side in memory: quicker convolutions, the same
-    values but for rounding."""
+    """Keep weights and feature maps in `torch.channels_last`: quicker convolutions, the same values but for
+    rounding."""
     keep_memory: bool = True
     """On the CPU, keep freed memory for the next step rather than return it to the system, which would clear it
     each time (glibc; quicker steps, and somewhat more memory where the sizes of images vary)."""
@@ -51,15 +55,16 @@ class TrainerConfig(Config):
     compile_size_divisor: int = field(default=128, validator=validators.ge(1))
     """Where `compile` is on: batches are padded to a multiple of this, so that there are few shapes."""
     ema: EMAConfig | None = None
-    """Evaluate and keep a moving average of the weights, too."""
+    """An exponential moving average of the weights (EMA), which is what is evaluated and kept as the best."""
     sharding: Literal["none", "fsdp"] = "none"
-    """What each of several processes keeps of the weights, gradients and the optimizer's state: none: all of
-    it; fsdp: its share, for models that do not fit one GPU otherwise (torch 2.9; not with amp=fp16)."""
+    """`none`: DDP, a full replica on every rank. `fsdp`: FSDP2, with parameters, gradients and optimizer state sharded
+    over the ranks, for models that do not fit one GPU otherwise (torch 2.9 or newer; not with amp=fp16)."""
 
     auto_scale_lr: bool = True
-    """Multiply the learning rate by the images in a step over `base_batch_size`."""
+    """Linear scaling: multiply the learning rate by (images per step, over all ranks and accumulated batches) /
+    `base_batch_size`."""
     base_batch_size: int = field(default=16, validator=validators.ge(1))
-    """The images in a step that `optimizer.lr` is meant for."""
+    """The images per step that `optimizer.lr` is meant for."""
 
     load_from: str | None = None
     """Start from these weights of a whole detector (.pth, .safetensors); its backbone's `pretrained` is
@@ -68,20 +73,21 @@ class TrainerConfig(Config):
     """Take from `load_from` what fits, rather than refuse what does not fit as a whole."""
 
     seed: int = 0
-    """Decides the first weights, the order of the images and whatever is drawn at random."""
+    """Seeds the initial weights, the order of the images and all that is drawn at random."""
     deterministic: bool = False
     """On a GPU, use slower operators that give the same result each time."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; auto: a GPU if there is one."""
 
     max_skipped: int = field(default=100, validator=validators.ge(0))
-    """Images that may turn out unreadable before the run stops, where the dataset's `drop_invalid` lets
-    others take their place."""
+    """Unreadable images after which the run stops, where the dataset's `drop_invalid` has others take their
+    place."""
 
     val_interval: int = field(default=1, validator=validators.ge(1))
-    """Evaluate after every so many epochs, and after the last."""
+    """Epochs between validations; there is one after the last epoch, too."""
     save_best: str = "bbox_AP"
-    """The metric, greater is better, whose best checkpoint is kept as `best`."""
+    """The metric, greater is better, by which the best weights are kept as `best.safetensors`: `bbox_AP`, `segm_AP50`,
+    on LVIS `bbox_APr`, ... A name that the evaluator of `data.val` does not give is an error before training."""
     log_interval: int = field(default=50, validator=validators.ge(1))
     """Steps between lines in the log."""
     checkpoint_interval: int = field(default=1000, validator=validators.ge(1))
@@ -94,3 +100,11 @@ class TrainerConfig(Config):
                 "itself. Set amp to bf16, which needs no scaling, or sharding to none."
             )
         return self
+
+    def build(self, run: Run) -> Trainer:
+        """The trainer of a run. A subclass that names its own trainer here is all that it takes to plug one in.
+
+        Args:
+            run: Whose `experiment.trainer` this config is, resolved.
+        """
+        return run.standard_trainer(self)

@@ -18,20 +18,21 @@ class EMAConfig(Config):
     """An exponential moving average (mmdet/models/layers/ema.py, ExpMomentumEMA)."""
 
     momentum: float = field(default=0.0002, validator=[validators.gt(0), validators.lt(1)])
-    """The share of the new weights in the average, later on."""
+    """The factor of the latest weights in the average, once the first steps are over."""
     gamma: int = field(default=2000, validator=validators.ge(1))
-    """The share is larger at first; it falls with this many steps as the time constant."""
+    """That factor is larger at first, and decays to `momentum` with this time constant, in steps."""
 
     def share(self, step: int) -> float:
-        """The share of the new weights at a step counted from 0."""
+        """The factor of the latest weights at a step, counted from 0."""
         return (1 - self.momentum) * exp(-(1 + step) / self.gamma) + self.momentum
 
     def average(self, model: nn.Module) -> WeightAverage:
+        """An average that begins with the weights of a model."""
         return WeightAverage(self, model)
 
 
 class WeightAverage:
-    """The average of all parameters and floating-point buffers; other buffers are the latest."""
+    """The moving average of all parameters and floating-point buffers; other buffers are copied."""
 
     def __init__(self, config: EMAConfig, model: nn.Module) -> None:
         self.config = config
@@ -39,7 +40,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after a step."""
+        """Average in the weights after a step, counted from 0."""
         share = self.config.share(step)
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
@@ -48,16 +49,16 @@ class WeightAverage:
                 self.tensors[name].copy_(tensor)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up an average that was saved."""
+        """Go on with an average that was saved."""
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
 
     @contextmanager
     def applied(self, model: nn.Module) -> Generator[None]:
-        """Put the average in the place of the model's weights for a while."""
-        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        """Within it, the model has the average in place of its weights."""
+        latest = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.tensors)
         try:
             yield
         finally:
-            model.load_state_dict(own)
+            model.load_state_dict(latest)

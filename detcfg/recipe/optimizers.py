@@ -1,4 +1,4 @@
-"""Optimizers, and which parameters get their own learning rate and weight decay.
+"""Optimizers, with multipliers of learning rate and weight decay by parameter.
 
 Follows mmengine/optim/optimizer/default_constructor.py.
 """
@@ -24,7 +24,7 @@ NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
 @frozen(kw_only=True)
 class CustomKeyConfig(Config):
-    """Multipliers for the parameters whose name contains `key`; no other rule applies to those."""
+    """Multipliers for the parameters whose name contains `key`, in place of all other rules."""
 
     key: str
     """`backbone`, `roi_head.bbox_head`, `absolute_pos_embed` ..."""
@@ -39,19 +39,19 @@ class ParamwiseConfig(Config):
     """Multipliers of the learning rate and the weight decay by the kind of a parameter."""
 
     backbone_lr_mult: float = 1.0
-    """The learning rate of all of the backbone is multiplied by it."""
+    """Multiplies the learning rate of the whole backbone."""
     bias_lr_mult: float = 1.0
-    """Biases, those of norms left out."""
+    """Multiplies the learning rate of biases, those of norms left out."""
     bias_decay_mult: float = 1.0
-    """Biases, those of norms left out."""
+    """Multiplies the weight decay of biases, those of norms left out."""
     norm_decay_mult: float = 1.0
-    """Scales and shifts of norms."""
+    """Multiplies the weight decay of the scales and shifts of norms."""
     dwconv_decay_mult: float = 1.0
-    """Weights of depth-wise convolutions."""
+    """Multiplies the weight decay of depth-wise convolutions."""
     flat_decay_mult: float = 1.0
-    """Other parameters of one dimension."""
+    """Multiplies the weight decay of other parameters of one dimension."""
     custom_keys: tuple[CustomKeyConfig, ...] = ()
-    """The longest key in a parameter's name counts."""
+    """Of several keys in a parameter's name, the longest one counts."""
 
     def multipliers(self, module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[float, float]:
         """What the learning rate and the weight decay of a parameter are multiplied by.
@@ -79,15 +79,15 @@ class OptimizerConfig(Config, ABC):
     """A config that makes an optimizer of a model's parameters."""
 
     lr: float = field(default=0.02, validator=validators.gt(0))
-    """The learning rate for `TrainerConfig.base_batch_size` images a step."""
+    """The learning rate for `TrainerConfig.base_batch_size` images per step."""
     weight_decay: float = field(default=1e-4, validator=validators.ge(0))
-    """How strongly weights are drawn to zero."""
+    """Weight decay."""
     paramwise_cfg: ParamwiseConfig = ParamwiseConfig()
-    """Parameters with a rate or decay of their own."""
+    """Multipliers of both by parameter."""
 
     @abstractmethod
     def of(self, groups: Groups) -> Optimizer:
-        """The optimizer of groups that have their own `lr` and `weight_decay`."""
+        """The optimizer of parameter groups, each with its `lr` and `weight_decay`."""
 
     def optimizer(self, model: nn.Module, lr_scale: float = 1.0) -> Optimizer:
         """The optimizer of what is trained in `model`, with one group for each pair of multipliers.
@@ -125,8 +125,8 @@ def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     Raises:
         ValueError: It is the state of another kind of optimizer, or of other groups.
     """
-    for own, given in zip(optimizer.param_groups, state["param_groups"], strict=False):
-        if differing := own.keys() ^ given.keys():
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
+        if differing := group.keys() ^ saved.keys():
             raise ValueError(f"only one of the two has {', '.join(sorted(differing))}")
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
@@ -147,9 +147,9 @@ class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
     momentum: float = 0.9
-    """How much of the last step is kept."""
+    """The factor of the previous update in the next one."""
     nesterov: bool = False
-    """Whether the gradient is taken ahead of the momentum."""
+    """Use Nesterov momentum."""
 
     def of(self, groups: Groups) -> Optimizer:
         return torch.optim.SGD(
@@ -162,13 +162,13 @@ class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
 
     lr: float = field(default=1e-4, validator=validators.gt(0))
-    """The learning rate for `TrainerConfig.base_batch_size` images a step."""
+    """The learning rate for `TrainerConfig.base_batch_size` images per step."""
     weight_decay: float = field(default=0.05, validator=validators.ge(0))
-    """How strongly weights are drawn to zero."""
+    """Weight decay."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the averages of the gradient and of its square."""
+    """Decay rates of the running averages of the gradient and of its square."""
     eps: float = 1e-8
-    """Keeps a divisor from zero."""
+    """Added to the denominator, against division by zero."""
 
     def of(self, groups: Groups) -> Optimizer:
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=can_fuse(groups))

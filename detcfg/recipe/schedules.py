@@ -16,7 +16,7 @@ from detcfg.config import Config
 
 @frozen(kw_only=True)
 class ScheduleConfig(Config, ABC):
-    """A linear warm-up, and what a subclass says of the time after it.
+    """A linear warm-up, and after it the `decay` of a subclass.
 
     The warm-up's factor is `start_factor` at step 0 and 1 from step `warmup_iters` - 1 on, as of
     mmengine's LinearLR.

@@ -1,4 +1,4 @@
-"""What every RoI extractor is: feature maps and rois in, the features of each roi out.
+"""The contract of RoI extractors: feature maps and rois in, the features of each roi out.
 
 Shapes: R rois (R, 5) = (image index, x1, y1, x2, y2) in network pixels; B images.
 """
@@ -19,14 +19,14 @@ from detcfg.layers.roi_align import roi_align
 
 @frozen(kw_only=True)
 class RoILayerConfig(Config, ABC):
-    """A config that builds what pools rois from one feature map."""
+    """A config that builds a layer which pools rois from one feature map."""
 
     output_size: int
-    """Side of the square into which each roi is pooled."""
+    """Side of the pooled features, in bins."""
 
     @abstractmethod
     def build_for(self, stride: int, channels: int) -> nn.Module:
-        """The module `(features (B, C, H, W), rois (R, 5)) -> (R, C, side, side)` of a map of this stride."""
+        """The layer `(features (B, C, H, W), rois (R, 5)) -> (R, C, side, side)` for a feature map of this stride."""
 
 
 @frozen(kw_only=True)
@@ -34,11 +34,11 @@ class RoIAlignConfig(RoILayerConfig):
     """RoIAlign (He et al., 2017, https://arxiv.org/abs/1703.06870)."""
 
     output_size: int = 7
-    """Side of the pooled features."""
+    """Side of the pooled features, in bins."""
     sampling_ratio: int = 0
-    """Samples along each side of a cell; 0 for as many as it has pixels."""
+    """Samples along each side of a bin; 0: as many as it covers cells of the feature map."""
     aligned: bool = True
-    """Whether a pixel's value is that of its centre; torchvision's detectors take that of its corner."""
+    """Whether the value of a cell stands at its centre; False: at its corner, as in torchvision's detectors."""
 
     def build_for(self, stride: int, channels: int) -> RoIAlign:
         del channels
@@ -46,7 +46,7 @@ class RoIAlignConfig(RoILayerConfig):
 
 
 class RoIAlign(nn.Module):
-    """Pools rois at one scale."""
+    """Pools rois from one feature map, in float32."""
 
     def __init__(
         self, output_size: int, spatial_scale: float, sampling_ratio: int, *, aligned: bool = True
@@ -75,24 +75,21 @@ class RoIExtractorConfig(ModuleConfig):
     """A config that builds a `RoIExtractor`."""
 
     roi_layer: RoILayerConfig = RoIAlignConfig()
-    """How a box is pooled."""
+    """Pools rois from one feature map."""
     out_channels: int = derived()
-    """Channels of what comes out: by default those of the feature maps."""
+    """Channels of the pooled features: by default those of the feature maps."""
     featmap_strides: tuple[int, ...] = derived()
-    """Strides of the maps to pool from: the first of those that the head gets.
-
-    By default those of at most `MAX_STRIDE`.
-    """
+    """Strides of the feature maps to pool from, the first of the head's: by default those of at most
+    `MAX_STRIDE`."""
 
     @abstractmethod
     def build(self) -> RoIExtractor: ...
 
     def fed(self, in_channels: int, in_strides: tuple[int, ...]) -> Self:
-        """This config for the feature maps of a RoI head.
+        """This config with its inputs filled in: the feature maps of a RoI head.
 
         Raises:
-            ConfigError: It was given other channels, or strides that are not the first of the head's: an
-                extractor pools from the first feature maps.
+            ConfigError: It was given other channels, or strides that are not the first of the head's.
         """
         given = () if is_unset(self.featmap_strides) else self.featmap_strides
         fine = tuple(stride for stride in in_strides if stride <= MAX_STRIDE)
@@ -101,7 +98,7 @@ class RoIExtractorConfig(ModuleConfig):
         return fill(fill(self, "in_strides", featmap_strides=strides), "in_channels", out_channels=channels)
 
     def gathered_channels(self, in_channels: int, levels: int) -> int:
-        """Channels of what comes out, for so many feature maps of `in_channels` each."""
+        """Channels of the pooled features of a roi, for `levels` feature maps of `in_channels` each."""
         del levels
         return in_channels
 
@@ -112,7 +109,7 @@ class RoIExtractorConfig(ModuleConfig):
 
 
 MAX_STRIDE = 32
-"""Coarser maps have fewer cells than a roi has bins."""
+"""On coarser maps all but the largest rois have fewer cells than bins."""
 
 
 class RoIExtractor(nn.Module):
@@ -135,7 +132,7 @@ class RoIExtractor(nn.Module):
 
 
 def bbox2roi(boxes: Sequence[Tensor]) -> Tensor:
-    """The boxes (n_i, 4) of each image to rois (R, 5), image by image."""
+    """The boxes (n_i, 4) of each image as rois (R, 5) = (image index, x1, y1, x2, y2), image by image."""
     images = [torch.full_like(image[:, :1], index) for index, image in enumerate(boxes)]
     return torch.cat([torch.cat(pair, dim=1) for pair in zip(images, boxes, strict=True)])
 

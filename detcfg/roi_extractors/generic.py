@@ -1,4 +1,4 @@
-"""Each roi from every feature map.
+"""Pooling of each roi from all feature maps.
 
 Shapes: R rois; feature maps (B, C, H_i, W_i).
 """
@@ -23,11 +23,11 @@ class GenericRoIExtractorConfig(RoIExtractorConfig):
     """
 
     aggregation: Literal["sum", "concat"] = "sum"
-    """How the features of a roi from all levels become one."""
+    """How the features of a roi from all levels are combined."""
     pre_cfg: PluginLayerConfig | None = None
-    """What works on the pooled features of each level, the same for all."""
+    """A layer on the pooled features of each level, shared by all; None: there is none."""
     post_cfg: PluginLayerConfig | None = None
-    """What works on the aggregated features."""
+    """A layer on the combined features; None: there is none."""
 
     def gathered_channels(self, in_channels: int, levels: int) -> int:
         return in_channels if self.aggregation == "sum" else in_channels * levels

@@ -1,4 +1,4 @@
-"""Pooling by one sample a cell.
+"""Pooling by one sample a bin.
 
 Shapes: R rois; feature maps (B, C, H, W).
 """
@@ -20,9 +20,9 @@ class SimpleRoIAlignConfig(RoILayerConfig):
     """
 
     output_size: int = 14
-    """Side of the pooled features."""
+    """Side of the pooled features, in bins."""
     aligned: bool = True
-    """Whether a pixel's value is that of its centre."""
+    """Whether the value of a cell stands at its centre; False: `grid_sample` with `align_corners=True`."""
 
     def build_for(self, stride: int, channels: int) -> SimpleRoIAlign:
         del channels
@@ -30,7 +30,7 @@ class SimpleRoIAlignConfig(RoILayerConfig):
 
 
 class SimpleRoIAlign(nn.Module):
-    """The feature map at the centre of each cell."""
+    """Samples the feature map at the centre of each bin, bilinearly."""
 
     def __init__(self, output_size: int, stride: int, *, aligned: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Each roi from the one feature map that suits its size.
+"""Pooling of each roi from one feature map, by its size.
 
 Shapes: R rois; feature maps (B, C, H_i, W_i).
 """
@@ -21,7 +21,8 @@ class SingleRoIExtractorConfig(RoIExtractorConfig):
     """
 
     finest_scale: int = 56
-    """Rois below twice this size, in pixels, go to the first map; each doubling goes to the next."""
+    """Rois whose size, sqrt(width * height) in pixels, is below twice this are pooled from the first map; each
+    doubling moves to the next."""
 
     def build(self) -> SingleRoIExtractor:
         return SingleRoIExtractor(self.resolved())
@@ -53,7 +54,7 @@ class SingleRoIExtractor(RoIExtractor):
         return unsort(torch.cat(pooled_levels), order)
 
     def map_roi_levels(self, rois: Tensor) -> Tensor:
-        """(R,) int64: the index of each roi's feature map."""
+        """(R,) int64: the feature map, counted from 0, of each roi (R, 5)."""
         size = torch.sqrt((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
         levels = torch.floor(torch.log2(size / self.finest_scale + 1e-6))
         return levels.clamp(0, self.num_inputs - 1).long()

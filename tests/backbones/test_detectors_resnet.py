@@ -14,11 +14,12 @@ from detcfg.backbones.detectors_resnext import DetectoRSResNeXtConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_aws import ConvAWSConfig
 from detcfg.layers.sac import SACConfig, SAConv2d
 from detcfg.necks.fpn import FPNConfig
 from detcfg.necks.rfp import RFPConfig
-from tests.interop import zoo
+from tests.support import zoo
 
 BACKBONE = DetectoRSResNetConfig(base_channels=8)
 MODEL = FasterRCNNConfig(
@@ -29,7 +30,7 @@ IMAGES = torch.randn(2, 3, 96, 128)
 
 def test_weights_of_an_ordinary_convolution_keep_their_effect() -> None:
     plain = nn.Conv2d(4, 6, 3)
-    standardised = ConvAWSConfig().build_for(4, 6, 3)
+    standardised = ConvAWSConfig().build_for(ConvSpec(4, 6, 3))
     standardised.load_state_dict(plain.state_dict())
     x = torch.randn(2, 4, 8, 8)
 
@@ -37,14 +38,14 @@ def test_weights_of_an_ordinary_convolution_keep_their_effect() -> None:
 
 
 def test_filters_have_the_mean_and_the_spread_that_were_loaded() -> None:
-    conv = ConvAWSConfig().build_for(4, 6, 3)
+    conv = ConvAWSConfig().build_for(ConvSpec(4, 6, 3))
     conv.weight_gamma.fill_(2.0)
     conv.weight_beta.fill_(5.0)
     filters = conv.standardised(conv.weight).flatten(1)
 
     torch.testing.assert_close(torch.full((6,), 5.0), filters.mean(1))
     torch.testing.assert_close(torch.full((6,), 2.0), filters.std(1), atol=1e-2, rtol=0)
-    again = ConvAWSConfig().build_for(4, 6, 3)
+    again = ConvAWSConfig().build_for(ConvSpec(4, 6, 3))
     again.load_state_dict(conv.state_dict())
     assert torch.equal(conv.weight_gamma, again.weight_gamma)
 
@@ -53,7 +54,9 @@ def test_filters_have_the_mean_and_the_spread_that_were_loaded() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_switchable_convolution_starts_as_an_ordinary_one(use_deform: bool, stride: int) -> None:  # noqa: FBT001
     plain = nn.Conv2d(4, 6, 3, stride=stride, padding=1, bias=False)
-    switchable = SACConfig(use_deform=use_deform).build_for(4, 6, 3, stride=stride, padding=1, bias=False)
+    switchable = SACConfig(use_deform=use_deform).build_for(
+        ConvSpec(4, 6, 3, stride=stride, padding=1, bias=False)
+    )
     switchable.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(2, 4, 9, 7)
 
@@ -61,7 +64,7 @@ def test_a_switchable_convolution_starts_as_an_ordinary_one(use_deform: bool, st
 
 
 def test_the_switch_mixes_two_dilations() -> None:
-    conv = SACConfig().build_for(4, 6, 3, padding=1, bias=False)
+    conv = SACConfig().build_for(ConvSpec(4, 6, 3, padding=1, bias=False))
     nn.init.constant_(next(p for p in conv.switch.parameters() if p.dim() == 1), 0.25)
     x, weight = torch.randn(2, 4, 9, 7), conv.standardised(conv.weight)
     small = nn.functional.conv2d(x, weight, padding=1)

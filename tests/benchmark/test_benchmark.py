@@ -12,9 +12,9 @@ from attrs import evolve
 from typer.testing import CliRunner
 
 from detcfg.benchmark.bare import bare_seconds, products_of
-from detcfg.benchmark.evaluation import Judged, own_evaluation, pycocotools_evaluation
+from detcfg.benchmark.evaluation import EvaluationData, detcfg_evaluation, pycocotools_evaluation
 from detcfg.benchmark.measure import Measured, in_turns, peak_memory
-from detcfg.benchmark.pipeline import cv2_pipeline, own_pipeline, write_images
+from detcfg.benchmark.pipeline import cv2_pipeline, detcfg_pipeline, write_images
 from detcfg.cli.main import app
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.experiments import faster_rcnn
@@ -87,20 +87,20 @@ def test_the_pipelines_that_are_compared_give_the_same_images(tmp_path: Path) ->
     theirs = cv2_pipeline(experiment, paths)
     assert theirs is not None
 
-    for own, other in zip(own_pipeline(experiment, paths)(), theirs(), strict=True):
+    for own, other in zip(detcfg_pipeline(experiment, paths)(), theirs(), strict=True):
         # Decoders and resizes round differently, by few of 256 levels.
         assert own.shape == other.shape
         assert (own - other).abs().mean() < 1 / 58
 
 
 def test_the_evaluations_that_are_compared_give_the_same_numbers() -> None:
-    judged = Judged.of(40)
-    numbers = pycocotools_evaluation(judged)()
+    data = EvaluationData.of(40)
+    numbers = pycocotools_evaluation(data)()
 
-    assert list(own_evaluation(judged, "numpy")().values()) == pytest.approx(numbers, abs=1e-9)
+    assert list(detcfg_evaluation(data, "numpy")().values()) == pytest.approx(numbers, abs=1e-9)
     assert 0.05 < numbers[0] < 0.95
     pytest.importorskip("hotcoco", reason="the extra `fast` is not installed")
-    assert list(own_evaluation(judged, "hotcoco")().values()) == pytest.approx(numbers, abs=1e-9)
+    assert list(detcfg_evaluation(data, "hotcoco")().values()) == pytest.approx(numbers, abs=1e-9)
 
 
 def test_the_command_prints_a_row_for_each_piece_of_work_and_its_figures(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detcfg import ops
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.matrix_nms import matrix_nms
-from detcfg.boxes.nms import NMSConfig, apart, multiclass_nms
+from detcfg.boxes.nms import NMSConfig, multiclass_nms, offset_by_group
 from detcfg.boxes.soft_nms import SoftNMSConfig
 from tests.support.worlds import CLASSES, SEEDS, boxes, generator
 
@@ -93,7 +93,7 @@ def test_torchvision_keeps_the_same(seed: int, count: int) -> None:
     found, scores, classes = candidates(seed, count)
     wanted = torchvision.ops.batched_nms(found, scores, classes, 0.5)
 
-    assert ops.nms(apart(found, classes), scores, 0.5, classes).equal(wanted)
+    assert ops.nms(offset_by_group(found, classes), scores, 0.5, classes).equal(wanted)
 
 
 @given(SEEDS, st.integers(0, 20), st.sampled_from([-1, 0, 1, 5]), st.floats(0, 1))

@@ -1,4 +1,4 @@
-"""Sampling of the priors that a head gets most wrong."""
+"""Sampling of the priors with the highest classification loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.samplers.base import PriorPredictions, PriorScorer
 from detcfg.boxes.samplers.ohem import OHEMSamplerConfig
 from detcfg.structures import Targets
 
@@ -20,12 +21,16 @@ TARGETS = Targets(
 def test_the_priors_of_the_highest_loss_count_each_kind_up_to_its_number() -> None:
     asked: list[list[int] | None] = []
 
-    def hardness(priors: Tensor, labels: Tensor | None) -> Tensor:
-        asked.append(None if labels is None else labels.tolist())
-        return -(priors[:, 0] - 2).abs()  # the nearer to the third prior, the harder
+    class Head(PriorScorer):
+        def sample_losses(self, priors: Tensor, labels: Tensor | None) -> Tensor:
+            asked.append(None if labels is None else labels.tolist())
+            return -(priors[:, 0] - 2).abs()  # the nearer to the third prior, the harder
+
+        def predict(self, priors: Tensor) -> PriorPredictions:
+            raise NotImplementedError
 
     sampler = OHEMSamplerConfig(num=3, pos_fraction=0.4, add_gt_as_proposals=False)
-    sampling = sampler.sample(ASSIGNMENT, PRIORS, TARGETS, hardness=hardness)
+    sampling = sampler.sample(ASSIGNMENT, PRIORS, TARGETS, scorer=Head())
 
     assert [2] == sampling.pos_inds.tolist()
     assert [3, 4] == sampling.neg_inds.tolist()

@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, Assignment
-from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
+from detcfg.boxes.samplers.base import PriorPredictions, PriorScorer, SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.combined import CombinedSamplerConfig
 from detcfg.boxes.samplers.instance_balanced_pos import InstanceBalancedPosSamplerConfig
 from detcfg.boxes.samplers.iou_balanced_neg import IoUBalancedNegSamplerConfig
 from detcfg.boxes.samplers.ohem import OHEMSamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.boxes.samplers.score_hlr import Judge, Judgement, ScoreHLRSamplerConfig
+from detcfg.boxes.samplers.score_hlr import ScoreHLRSamplerConfig
 from detcfg.structures import Targets
 from tests.support.worlds import SEEDS, boxes, generator, objects
 
 
-class Head(Judge):
+class Head(PriorScorer):
     """Does worse the further right a prior is."""
 
-    def __call__(self, priors: Tensor, labels: Tensor | None, /) -> Tensor:
+    def sample_losses(self, priors: Tensor, labels: Tensor | None) -> Tensor:
         del labels
         return priors[:, 0]
 
-    def judge(self, priors: Tensor) -> Judgement:
-        return Judgement(scores=priors[:, 0] / 200, boxes=priors, losses=priors[:, 0])
+    def predict(self, priors: Tensor) -> PriorPredictions:
+        return PriorPredictions(scores=priors[:, 0] / 200, boxes=priors, background_losses=priors[:, 0])
 
 
 KINDS: tuple[Callable[..., RandomSamplerConfig], ...] = (
@@ -58,7 +58,7 @@ def world(seed: int, count: int, number: int) -> tuple[Assignment, Tensor, Targe
 
 def sampled(sampler: SamplerConfig, given: tuple[Assignment, Tensor, Targets]) -> SamplingResult:
     torch.manual_seed(0)
-    return sampler.resolved().sample(*given, hardness=Head())
+    return sampler.resolved().sample(*given, scorer=Head())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,6 +97,8 @@ def test_counts_are_kept_and_nothing_is_taken_twice(
     if neg_pos_ub >= 0:
         wanted = min(wanted, int(neg_pos_ub * max(1, len(positives))))
     assert len(negatives) == min(there_neg, wanted)
+    assert sampler.max_samples == num
+    assert len(positives) + len(negatives) <= num
 
 
 @pytest.mark.parametrize("kind", [*KINDS, PseudoSamplerConfig])
@@ -128,6 +130,7 @@ def test_without_sampling_all_count(given: tuple[int, int, int]) -> None:
     assert found.num_pos == (assignment.gt_indices >= 0).sum()
     assert found.num_neg == (assignment.gt_indices == NEGATIVE).sum()
     assert found.avg_factor == max(1, found.num_pos)
+    assert PseudoSamplerConfig().max_samples is None
 
 
 def test_each_candidate_is_as_likely_as_another() -> None:

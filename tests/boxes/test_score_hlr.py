@@ -7,23 +7,24 @@ import torch
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, Assignment
-from detcfg.boxes.samplers.score_hlr import Judge, Judgement, ScoreHLRSamplerConfig, nms_groups
+from detcfg.boxes.samplers.base import PriorPredictions, PriorScorer
+from detcfg.boxes.samplers.score_hlr import ScoreHLRSamplerConfig, nms_groups
 from detcfg.structures import Targets
 
 TARGETS = Targets(boxes=torch.tensor([[0.0, 0.0, 8.0, 8.0]]), labels=torch.tensor([1]))
 LEFT, RIGHT = [0.0, 0.0, 10.0, 10.0], [50.0, 0.0, 60.0, 10.0]
 
 
-class _Judge(Judge):
+class _Head(PriorScorer):
     """Takes a prior's first number for its score, and its second for where it is."""
 
-    def __call__(self, priors: Tensor, labels: Tensor | None, /) -> Tensor:
+    def sample_losses(self, priors: Tensor, labels: Tensor | None) -> Tensor:
         del labels
         return torch.ones(len(priors))
 
-    def judge(self, priors: Tensor) -> Judgement:
+    def predict(self, priors: Tensor) -> PriorPredictions:
         boxes = torch.where(priors[:, 1:2] > 0, torch.tensor(RIGHT), torch.tensor(LEFT))
-        return Judgement(scores=priors[:, 0], boxes=boxes, losses=priors[:, 0] + 1)
+        return PriorPredictions(scores=priors[:, 0], boxes=boxes, background_losses=priors[:, 0] + 1)
 
 
 def _priors(*priors: tuple[float, float]) -> Tensor:
@@ -38,7 +39,7 @@ def test_the_best_of_each_group_come_before_the_second_of_any() -> None:
     priors = _priors((0.9, 0), (0.8, 0), (0.7, 0), (0.6, 1), (0.5, 1))
     sampler = ScoreHLRSamplerConfig(num=4, add_gt_as_proposals=False, k=1.0)
 
-    sampling = sampler.sample(_background(5), priors, TARGETS, hardness=_Judge())
+    sampling = sampler.sample(_background(5), priors, TARGETS, scorer=_Head())
 
     assert [0, 1, 3, 4] == sampling.neg_inds.tolist()  # ranks 0, 2, 1, 3
     assert sampling.neg_weights is not None
@@ -52,7 +53,7 @@ def test_what_is_taken_for_nothing_fills_up_with_the_least_weight() -> None:
     priors = _priors((0.01, 0), (0.02, 1), (0.9, 0), (0.04, 1), (0.8, 0))
     sampler = ScoreHLRSamplerConfig(num=4, add_gt_as_proposals=False)
 
-    sampling = sampler.sample(_background(5), priors, TARGETS, hardness=_Judge())
+    sampling = sampler.sample(_background(5), priors, TARGETS, scorer=_Head())
 
     assert 4 == sampling.num_neg
     assert {2, 4} < set(sampling.neg_inds.tolist())
@@ -66,7 +67,7 @@ def test_what_is_taken_for_nothing_fills_up_with_the_least_weight() -> None:
 def test_a_head_that_finds_nothing_leaves_all_negatives_as_they_are(count: int) -> None:
     sampler = ScoreHLRSamplerConfig(num=10)
 
-    sampling = sampler.sample(_background(count), _priors(*[(0.0, 0)] * count), TARGETS, hardness=_Judge())
+    sampling = sampler.sample(_background(count), _priors(*[(0.0, 0)] * count), TARGETS, scorer=_Head())
 
     assert sampling.neg_weights is not None
     assert [1.0] * count == sampling.neg_weights.tolist()

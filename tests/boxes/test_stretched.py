@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from attrs import evolve
 from torch.testing import assert_close
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -35,10 +36,35 @@ def test_points_are_the_centres_of_anchors() -> None:
     ).grid_priors(grids)
     points = StretchedPointGeneratorConfig(strides=STRIDES).grid_priors(grids)
 
-    for level, places in zip(anchors, points, strict=True):
-        assert_close((level[:, :2] + level[:, 2:]) / 2, places)
+    for level, centres in zip(anchors, points, strict=True):
+        assert_close((level[:, :2] + level[:, 2:]) / 2, centres)
 
 
 def test_each_level_needs_sizes() -> None:
     with pytest.raises(ConfigError, match=r"sizes is .* and strides is"):
         StretchedAnchorGeneratorConfig(sizes=SIZES[:2], strides=STRIDES).resolved()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scales", (2.0,)),
+        ("scales", None),
+        ("octave_base_scale", 4.0),
+        ("scales_per_octave", 3),
+        ("base_sizes", (4.0, 8.0, 16.0, 32.0, 64.0)),
+        ("scale_major", False),
+        ("centers", ((0.0, 0.0),) * 5),
+        ("center_offset", 0.5),
+    ],
+)
+def test_a_field_that_sizes_make_useless_is_refused(name: str, value: object) -> None:
+    config = evolve(StretchedAnchorGeneratorConfig(sizes=SIZES, strides=STRIDES), **{name: value})
+
+    with pytest.raises(ConfigError, match=rf"{name} is .*no effect.*sizes.*AnchorGeneratorConfig"):
+        config.resolved()
+
+
+def test_an_offset_of_points_that_are_spread_over_the_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"offset is 0\.5, .*no effect.*MlvlPointGeneratorConfig"):
+        StretchedPointGeneratorConfig(strides=STRIDES, offset=0.5).resolved()

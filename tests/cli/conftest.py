@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import pytest
-from attrs import frozen
 
 from detcfg.cli.main import run
-
-
-@frozen
-class Outcome:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command: TypeAlias = Callable[..., Outcome]
+from tests.support.commands import Command, Outcome
 
 
 @pytest.fixture

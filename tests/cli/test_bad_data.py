@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from detcfg.engine.checkpoint import BEST, save_weights
-from tests.cli.conftest import Command
 from tests.support.coco_files import write
+from tests.support.commands import Command
 
-TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
+TINY = Path(__file__).parents[1] / "support" / "tiny.py"
 Spoil: TypeAlias = Callable[[Path], object]
 
 

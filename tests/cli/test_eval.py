@@ -10,7 +10,7 @@ import torch
 
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.checkpoint import BEST, LAST, save_experiment, save_weights
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.tiny import experiment
 
 ALLOW = ("--allow", "tests.support.tiny")
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_model_is_counted_and_refused(command: Command, 
     outcome = command("eval", str(run), *ALLOW, "model.rpn_head.feat_channels=16")
 
     assert 1 == outcome.code
-    assert "is of another model" in outcome.err
+    assert "does not fit this model" in outcome.err
     assert "of another shape" in outcome.err
 
 

@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
-from tests.support.paths import DATASETS
-
-FAKE = DATASETS / "eval_fixtures" / "cocoapi_fake100"
-TRUTH = FAKE / "instances_val2014_100.json"
-needs_fake = pytest.mark.skipif(not FAKE.is_dir(), reason=f"there is no {FAKE}")
+from tests.support.commands import Command
+from tests.support.pycocotools import FAKE, TRUTH, needs_fake
 
 PUBLISHED = {
     "bbox": {

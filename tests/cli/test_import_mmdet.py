@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from detcfg import load_experiment
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.small_configs import write_config
 
 

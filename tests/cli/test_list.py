@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detcfg.catalogue import KINDS, components
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 MINE = '''
 from attrs import frozen
@@ -40,8 +40,9 @@ def test_components_come_by_kind_with_what_they_are_and_where(command: Command) 
     assert "https://arxiv.org/abs/1904.06493" in line
     assert line.endswith("detcfg.heads.roi.double_head_roi_head:DoubleHeadRoIHeadConfig")
     headers = [line.split("   ")[0] for line in out.splitlines() if line.endswith("where it is")]
-    assert headers == [kind for kind in KINDS.values() if kind in headers]
-    assert {"detector", "backbone", "neck", "head", "RoI extractor", "loss"} <= set(headers)
+    assert headers == [kind for kind in dict.fromkeys(KINDS.values()) if kind in headers]
+    heads = {"dense head", "proposal head", "RoI head", "bbox head", "mask head", "instance head"}
+    assert {"detector", "backbone", "neck", *heads, "RoI extractor", "loss"} <= set(headers)
 
 
 def test_one_kind_alone(command: Command) -> None:
@@ -49,6 +50,27 @@ def test_one_kind_alone(command: Command) -> None:
 
     assert "FPNConfig" in out
     assert "ResNetConfig" not in out
+
+
+def test_one_kind_of_head_alone(command: Command) -> None:
+    out = command("list", "mask head").out
+
+    assert "FCNMaskHeadConfig" in out
+    assert "FCOSHeadConfig" not in out
+
+
+def test_head_means_heads_of_every_kind(command: Command) -> None:
+    lines = command("list", "head").out.splitlines()
+    named = [line for line in lines if ":" in line]
+
+    assert {line.rpartition(" ")[2].split(".")[1] for line in named} == {"heads"}
+    assert {"FCOSHeadConfig", "RPNHeadConfig", "StandardRoIHeadConfig", "FCNMaskHeadConfig"} <= {
+        line.split(" ")[0] for line in named
+    }
+
+
+def test_a_kind_that_is_none_is_refused_with_the_nearest(command: Command) -> None:
+    assert "Did you mean 'mask head'?" in command("list", "masks head").err
 
 
 def test_a_users_module_is_listed_too(
@@ -73,4 +95,6 @@ def test_every_component_says_what_it_is() -> None:
 def test_bases_and_presets_are_not_components() -> None:
     names = {component.cls.__name__ for component in components()}
 
-    assert not names & {"BackboneConfig", "NeckConfig", "DetectorConfig", "Config", "Model", "Preset"}
+    assert not names & {
+        *("BackboneConfig", "NeckConfig", "DetectorConfig", "AssignerConfig", "Config", "Model", "Preset")
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import detcfg
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 ROOT = Path(__file__).parents[2]
 

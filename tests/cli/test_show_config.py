@@ -10,7 +10,7 @@ from detcfg import load_experiment
 from detcfg.config.python import flattened
 from detcfg.config.serialize import from_data
 from detcfg.experiment import ExperimentConfig
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
-EXPERIMENT = Path(__file__).parents[1] / "engine" / "certain.py"
+EXPERIMENT = Path(__file__).parents[1] / "support" / "certain.py"
 
 
 def test_the_command_that_a_training_ends_with_judges_its_weights(tmp_path: Path, command: Command) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from detcfg.config import ConfigError
+from detcfg.config import load as loading
 from detcfg.config.load import load
 from detcfg.config.serialize import to_data
 from tests.support.toy import Job, JobConfig
@@ -24,7 +26,7 @@ class Experiment(Job):
 
 def write(folder: Path, text: str, name: str = "mine.py") -> Path:
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
@@ -125,3 +127,121 @@ def test_a_saved_experiment_that_is_deep_or_huge_or_none_is_refused(
     assert says in str(caught.value)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+MOVED = """
+from attrs import frozen
+from tests.support.toy import Job
+IMPORT
+
+@frozen(kw_only=True)
+class Experiment(Job):
+    epochs: int = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "from detcfg.heads.bbox_head import BBoxHeadConfig",
+            "detcfg.heads.bbox_head:BBoxHeadConfig is detcfg.heads.bbox.bbox_head:BBoxHeadConfig now.",
+        ),
+        ("import detcfg.engine.config", "detcfg.engine.config is detcfg.recipe.config now."),
+        ("from detcfg.heads import rpn_head", "detcfg.heads.rpn_head is detcfg.heads.proposal.rpn_head now."),
+        (
+            "from detcfg.boxes.coders.base import clip_boxes",
+            "detcfg.boxes.coders.base:clip_boxes is detcfg.boxes.geometry:clip_boxes now.",
+        ),
+        ("from experiments import atss", "experiments.atss is detcfg.experiments.atss now."),
+        (
+            "from experiments.atss import Model",
+            "experiments.atss:Model is detcfg.experiments.atss:Model now.",
+        ),
+        (
+            "import detcfg.heads\ndetcfg.heads.rpn_head.RPNHead",
+            "detcfg.heads.rpn_head:RPNHead is detcfg.heads.proposal.rpn_head:RPNHead now.",
+        ),
+    ],
+)
+def test_an_import_of_what_has_moved_is_an_error_with_its_line_the_new_place_and_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
+) -> None:
+    """Beside a person's own package that is called `experiments`, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
+        monkeypatch.delitem(sys.modules, name)
+    write(tmp_path, "", "experiments/__init__.py")
+    path = write(tmp_path, MOVED.replace("IMPORT", line))
+
+    with pytest.raises(ConfigError) as error:
+        load(path, JobConfig)
+
+    assert f"{path}:{4 + line.count(chr(10))}: {says}\n    {line.splitlines()[-1]}\n" in str(error.value)
+    assert str(error.value).endswith(f": detcfg upgrade {path.name}")
+    sys.modules.pop("experiments", None)
+
+
+def test_an_error_in_another_file_of_a_persons_own_names_that_one(tmp_path: Path) -> None:
+    name = f"parts_{tmp_path.name}".replace("-", "_")
+    parts = write(tmp_path, "import os\nfrom detcfg.engine.ema import EMAConfig\n", f"{name}.py")
+    path = write(tmp_path, MOVED.replace("IMPORT", f"from {name} import EMAConfig"))
+
+    with pytest.raises(ConfigError, match=rf"{parts}:2: .* is detcfg.recipe.ema:EMAConfig now") as error:
+        load(path, JobConfig)
+    assert str(error.value).endswith(f"detcfg upgrade {parts}")
+
+
+def test_an_import_of_what_is_gone_says_what_to_write_instead(tmp_path: Path) -> None:
+    path = write(tmp_path, "from detcfg.detectors.wiring import wired_neck\n")
+
+    with pytest.raises(ConfigError) as error:
+        load(path, JobConfig)
+    assert str(error.value).startswith(f"{path}:1: detcfg.detectors.wiring:wired_neck is gone. Derive from ")
+    assert str(error.value).endswith("\n    from detcfg.detectors.wiring import wired_neck")
+
+
+def test_an_import_that_fails_otherwise_is_explained_as_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path, "from detcfg.engine.emma import EMAConfig\n")
+
+    with pytest.raises(
+        ConfigError, match=r"mine\.py:1: ModuleNotFoundError: No module named 'detcfg.engine.emma'"
+    ):
+        load(path, JobConfig)
+
+
+def test_a_copy_without_symbolic_links_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, git makes a text file of the link `detcfg/experiments`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "SHIPPED_FOLDER", Path(__file__))
+    for name in [name for name in sys.modules if name.startswith("detcfg.experiments")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "detcfg.experiments", None)  # as if it could not be imported
+    path = write(tmp_path, "from detcfg.experiments import atss\n")
+
+    for source, place in (("atss", ""), (path, f"{path}:1: ")):
+        with pytest.raises(ConfigError, match=r"ln -sf \.\./experiments .*core\.symlinks=true") as error:
+            load(source, JobConfig)
+        assert str(error.value).startswith(place)
+
+
+def test_a_package_of_experiments_goes_before_a_folder_that_is_called_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a checkout of detcfg, which an editable install makes known, has one."""
+    path = write(tmp_path / "mine", GOOD, "exps/one.py")
+    write(
+        tmp_path / "mine",
+        GOOD.replace("tests.support.toy", "exps.one").replace("Job", "Experiment"),
+        "exps/two.py",
+    )
+    write(tmp_path / "mine", "", "exps/__init__.py")
+    write(tmp_path, "", "exps/three.py")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert type(load(path.with_name("two.py"), JobConfig)).__module__ == "exps.two"
+    for name in ("exps", "exps.one", "exps.two"):
+        del sys.modules[name]

@@ -103,7 +103,11 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "image id of another kind": (_set("images", 1, "id", [1]), "image 1 of the list: it has no id"),
     "huge image id": (_set("images", 1, "id", 10**30), "image 1 of the list: it has no id"),
     "name too long": (_set("images", 0, "file_name", "a" * 300 + "/b.png"), "there is no "),
-    "no size": (_drop("images", 0, "width"), "image 10: its height and width are 30 and None"),
+    "size of a text": (_set("images", 0, "width", "40"), "image 10: its height and width are 30 and '40'"),
+    "size of half a pixel": (
+        _set("images", 0, "width", 40.5),
+        "40.5, and have to be whole numbers of pixels",
+    ),
     "size 0": (_set("images", 0, "width", 0), "image 10: its height and width are 30 and 0"),
     "huge size": (_set("images", 0, "width", 10**9), "at most 100000 pixels are read"),
     "category without a name": (_drop("categories", 0, "name"), "has no id and name"),

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.io import decode_jpeg, read_file
 
 from detcfg.data.errors import DataError
-from detcfg.data.images import image_size, problem_of_name, read_image
+from detcfg.data.images import image_size, lost_levels, problem_of_name, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3)).astype(np.uint8)
 
@@ -163,6 +163,38 @@ def test_the_limit_of_pixels_can_be_set(tmp_path: Path) -> None:
     assert read_image(str(path), max_pixels=60).shape == (3, 6, 10)
     with pytest.raises(DataError, match="10x6 pixels, more than the 59"):
         read_image(str(path), max_pixels=59)
+
+
+def test_the_limit_of_pixels_can_be_set_beyond_pillows_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(DataError, match=r"the image is too large: .*60 pixels.* Raise max_pixels if"):
+        read_image(str(path), max_pixels=40)
+    assert read_image(str(path), max_pixels=60).shape == (3, 6, 10)
+    assert image_size(str(path), max_pixels=60) == (6, 10)
+    assert Image.MAX_IMAGE_PIXELS == 20
+
+
+@pytest.mark.parametrize(("highest", "left"), [(255, 1), (4095, 16), (8000, 32), (65535, 256)])
+def test_shades_of_16_bits_that_are_lost_are_counted(tmp_path: Path, highest: int, left: int) -> None:
+    path = tmp_path / "thermal.png"
+    Image.fromarray(np.linspace(0, highest, 80 * 100).astype(np.uint16).reshape(80, 100)).save(path)
+    image = read_image(str(path))
+    assert len(image.unique()) == left
+    told = lost_levels(str(path), image)
+    assert (f"shades up to {highest:,}, of which the upper 8 bits leave {left}. Convert" in told) == (
+        left < 32
+    )
+
+
+def test_few_shades_are_no_matter_where_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    for deep in (np.uint8, np.uint16):
+        Image.fromarray(np.eye(9).astype(deep) * np.iinfo(deep).max).save(path)
+        assert not lost_levels(str(path), read_image(str(path)))
 
 
 def _whole(suffix: str) -> bytes:

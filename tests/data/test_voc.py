@@ -11,18 +11,7 @@ from PIL import Image
 
 from detcfg.data.errors import DataError
 from detcfg.data.voc import VOCDatasetConfig
-
-
-def thing(name: str, box: tuple[object, object, object, object], difficult: int = 0) -> str:
-    corners = "".join(
-        f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    )
-    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-
-
-def xml(*things: str, size: str = "<size><width>40</width><height>30</height></size>") -> str:
-    return f"<annotation>{size}{''.join(things)}</annotation>"
-
+from tests.support.voc_files import thing, xml
 
 FILES = {
     "a": xml(thing("dog", (6, 6, 26, 16)), thing("cat", (31, 21, 40, 30), difficult=1)),
@@ -134,6 +123,74 @@ def test_names_listed_twice_and_lists_of_one_class(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\na\n")
     with pytest.raises(DataError, match="line 2, image a: the image is listed twice"):
         config.dataset()
+
+
+@pytest.mark.parametrize("word", ["", "0", "0.0", "False", "false", "no", " 0 "])
+def test_a_flag_may_be_a_word(tmp_path: Path, word: str) -> None:
+    text = thing("dog", (1, 1, 9, 9)).replace("<difficult>0<", f"<difficult>{word}<")
+    dataset = write(tmp_path, {"a": xml(text)}).dataset()
+    assert dataset.targets(0).ignored is None
+    assert not dataset.problems
+
+
+@pytest.mark.parametrize("word", ["1", "2", "1.0", "True", "yes"])
+def test_a_flag_of_a_difficult_object_may_be_a_word(tmp_path: Path, word: str) -> None:
+    text = thing("dog", (1, 1, 9, 9)).replace("<difficult>0<", f"<difficult>{word}<")
+    dataset = write(tmp_path, {"a": xml(text)}).dataset()
+    assert len(dataset.targets(0).ignored_boxes) == 1
+    assert not dataset.problems
+
+
+@pytest.mark.parametrize("word", ["Unspecified", "maybe", "nan"])
+def test_what_is_no_flag_is_reported_and_taken_for_none(tmp_path: Path, word: str) -> None:
+    text = thing("dog", (1, 1, 9, 9)).replace("<difficult>0<", f"<difficult>{word}<")
+    dataset = write(tmp_path, {"a": xml(thing("cow", (1, 1, 9, 9)), text)}).dataset()
+    assert dataset.targets(0).ignored is None
+    (note,) = dataset.problems
+    assert note.severity == "note"
+    assert (
+        f"a.xml: object 2 of image a: its difficult is '{word}', which is no flag. It is taken for 0"
+        in str(note)
+    )
+
+
+def test_images_in_sub_folders_are_found_as_datumaro_writes_them(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    for folder, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+        (tmp_path / folder / "s1" / "deep").mkdir(parents=True)
+        (tmp_path / folder / f"a.{suffix}").rename(tmp_path / folder / "s1" / f"a.{suffix}")
+        (tmp_path / folder / f"b.{suffix}").rename(tmp_path / folder / "s1" / "deep" / f"my b.{suffix}")
+    (tmp_path / "list.txt").write_text('s1/a 1\n"s1/deep/my b" -1\n')
+    dataset = config.dataset()
+    assert [dataset.info(i).image_id for i in range(2)] == ["s1/a", "s1/deep/my b"]
+    assert dataset[0].targets.boxes.tolist() == [[5, 5, 25, 15], [30, 20, 39, 29]]
+    assert [image["id"] for image in dataset.ground_truth()["images"]] == ["s1/a", "s1/deep/my b"]
+
+
+@pytest.mark.parametrize("name", ["s1/../../secret", "s1\\..\\..\\secret"])
+def test_a_sub_folder_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    config = write(tmp_path)
+    (tmp_path / "Annotations" / "s1").mkdir()
+    (tmp_path / "secret.xml").write_text(FILES["a"])
+    (tmp_path / "list.txt").write_text(f"a\n{name}\n")
+    with pytest.raises(DataError, match=r"line 2, image s1.*: there is no "):
+        config.dataset()
+
+
+def test_names_without_xml_are_background_where_that_is_asked_for(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    (tmp_path / "Annotations" / "b.xml").unlink()
+    with pytest.raises(
+        DataError, match=r"line 2, image b: there is no .*Annotations/b.xml.*allow_missing_xml"
+    ):
+        config.dataset()
+    dataset = evolve(config, allow_missing_xml=True).dataset()
+    assert [len(sample.targets) for sample in dataset] == [2, 0]
+    assert dataset.info(1).size == (30, 40)
+
+    (tmp_path / "JPEGImages" / "b.jpg").unlink()
+    with pytest.raises(DataError, match=r"line 2, image b: there is no .*JPEGImages/b.jpg"):
+        evolve(config, allow_missing_xml=True).dataset()
 
 
 def test_masks_are_not_to_be_had(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from detcfg.config import ConfigError
 from detcfg.detectors.det_tta_model import DetTTAModel, DetTTAModelConfig, mirrored
 from detcfg.engine.validation import validate
 from detcfg.engine.weights import put_weights
+from detcfg.evaluation.coco import CocoEvaluator
 from detcfg.experiments import mask_rcnn_nuclei
 from detcfg.structures import Detections, ImageBatch
 from tests.support.tiny import experiment
@@ -122,8 +123,10 @@ def test_weights_are_the_detectors_own_by_name() -> None:
 def test_it_learns_as_the_detector_and_can_be_judged() -> None:
     data = experiment().data
     model = tta(scales=((64, 64),))
-    evaluator, losses = validate(model, data.val_loader())
-    _, plain = validate(model.detector, data.val_loader())
+    loader = data.val_loader()
+    evaluator = CocoEvaluator(loader.source)
+    plain = validate(model.detector, loader, evaluator)
+    losses = validate(model, loader, evaluator)
     assert losses == pytest.approx(plain)
     assert "bbox_AP" in evaluator.compute()
 

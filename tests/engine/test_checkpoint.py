@@ -138,7 +138,7 @@ def test_a_training_begins_from_the_weights_that_it_is_given(tmp_path: Path) -> 
 
 def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path: Path) -> None:
     run_training(experiment(epochs=1), tmp_path)
-    with pytest.raises(CheckpointError, match="is of another model"):
+    with pytest.raises(CheckpointError, match="does not fit this model"):
         run_training(with_more_classes(), tmp_path, resume=True)
 
 

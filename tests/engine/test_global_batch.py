@@ -19,10 +19,9 @@ from detcfg.engine import distributed
 from detcfg.layers.norm import BATCH_NORMS
 from detcfg.losses.reduce import alone
 from detcfg.structures import Targets
+from tests.support.experiments import NAMES, experiment
 from tests.support.processes import members
-from tests.support.small import narrow
-from tests.test_experiments import NAMES, experiment
-from tests.test_gradients import SIZE, objects
+from tests.support.small import SIDE, narrow, objects
 
 OTHERS: Final = {
     "c4",
@@ -90,9 +89,9 @@ def gradients(
 
 def compare(model: nn.Module, counts: Sequence[int]) -> None:
     """In one of the processes that share out a batch: its gradients against those of the whole batch."""
-    targets = [objects(count, SIZE) for count in counts]
+    targets = [objects(count, SIDE) for count in counts]
     chance = torch.Generator().manual_seed(sum(counts))
-    images = [torch.randint(256, (3, SIZE, SIZE), dtype=torch.uint8, generator=chance) for _ in targets]
+    images = [torch.randint(256, (3, SIDE, SIDE), dtype=torch.uint8, generator=chance) for _ in targets]
     mine = slice(distributed.rank(), distributed.rank() + 1)
     before = copy.deepcopy(model)  # some count what they have seen
     with alone():

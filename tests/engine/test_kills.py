@@ -19,8 +19,8 @@ import torch.distributed as dist
 from attrs import define
 
 from detcfg.engine.run import run_training
-from tests.engine.test_resume import full
 from tests.support.processes import assert_same_state, start
+from tests.support.tiny import full
 
 KILLS = int(os.environ.get("DETCFG_KILLS", "0"))
 

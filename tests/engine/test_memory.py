@@ -12,9 +12,9 @@ from attrs import evolve
 from detcfg.engine.checkpoint import LAST, load_training
 from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
+from tests.support.experiments import experiment
 from tests.support.small import narrow
 from tests.support.tiny import Experiment
-from tests.test_experiments import experiment
 
 
 def training(name: str, epochs: int) -> ExperimentConfig:

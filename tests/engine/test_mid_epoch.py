@@ -51,7 +51,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], float, flo
     def noted(trainer: Trainer, group: Any) -> dict[str, float]:
         losses = step(trainer, group)
         pixels = sum(float(image.double().sum()) for batch in group for image in batch.images)
-        seen.append(([info.image_id for batch in group for info in batch.infos], pixels, trainer._lr))
+        seen.append(([info.image_id for batch in group for info in batch.infos], pixels, trainer.lr))
         return losses
 
     monkeypatch.setattr(Trainer, "step", noted)

@@ -10,34 +10,12 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.checkpoint import LAST
 from detcfg.engine.interrupts import Interrupted
 from detcfg.engine.run import run_training
 from detcfg.engine.trainer import Trainer
-from detcfg.recipe.config import ClipGradConfig
-from detcfg.recipe.ema import EMAConfig
-from detcfg.recipe.optimizers import AdamWConfig
-from detcfg.recipe.schedules import CosineConfig
 from tests.support.processes import assert_same_state, start
-from tests.support.tiny import Experiment, experiment
-
-
-def full(**trainer: object) -> Experiment:
-    """A training with all that has a state."""
-    given = experiment(
-        epochs=3,
-        optimizer=AdamWConfig(lr=1e-3),
-        schedule=CosineConfig(warmup_iters=3),
-        ema=EMAConfig(momentum=0.1, gamma=2),
-        clip_grad=ClipGradConfig(),
-        accumulate=2,
-        checkpoint_interval=1,
-        log_interval=1,
-        **trainer,
-    )
-    train = DemoDatasetConfig(num_images=10, image_size=(64, 64))
-    return evolve(given, data=evolve(given.data, train=train))
+from tests.support.tiny import experiment, full
 
 
 def test_workers_that_read_images_change_nothing_of_a_resumed_run(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
 from detcfg.recipe.optimizers import SGDConfig
+from tests.support.experiments import experiment
 from tests.support.processes import assert_close, last_weights, members
 from tests.support.small import narrow
 from tests.support.tiny import Experiment
-from tests.test_experiments import experiment
 
 MODELS: Final = {
     "cascade_mask_rcnn": "a head for each of three stages",

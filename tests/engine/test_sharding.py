@@ -26,8 +26,9 @@ from detcfg.engine.interrupts import Interrupts
 from detcfg.engine.log import Log
 from detcfg.engine.run import run_training
 from detcfg.engine.sharded_checkpoint import STATE, load_sharded_weights, newest
-from detcfg.engine.sharding import Shards, gathered, own_part, units
-from detcfg.engine.trainer import Trainer
+from detcfg.engine.sharding import Shards, full_tensors, local_shard, units
+from detcfg.engine.store import Sharded
+from detcfg.engine.trainer import Run
 from detcfg.engine.weights import load_model, load_weights
 from detcfg.recipe.config import ClipGradConfig
 from detcfg.recipe.ema import EMAConfig
@@ -76,10 +77,10 @@ def test_each_process_keeps_about_half_of_the_parameters_and_their_average(tmp_p
 
     def work() -> None:
         shards = Shards.of(model)
-        own = sum(own_part(p).numel() for p in model.parameters())
+        own = sum(local_shard(p).numel() for p in model.parameters())
         assert own < 0.52 * everything
         average = EMAConfig().average(model)
-        assert sum(own_part(x).numel() for x in average.tensors.values()) < 0.55 * everything
+        assert sum(local_shard(x).numel() for x in average.tensors.values()) < 0.55 * everything
         parts = {name for name, part in named_parts(model).items() if isinstance(part, FSDPModule)}
         assert {"", "backbone.layer1.0", "backbone.layer4.1", "neck"} <= parts
         state = shards.state()
@@ -133,17 +134,17 @@ def test_another_number_of_processes_goes_on_in_the_middle_of_an_epoch(tmp_path:
 
     def work() -> None:
         log = Log(tmp_path / f"log{distributed.rank()}", quiet=True)
-        with Interrupts() as interrupts:
-            trainer = Trainer(full(sharding="fsdp", epochs=50), folder, log, interrupts)
+        given = full(sharding="fsdp", epochs=50).resolved()
+        trainer = given.trainer.build(Run(experiment=given, folder=folder, log=log, interrupts=Interrupts()))
         trainer.resume()
         assert trainer.progress.step == step * 2 // size
-        assert trainer.shards
+        assert isinstance(trainer.store, Sharded)
         assert trainer.ema
-        average = gathered(trainer.ema.tensors)
+        average = full_tensors(trainer.ema.tensors)
         assert_close(average, before if distributed.rank() == 0 else {}, 0)
         state = trainer.optimizer.state_dict()["state"]
         for index, values in moments.items():
-            own = gathered(state[index])
+            own = full_tensors(state[index])
             assert_close(own, values if distributed.rank() == 0 else {}, 0)
 
     end(members(size, work, tmp_path / "meet"))
@@ -260,11 +261,11 @@ def _last(folder: Path) -> Path:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(5000):
         if condition():
             return
         time.sleep(0.02)
-    pytest.fail("it did not come about")
+    pytest.fail("it did not come about within 100 s")
 
 
 def kill(processes: list[BaseProcess]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,67 +14,9 @@ from detcfg.data.demo import DemoDatasetConfig
 from detcfg.errors import DetcfgError
 from detcfg.evaluation.coco import CocoEvaluator, evaluate_files
 from detcfg.structures import Detections, Targets
-from tests.support.paths import DATASETS
+from tests.support.pycocotools import FAKE, TRUTH, needs_fake, random_world, reference
 
-FAKE = DATASETS / "eval_fixtures" / "cocoapi_fake100"
-TRUTH = FAKE / "instances_val2014_100.json"
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-needs_fake = pytest.mark.skipif(not FAKE.is_dir(), reason=f"there is no {FAKE}")
-
-
-def reference(truth: dict[str, Any] | Path, found: list[dict[str, Any]] | Path, kind: str) -> list[float]:
-    """pycocotools' twelve numbers."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth = json.loads(truth.read_text()) if isinstance(truth, Path) else truth
-    found = json.loads(found.read_text()) if isinstance(found, Path) else found
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(number) for number in evaluation.stats]
-
-
-def random_world(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Annotations with crowds, all sizes and holes in the ids; detections near them, with equal scores."""
-    draw = np.random.RandomState(seed)
-    images = [{"id": 7 * i + 3, "height": 300, "width": 400, "file_name": f"{i}.jpg"} for i in range(8)]
-    categories = [{"id": number, "name": f"c{number}"} for number in (2, 5, 90)]
-    annotations: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for image in images:
-        for _ in range(draw.randint(0, 12)):
-            x, y = draw.uniform(0, 250, 2)
-            w, h = draw.choice([12, 50, 120]) * draw.uniform(0.5, 1.2, 2)
-            category = int(draw.choice([2, 5]))
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": category,
-                    "bbox": [x, y, w, h],
-                    "area": w * h * 0.7,
-                    "iscrowd": int(draw.rand() < 0.15),
-                }
-            )
-            for _ in range(draw.randint(0, 4)):
-                box = np.array([x, y, w, h]) + draw.normal(0, 5, 4)
-                box[2:] = np.maximum(box[2:], 1)
-                found.append(
-                    {
-                        "image_id": image["id"],
-                        "category_id": category if draw.rand() < 0.9 else 90,
-                        "bbox": box.tolist(),
-                        "score": round(float(draw.rand()), 1),
-                    }
-                )
-    annotations.append({**annotations[0], "id": len(annotations) + 1})  # two objects in one place
-    return {"images": images, "annotations": annotations, "categories": categories}, found
 
 
 @needs_fake
@@ -198,3 +137,33 @@ def test_an_image_counts_once() -> None:
     with pytest.raises(ValueError, match="is none of the dataset"):
         evaluator.add(2, nothing)
     assert evaluator.compute()["bbox_AP"] == 0
+
+
+def test_its_metrics_are_known_before_anything_is_found() -> None:
+    evaluator = CocoEvaluator(DemoDatasetConfig(num_images=2).dataset(with_mask=True), ("bbox", "segm"))
+    assert evaluator.metrics == tuple(f"{kind}_{name}" for kind in ("bbox", "segm") for name in NAMES)
+    assert list(evaluator.compute()) == list(evaluator.metrics)
+
+
+def test_what_was_added_can_be_forgotten() -> None:
+    dataset = DemoDatasetConfig(num_images=2).dataset()
+    evaluator = CocoEvaluator(dataset)
+    for _ in range(2):
+        for sample in dataset:
+            evaluator.add(sample.info.image_id, detections_of(sample.targets))
+        assert evaluator.compute()["bbox_AP"] == pytest.approx(1)
+        assert evaluator.summary() == "bbox AP 1.000 AP50 1.000"
+        evaluator.clear()
+        assert evaluator.detections() == []
+        assert evaluator.compute()["bbox_AP"] == 0
+
+
+def test_an_object_with_the_id_0_can_be_found(tmp_path: Path) -> None:
+    # pycocotools reads the 0 as "no match" and gives 0.25: findings/pycocotools_annotation_id_0.sh
+    boxes = [[10.0, 10.0, 40.0, 40.0], [70.0, 70.0, 40.0, 40.0]]
+    entries = [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "bolt"}], "annotations": entries}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps([entry | {"score": 0.9} for entry in entries]))
+
+    assert evaluate_files(tmp_path / "gt.json", tmp_path / "dt.json")["bbox_AP"] == pytest.approx(1)

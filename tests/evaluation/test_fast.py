@@ -14,7 +14,7 @@ from detcfg.errors import DetcfgError
 from detcfg.evaluation.coco import CocoEvaluator
 from detcfg.evaluation.truth import IoUType
 from detcfg.structures import Detections
-from tests.evaluation.test_coco import FAKE, TRUTH, needs_fake, random_world, reference
+from tests.support.pycocotools import FAKE, TRUTH, needs_fake, random_world, reference
 
 hotcoco = pytest.importorskip("hotcoco")
 

@@ -136,7 +136,9 @@ def test_the_dataset_finds_its_images_by_their_address(tmp_path: Path) -> None:
     (tmp_path / "all.json").write_text(json.dumps(data))
     dataset = config.dataset()
     assert dataset[0].targets.labels.tolist() == [0]
-    assert "bbox_APr" in CocoEvaluator(dataset).compute()
+    evaluator = CocoEvaluator(dataset)
+    assert evaluator.metrics == tuple(f"bbox_{name}" for name in JUDGE)
+    assert list(evaluator.compute()) == list(evaluator.metrics)
     image["coco_url"] = "http://images.cocodataset.org/../../etc/passwd"
     (tmp_path / "all.json").write_text(json.dumps(data))
     with pytest.raises(DataError, match="leads out of the image folder"):

@@ -16,9 +16,9 @@ from detcfg.data.lvis import LVISV1DatasetConfig
 from detcfg.data.voc import VOCDatasetConfig
 from detcfg.errors import DetcfgError
 from detcfg.evaluation.coco import CocoEvaluator
-from tests.data.test_voc import thing, xml
 from tests.fuzz.mutate import TOKENS, spoilt_bytes, spoilt_text, spoilt_tree
 from tests.support.coco_files import whole
+from tests.support.voc_files import thing, xml
 
 CLASSES: Final = ("dog", "cat")
 XML: Final = (

@@ -141,7 +141,7 @@ def _expression(draw: Random, depth: int) -> str:  # noqa: PLR0911 - one return 
             return f"{inner()} {draw.choice(OPERATORS)} {inner()}"
         case 1:
             arguments = ", ".join(inner() for _ in range(draw.choice((0, 1, 1, 2, 3))))
-            return f"{draw.choice(list(FUNCTIONS))}({arguments})"
+            return f"{draw.choice(['dict', *FUNCTIONS])}({arguments})"
         case 2:
             arguments = ", ".join(inner() for _ in range(draw.choice((0, 1, 1, 2))))
             return f"({inner()}).{draw.choice(METHOD_NAMES)}({arguments})"

@@ -28,8 +28,8 @@ def test_objects_around_no_point_take_the_points_near_them_if_forced() -> None:
     tiny = objects((98.0, 90.0, 99.0, 91.0))
 
     assert len(CenterPrior(3).pairs(POINTS, STRIDES, tiny)[0]) == 0
-    owner, point = CenterPrior(3, force_topk=True, topk=1).pairs(POINTS, STRIDES, tiny)
-    assert owner.tolist() == [0]
+    gt_inds, point = CenterPrior(3, force_topk=True, topk=1).pairs(POINTS, STRIDES, tiny)
+    assert gt_inds.tolist() == [0]
     assert point.tolist() == [2]
 
 

@@ -7,28 +7,15 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
-from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.heads.roi.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig
-from detcfg.necks.fpn import FPNConfig
-from detcfg.structures import Detections, ImageBatch, Targets
-
-BBOX_HEAD = Shared2FCBBoxHeadConfig(fc_out_channels=16, reg_class_agnostic=True)
-ROI_HEAD = CascadeRoIHeadConfig(bbox_head=BBOX_HEAD)
-TINY = CascadeRCNNConfig(
-    num_classes=3,
-    backbone=ResNetConfig(depth=18, base_channels=8),
-    neck=FPNConfig(out_channels=16),
-    rpn_head=RPNHeadConfig(feat_channels=16),
-    roi_head=ROI_HEAD,
-)
-BATCH = ImageBatch(
-    tensor=torch.zeros(1, 3, 64, 64), sizes=((64, 64),), padded_sizes=((64, 64),), output_sizes=((64, 64),)
-)
+from detcfg.structures import Detections, Targets
+from tests.support.roi import BATCH
+from tests.support.roi import CASCADE as TINY
+from tests.support.roi import CASCADE_BBOX_HEAD as BBOX_HEAD
+from tests.support.roi import CASCADE_ROI_HEAD as ROI_HEAD
 
 
 def of(stages: int, roi_head: CascadeRoIHeadConfig = ROI_HEAD) -> CascadeRCNNConfig:
@@ -77,8 +64,8 @@ def test_a_stages_weight_multiplies_its_losses_and_no_others() -> None:
 def test_a_cascade_whose_heads_change_nothing_leaves_the_proposals() -> None:
     head = built(TINY)
     for stage in range(3):
-        torch.nn.init.zeros_(head.bbox_head_of(stage).fc_reg.weight)
-    torch.nn.init.constant_(head.bbox_head_of(2).fc_cls.bias[0], 9.0)
+        torch.nn.init.zeros_(head.stage(stage).bbox_head.fc_reg.weight)
+    torch.nn.init.constant_(head.stage(2).bbox_head.fc_cls.bias[0], 9.0)
     features = tuple(torch.randn(1, 16, 64 // s, 64 // s) for s in (4, 8, 16, 32, 64))
     proposal = Detections(
         boxes=torch.tensor([[3.0, 5, 30, 50]]), scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.long)
@@ -92,8 +79,8 @@ def test_scores_are_the_softmax_of_the_mean_of_the_stages_logits() -> None:
     torch.manual_seed(0)
     head = built(TINY).eval()
     for stage, logits in enumerate(([3.0, 0, 0, 0], [0.0, 3, 0, 0], [0.0, 0, 3, 0])):
-        torch.nn.init.zeros_(head.bbox_head_of(stage).fc_cls.weight)
-        head.bbox_head_of(stage).fc_cls.bias.data = torch.tensor(logits)
+        torch.nn.init.zeros_(head.stage(stage).bbox_head.fc_cls.weight)
+        head.stage(stage).bbox_head.fc_cls.bias.data = torch.tensor(logits)
     features = tuple(torch.randn(1, 16, 64 // s, 64 // s) for s in (4, 8, 16, 32, 64))
     proposal = Detections(
         boxes=torch.tensor([[3.0, 5, 30, 50]]), scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.long)
@@ -128,6 +115,14 @@ def test_masks_may_share_the_boxes_extractor_and_come_with_the_detections() -> N
     assert len(found) > 0
     assert found.masks is not None
     assert found.masks.shape == (len(found), 96, 128)
+
+
+def test_a_part_that_is_replaced_in_its_list_is_the_stages() -> None:
+    head = built(TINY)
+    other = evolve(BBOX_HEAD, in_channels=16, roi_feat_size=7, num_classes=3).build()
+    head.bbox_head[1] = other
+    assert head.stage(1).bbox_head is other
+    assert [False, True, False] == [stage.bbox_head is other for stage in head.stages]
 
 
 def test_no_proposals_give_no_detections() -> None:

@@ -58,7 +58,7 @@ def test_what_is_said_of_proposals_holds_for_every_stage() -> None:
                 num_stages=1,
                 stages=(StageCascadeRPNHeadConfig(anchor_generator=AnchorGeneratorConfig(scales=(8.0,))),),
             ),
-            "3 anchors at a place",
+            "3 anchors at each location; StageCascadeRPNHeadConfig needs one",
         ),
     ],
 )

@@ -68,14 +68,21 @@ def head(topk: int = 100) -> CenterNetHead:
     return made
 
 
-def test_what_is_learnt_is_what_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicting_the_targets_gives_the_objects_as_detections(monkeypatch: pytest.MonkeyPatch) -> None:
     module, images = head(topk=2).eval(), batch(1)
     targets = objects((21.0, 30.0, 101.0, 91.0), (110.0, 42.0, 181.0, 121.0))
     maps = torch.zeros(1, CLASSES, SIZE[0] // 4, SIZE[1] // 4)
-    learnt = module.image_targets(targets, maps, images)
+    centre_targets = module.image_targets(targets, maps, images)
     sizes, offsets = torch.zeros(2, 1, 2, maps.shape[2] * maps.shape[3])
-    sizes[0, :, learnt.cells], offsets[0, :, learnt.cells] = learnt.sizes.T, learnt.offsets.T
-    perfect = (learnt.heat[None], sizes.view(1, 2, *maps.shape[2:]), offsets.view(1, 2, *maps.shape[2:]))
+    sizes[0, :, centre_targets.cells], offsets[0, :, centre_targets.cells] = (
+        centre_targets.sizes.T,
+        centre_targets.offsets.T,
+    )
+    perfect = (
+        centre_targets.heat[None],
+        sizes.view(1, 2, *maps.shape[2:]),
+        offsets.view(1, 2, *maps.shape[2:]),
+    )
     monkeypatch.setattr(module, "forward", lambda _: perfect)
 
     found: Detections = module.predict((), images)[0]

@@ -1,4 +1,4 @@
-"""What the points of CenterNet2's head learn."""
+"""The targets of the points of CenterNet2's head."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ POINTS = MlvlPointGeneratorConfig(strides=(8, 16)).grid_priors(SIZES)
 BOX = (30.0, 22.0, 62.0, 70.0)  # centre (46, 46), cells (5, 5) and (2, 2); half the diagonal is 28.8
 
 
-def learnt(*boxes: tuple[float, float, float, float]) -> HeatTargets:
+def heat_targets(*boxes: tuple[float, float, float, float]) -> HeatTargets:
     maker = HeatTargetMaker(num_classes=3, strides=(8, 16), regress_ranges=RANGES, min_radius=4, delta=1 / 9)
     return maker(POINTS, [objects(*boxes)])
 
 
 def test_the_nine_cells_around_a_centre_learn_the_box_on_the_level_that_suits() -> None:
-    found = learnt(BOX)
+    found = heat_targets(BOX)
 
-    rows = found.learns_box[0].nonzero().flatten().tolist()
+    rows = found.positive[0].nonzero().flatten().tolist()
     assert rows == [y * 24 + x for y in (4, 5, 6) for x in (4, 5, 6)]
     left, top, right, bottom = found.distances[0, 5 * 24 + 5].tolist()
     assert (left, top, right, bottom) == ((44 - 30) / 8, (44 - 22) / 8, (62 - 44) / 8, (70 - 44) / 8)
 
 
 def test_heat_is_one_at_the_centres_cell_and_falls_with_the_distance() -> None:
-    heat = learnt(BOX).heat[0, :, 0]
+    heat = heat_targets(BOX).heat[0, :, 0]
     radius = max(2 * (32 * 48) / 81, 16)
 
     assert heat[5 * 24 + 5] == 1
@@ -48,8 +48,8 @@ def test_heat_is_one_at_the_centres_cell_and_falls_with_the_distance() -> None:
 
 
 def test_an_image_without_objects_is_cold() -> None:
-    assert not learnt().heat.any()
-    assert not learnt().learns_box.any()
+    assert not heat_targets().heat.any()
+    assert not heat_targets().positive.any()
 
 
 def test_points_learn_a_class_where_their_box_is_predicted_well() -> None:
@@ -58,14 +58,14 @@ def test_points_learn_a_class_where_their_box_is_predicted_well() -> None:
     predicted = torch.zeros(16 * 24 + 8 * 12, 4)
     predicted[good] = 1.0
 
-    def loss(distances: Tensor, wanted: Tensor) -> Tensor:
-        assert distances.shape == wanted.shape
+    def loss(distances: Tensor, target: Tensor) -> Tensor:
+        assert distances.shape == target.shape
         return 1 - distances[:, 0]
 
-    places, labels = more(SIZES, predicted, [objects(BOX)], loss)
+    inds, labels = more(SIZES, predicted, [objects(BOX)], loss)
 
     # The centre's own cell, and the one that predicts well.
-    assert sorted(places.tolist()) == [good, 5 * 24 + 5]
+    assert sorted(inds.tolist()) == [good, 5 * 24 + 5]
     assert labels.tolist() == [0, 0]
 
 

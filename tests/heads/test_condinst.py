@@ -38,7 +38,7 @@ def instances(count: int, objects: Tensor | None = None, params: int = 169) -> I
         strides=torch.full((count,), 8.0),
         params=torch.randn(count, params),
         scores=torch.rand(count),
-        objects=torch.zeros(count, dtype=torch.int64) if objects is None else objects,
+        gt_inds=torch.zeros(count, dtype=torch.int64) if objects is None else objects,
     )
 
 
@@ -64,7 +64,7 @@ def test_coordinates_are_zero_where_the_instance_was_predicted() -> None:
         strides=tensor([16.0]),
         params=params,
         scores=torch.ones(1),
-        objects=tensor([0]),
+        gt_inds=tensor([0]),
     )
     head.enlargement = 1
 
@@ -84,17 +84,17 @@ def test_the_best_instances_of_each_object_learn() -> None:
     head = mask_head(topk_masks_per_img=5)
     found = instances(9, objects=tensor([0, 2, 0, 2, 0, 7, 2, 0, 0]))
 
-    chosen = found[head._chosen(found)]
+    chosen = found[head._sampled(found)]
 
-    assert chosen.objects.sort().values.tolist() == [0, 2, 7]
+    assert chosen.gt_inds.sort().values.tolist() == [0, 2, 7]
     for each in (0, 2, 7):
-        assert chosen.scores[chosen.objects == each] == found.scores[found.objects == each].max()
+        assert chosen.scores[chosen.gt_inds == each] == found.scores[found.gt_inds == each].max()
 
 
 def test_no_more_instances_learn_than_asked_for() -> None:
     found = instances(9)
 
-    chosen = mask_head(max_masks_to_train=4)._chosen(found)
+    chosen = mask_head(max_masks_to_train=4)._sampled(found)
 
     assert len(chosen.unique()) == len(chosen) == 4
 

@@ -34,10 +34,10 @@ def test_the_level_of_fewest_positives_weighs_twice_as_much_as_that_of_most() ->
     weighing = head(DDODHeadConfig())
     weighing.positives_so_far.copy_(torch.tensor([100, 0, 50, 0, 0]))
     maps = weighing(features(1))[0]
-    anchors = weighing.anchors(maps)
-    learnt = weighing.targets(anchors, maps, batch(1), [objects()])
+    anchors = weighing.priors(maps)
+    found = weighing.get_targets(anchors, maps, batch(1), [objects()])
 
-    weights = weighing.level_weights(learnt, anchors)
+    weights = weighing.level_weights(found, anchors)
 
     assert_close(weights[[0, 384, 480, 504, 510]], torch.tensor([1.0, 2.0, 1.5, 2.0, 2.0]))
 

@@ -109,9 +109,8 @@ TINY = evolve(
 
 
 def test_the_tutorials_config_written_by_hand_computes_what_mmdetection_computes() -> None:
-    config = golden.as_made(BY_HAND)
-    golden.check_state_dict("double_head", config)
-    model = golden.filled(config, "double_head")
+    model = golden.filled(golden.as_made(BY_HAND))
+    golden.check_state_dict("double_head", model)
     golden.check_detections("double_head", model)
     golden.check_losses("double_head", model)
 
@@ -186,6 +185,15 @@ def test_no_proposals_give_no_detections() -> None:
             r"roi_head\.bbox_head\.num_classes is 80, but roi_head\.num_classes",
         ),
         (evolve(BY_HAND, num_classes=0), r"num_classes is 0"),
+        (
+            evolve(
+                BY_HAND,
+                roi_head=DoubleHeadRoIHeadConfig(
+                    bbox_head=DoubleConvFCBBoxHeadConfig(norm_cfg=None)  # type: ignore[arg-type]
+                ),
+            ),
+            r"roi_head\.bbox_head\.norm_cfg must be NormConfig, not None",
+        ),
         (
             evolve(
                 BY_HAND,

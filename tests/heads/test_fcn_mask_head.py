@@ -7,16 +7,10 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from detcfg.backbones.resnet import ResNetConfig
-from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ConfigError
-from detcfg.detectors.mask_rcnn import MaskRCNNConfig
 from detcfg.errors import DetcfgError
-from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask import fcn_mask_head
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.proposal.rpn_head import RPNHeadConfig
-from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.upsample import (
     BilinearUpsampleConfig,
     DeconvUpsampleConfig,
@@ -24,39 +18,12 @@ from detcfg.layers.upsample import (
     UpsampleConfig,
 )
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
-from detcfg.necks.fpn import FPNConfig
 from detcfg.structures import Targets
+from tests.support.roi import MASK_RCNN as TINY
+from tests.support.roi import MASK_ROI_HEAD as ROI_HEAD
+from tests.support.roi import sampled
 
-ROI_HEAD = MaskRCNNConfig().roi_head
-assert isinstance(ROI_HEAD, StandardRoIHeadConfig)
-TINY = MaskRCNNConfig(
-    num_classes=3,
-    backbone=ResNetConfig(depth=18, base_channels=8),
-    neck=FPNConfig(out_channels=16),
-    rpn_head=RPNHeadConfig(feat_channels=16),
-    roi_head=evolve(
-        ROI_HEAD,
-        bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=16),
-        mask_head=FCNMaskHeadConfig(num_convs=1, conv_out_channels=8),
-    ),
-)
 HEAD = FCNMaskHeadConfig(num_convs=1, in_channels=4, conv_out_channels=6, roi_feat_size=7, num_classes=3)
-
-
-def sampled(masks: torch.Tensor | None, boxes: torch.Tensor, labels: torch.Tensor) -> SamplingResult:
-    """Every object is its own positive, and there are no negatives."""
-    indices = torch.arange(len(boxes))
-    return SamplingResult(
-        pos_inds=indices,
-        neg_inds=indices[:0],
-        pos_priors=boxes,
-        neg_priors=boxes[:0],
-        pos_is_gt=indices >= 0,
-        pos_assigned_gt_inds=indices,
-        pos_gt_bboxes=boxes,
-        pos_gt_labels=labels,
-        targets=Targets(boxes=boxes, labels=labels, masks=masks),
-    )
 
 
 def test_the_loss_is_the_mean_binary_cross_entropy_of_the_own_class_and_no_other() -> None:

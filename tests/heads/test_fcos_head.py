@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.fcos_head import FCOSHead, FCOSHeadConfig
 from detcfg.heads.dense.point_targets import PointTargetMaker
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.normed_conv import NormedConv2dConfig
 from tests.support.dense import batch, built, features, objects
 
@@ -20,26 +21,26 @@ MAKER = PointTargetMaker(num_classes=3, strides=(8,), regress_ranges=((-1, 1e8),
 def test_a_point_learns_the_distances_to_the_smallest_object_around_it() -> None:
     two = objects((10.0, 10.0, 110.0, 90.0), (30.0, 20.0, 70.0, 60.0))
 
-    learnt = MAKER([POINTS], [two])
+    found = MAKER([POINTS], [two])
 
-    assert learnt.labels.tolist() == [[0, 1, 1, 0]]
-    assert learnt.distances[0, :2].tolist() == [[10, 20, 90, 60], [10, 10, 30, 30]]
+    assert found.labels.tolist() == [[0, 1, 1, 0]]
+    assert found.distances[0, :2].tolist() == [[10, 20, 90, 60], [10, 10, 30, 30]]
 
 
 def test_center_sampling_leaves_only_points_near_the_centre() -> None:
     one = objects((10.0, 10.0, 110.0, 90.0))  # its centre is (60, 50)
 
-    learnt = evolve(MAKER, center_sample_radius=2)([POINTS], [one])
+    found = evolve(MAKER, center_sample_radius=2)([POINTS], [one])
 
-    assert learnt.labels.tolist() == [[3, 3, 0, 0]]
+    assert found.labels.tolist() == [[3, 3, 0, 0]]
 
 
-def test_an_object_is_learnt_on_the_level_whose_range_holds_its_farthest_side() -> None:
+def test_an_object_is_assigned_to_the_level_whose_range_holds_its_farthest_side() -> None:
     maker = evolve(MAKER, strides=(8, 16), regress_ranges=((-1, 64), (64, 128)))
 
-    learnt = maker([POINTS[2:], POINTS[:2]], [objects((10.0, 10.0, 110.0, 90.0))])
+    found = maker([POINTS[2:], POINTS[:2]], [objects((10.0, 10.0, 110.0, 90.0))])
 
-    assert learnt.labels.tolist() == [[0, 3, 0, 0]]  # farthest sides: 50, 65, 90, 70
+    assert found.labels.tolist() == [[0, 3, 0, 0]]  # farthest sides: 50, 65, 90, 70
 
 
 def test_distances_in_strides_give_the_same_boxes() -> None:
@@ -65,7 +66,9 @@ def test_a_range_is_missing() -> None:
 
 @pytest.mark.parametrize("over_kernel", [True, False])
 def test_logits_of_a_normed_predictor_do_not_depend_on_the_size_of_its_input(*, over_kernel: bool) -> None:
-    predictor = NormedConv2dConfig(temperature=50.0, norm_over_kernel=over_kernel).build_for(32, 3, 1)
+    predictor = NormedConv2dConfig(temperature=50.0, norm_over_kernel=over_kernel).build_for(
+        ConvSpec(32, 3, 1)
+    )
     feature = features(1)[2]
     cosine = torch.nn.functional.cosine_similarity(
         feature[:, None], predictor.weight[None, :, :, 0, 0, None, None], dim=2

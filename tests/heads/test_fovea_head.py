@@ -1,4 +1,4 @@
-"""FoveaBox's head: the inner part of an object, and the codes of its sides."""
+"""FoveaBox's head: the inner part of an object, and the distances to its sides."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from detcfg.structures import Targets
 from tests.support.dense import built, features, objects
 
 
-def learnt_boxes(head: FoveaHead, targets: Targets, maps: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
+def target_boxes(head: FoveaHead, targets: Targets, maps: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
     """What the head would find if it predicted its own targets exactly."""
-    points = head.points(maps)
-    labels, codes = head.image_targets(points, [(m.shape[-2], m.shape[-1]) for m in maps], targets)
+    points = head.priors(maps)
+    labels, log_distances = head.image_targets(points, [(m.shape[-2], m.shape[-1]) for m in maps], targets)
     edges = torch.cat(
         [torch.full((len(p), 1), float(e)) for p, e in zip(points, head.base_edge_list, strict=True)]
     )
-    boxes = head.bbox_coder.decode(torch.cat(list(points)), codes.exp() * edges)
+    boxes = head.bbox_coder.decode(torch.cat(list(points)), log_distances.exp() * edges)
     return labels, boxes[labels < head.num_classes]
 
 
-def test_codes_lead_back_to_the_object() -> None:
+def test_distances_lead_back_to_the_object() -> None:
     head = built(FoveaHeadConfig())
     assert isinstance(head, FoveaHead)
 
-    labels, boxes = learnt_boxes(head, objects((20.0, 30.0, 100.0, 90.0)), head(features(1))[0])
+    labels, boxes = target_boxes(head, objects((20.0, 30.0, 100.0, 90.0)), head(features(1))[0])
 
     assert len(boxes) > 0
     assert set(labels.tolist()) == {0, 3}
     assert_close(boxes, torch.tensor([[20.0, 30.0, 100.0, 90.0]]).expand_as(boxes), rtol=1e-4, atol=1e-3)
 
 
-def test_of_two_objects_around_one_point_the_smaller_is_learnt() -> None:
+def test_of_two_objects_around_one_point_the_smaller_is_its_target() -> None:
     head = built(FoveaHeadConfig(scale_ranges=((1, 512),) * 5))
     assert isinstance(head, FoveaHead)
     maps = head(features(1))[0]
     two = objects((40.0, 40.0, 80.0, 80.0), (20.0, 20.0, 100.0, 100.0))
 
-    labels, _ = learnt_boxes(head, two, maps)
+    labels, _ = target_boxes(head, two, maps)
 
     finest = labels[: 16 * 24].reshape(16, 24)
     assert finest[7, 7] == 0  # the centre of both is (60, 60)

@@ -13,7 +13,7 @@ from detcfg.losses.focal import FocalLossConfig
 from tests.support.dense import batch, built, features, objects
 
 
-def test_an_object_is_learnt_on_the_level_of_its_least_mean_loss() -> None:
+def test_an_object_is_assigned_to_the_level_of_its_least_mean_loss() -> None:
     objects_ = torch.tensor([0, 0, 0, 1, -1, 1])
     level = torch.tensor([0, 0, 1, 1, 0, 2])
     loss = torch.tensor([1.0, 4.0, 2.0, 5.0, 0.0, 6.0])
@@ -39,9 +39,9 @@ def test_the_ring_around_an_objects_core_does_not_unlearn_its_class() -> None:
     narrow, wide = built(FSAFHeadConfig()), built(FSAFHeadConfig(assigner=ring))
     assert isinstance(wide, FSAFHead)
     maps = wide(features(1))[0]
-    anchors = wide.anchors(maps)
+    anchors = wide.priors(maps)
 
-    opened = wide.open_classes(wide.targets(anchors, maps, batch(1), [one]), [one])
+    opened = wide.open_classes(wide.get_targets(anchors, maps, batch(1), [one]), [one])
 
     assert (opened[..., 0] == 0).any()
     assert_close(opened[..., 1:], torch.ones_like(opened[..., 1:]))

@@ -40,8 +40,8 @@ def test_certain_sides_decode_to_so_many_strides_from_the_centre_of_the_cell() -
     assert_close(found.boxes[0], torch.tensor([72.0 - 8, 48 - 16, 72 + 24, 48 + 32]))
 
 
-def test_several_anchors_at_a_place_are_refused() -> None:
+def test_several_anchors_at_a_location_are_refused() -> None:
     generator = AnchorGeneratorConfig(ratios=(0.5, 1.0), octave_base_scale=8, scales_per_octave=1)
 
-    with pytest.raises(ConfigError, match="2 anchors at each place"):
+    with pytest.raises(ConfigError, match="2 anchors at each location"):
         built(GFLHeadConfig(anchor_generator=generator))

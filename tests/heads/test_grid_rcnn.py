@@ -16,7 +16,7 @@ from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.roi.grid_roi_head import AMPLITUDE, GridRoIHeadConfig, jittered
 from detcfg.layers.norm import GNConfig
 from detcfg.structures import Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
+from tests.support.roi import MASK_RCNN
 
 HEAD = GridHeadConfig(
     num_convs=2, point_feat_channels=4, norm_cfg=GNConfig(num_groups=2), in_channels=3, roi_feat_size=14
@@ -96,7 +96,7 @@ def test_points_hear_of_their_neighbours_and_their_neighbours_neighbours() -> No
                 torch.nn.init.constant_(layer.weight, 0.1)
                 torch.nn.init.zeros_(layer.bias)
     own = x.chunk(9, dim=1)
-    second = head._told(head.sorder_trans, own, head._told(head.forder_trans, own, own))
+    second = head._fused(head.sorder_trans, own, head._fused(head.forder_trans, own, own))
     heard = [bool(part.any()) for part in second]
     assert [False, False, True, False, True, True, True, True, True] == heard
 
@@ -121,6 +121,7 @@ def test_rois_that_are_not_refined_stay_as_they_are_within_the_image() -> None:
     _, pred = head(torch.randn(1, 2, 3, 3))
     rois = torch.tensor([[0.0, 3, 4, 50, 60]])
     assert head.decode(rois, pred, (40, 45)).tolist() == [[3, 4, 45, 40]]
+    assert head.refined(rois, torch.tensor([1]), pred, (40, 45)).tolist() == [[3, 4, 45, 40]]
     with pytest.raises(ConfigError, match="with_reg is False, but num_reg_convs is 1"):
         evolve(config, num_reg_convs=1).build()
 

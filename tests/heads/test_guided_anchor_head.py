@@ -79,13 +79,13 @@ LOSSES: dict[str, tuple[GuidedAnchorHeadConfig, dict[str, float], float]] = {
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_losses_and_gradients_are_mmdetections(name: str) -> None:
-    config, wanted, norm = LOSSES[name]
+    config, expected, norm = LOSSES[name]
     head = config.build()
     fill_weights(head)
 
     losses = head.loss(features(strides=config.in_strides), batch(), TARGETS)
     assert {key: float(loss.detach()) for key, loss in losses.items()} == pytest.approx(
-        wanted, rel=1e-4, abs=1e-6
+        expected, rel=1e-4, abs=1e-6
     )
     torch.stack(list(losses.values())).sum().backward()
     norms = torch.stack([p.grad.norm() for p in head.parameters() if p.grad is not None])
@@ -144,10 +144,10 @@ def test_the_centre_of_an_object_is_positive_on_its_level_and_nothing_is_said_ar
     # The centre is at (4, 4) of the second level; 0.2 of 4 cells rounds to that one, 0.5 to 3 x 3.
     assert [int(level.sum()) for level in positive] == [0, 1, 0]
     assert bool(positive[1].view(8, 8)[4, 4])
-    wanted = torch.full((8, 8), 0.1)
-    wanted[3:6, 3:6] = 0.0
-    wanted[4, 4] = 1.0
-    assert_close(second.view(8, 8), wanted)
+    expected = torch.full((8, 8), 0.1)
+    expected[3:6, 3:6] = 0.0
+    expected[4, 4] = 1.0
+    assert_close(second.view(8, 8), expected)
     # On the next levels as much around it is left out: cells 6 to 10, and (1.5, 2.5) rounded to even: 2.
     below = torch.full((16, 16), 0.1)
     below[6:11, 6:11] = 0.0
@@ -210,7 +210,7 @@ def test_the_label_of_centres_says_whether_they_learn_high_or_low_scores(
     ],
 )
 def test_squares_and_shapes_that_do_not_fit_are_an_error(config: GARetinaHeadConfig) -> None:
-    with pytest.raises(ConfigError, match=r"Make the first|one scale and one ratio|ga_sampler"):
+    with pytest.raises(ConfigError, match=r"Make the first|one ratio and one scale|ga_sampler"):
         config.resolved()
 
 

@@ -16,9 +16,8 @@ from detcfg.heads.mask.fused_semantic_head import FusedSemanticHeadConfig
 from detcfg.heads.mask.htc_mask_head import HTCMaskHeadConfig
 from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHead, HybridTaskCascadeRoIHeadConfig
 from detcfg.structures import Targets
-from tests.heads.test_cascade_roi_head import BATCH
-from tests.heads.test_cascade_roi_head import TINY as CASCADE
 from tests.support import zoo
+from tests.support.roi import BATCH, CASCADE
 
 MASK_HEAD = HTCMaskHeadConfig(num_convs=1, conv_out_channels=16)
 SEMANTIC = FusedSemanticHeadConfig(num_convs=1, conv_out_channels=16, num_classes=5)
@@ -58,18 +57,19 @@ def built(config: HybridTaskCascadeRoIHeadConfig) -> HybridTaskCascadeRoIHead:
 def test_a_stage_draws_from_what_all_stages_before_it_made() -> None:
     head = built(ROI_HEAD)
     pooled = torch.randn(2, 16, 14, 14)
-    first, second, third = (head.mask_head_of(stage) for stage in range(3))
+    first, second, third = head.stage(2).mask_heads
     assert second.conv_res is not None
     assert third.conv_res is not None
     made = second.convs[0](pooled + second.conv_res(first.convs[0](pooled)))
     expected = third.draw(third.convs[0](pooled + third.conv_res(made)))
-    torch.testing.assert_close(head.mask_logits(2, pooled), expected)
+    torch.testing.assert_close(head.stage(2).mask_logits(pooled), expected)
 
 
 def test_without_the_flow_a_stage_draws_alone() -> None:
     head = built(evolve(ROI_HEAD, mask_info_flow=False, mask_head=evolve(MASK_HEAD, with_conv_res=False)))
     pooled = torch.randn(2, 16, 14, 14)
-    torch.testing.assert_close(head.mask_logits(2, pooled), head.mask_head_of(2)(pooled))
+    (mask_head,) = head.stage(2).mask_heads
+    torch.testing.assert_close(head.stage(2).mask_logits(pooled), mask_head(pooled))
 
 
 @pytest.mark.parametrize("interleaved", [True, False])
@@ -94,8 +94,8 @@ def test_semantic_features_are_added_to_those_of_the_rois() -> None:
     semantic = torch.full((1, 16, 8, 8), 3.0)
     rois = torch.tensor([[0.0, 8, 8, 40, 40]])
     for pooled in (
-        head.pool(0, (*features, semantic), rois),
-        head.pool_masks(0, (*features, semantic), rois),
+        head.stage(0).pool((*features, semantic), rois),
+        head.stage(0).pool_masks((*features, semantic), rois),
     ):
         torch.testing.assert_close(pooled, torch.full_like(pooled, 3.0))
 
@@ -120,6 +120,11 @@ def test_pixels_beyond_an_image_and_unknown_ones_are_not_learnt() -> None:
 def test_a_semantic_branch_without_semantic_targets_says_what_to_do() -> None:
     with pytest.raises(DetcfgError, match="semantic"):
         losses_of(evolve(TINY, roi_head=evolve(ROI_HEAD, semantic_head=SEMANTIC)))
+
+
+def test_without_mask_heads_it_has_boxes_alone() -> None:
+    roi_head = evolve(ROI_HEAD, mask_head=None)
+    assert not any("mask" in name for name in losses_of(evolve(TINY, roi_head=roi_head)))
 
 
 @pytest.mark.parametrize(

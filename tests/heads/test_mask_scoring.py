@@ -16,8 +16,7 @@ from detcfg.heads.mask.mask_iou_head import MaskIoUHeadConfig
 from detcfg.heads.roi.mask_scoring_roi_head import MaskScoringRoIHead, MaskScoringRoIHeadConfig
 from detcfg.masks import shares_within
 from detcfg.structures import Detections, Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
-from tests.heads.test_fcn_mask_head import sampled
+from tests.support.roi import MASK_RCNN, sampled
 
 ROI_HEAD = MaskScoringRoIHeadConfig(
     bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=16),
@@ -94,7 +93,7 @@ def test_detections_are_scored_by_their_masks_too_and_stay_in_order() -> None:
     )
     with torch.inference_mode():
         pooled = torch.randn(3, 16, 14, 14)
-        logits = head.drawing_head.logits_of_labels(pooled, found.labels)
+        logits = head.fcn_mask_head.logits_of_labels(pooled, found.labels)
         ious = head.mask_iou_head(pooled, logits)[torch.arange(3), found.labels]
         scored = head.with_masks(found, pooled, (32, 32))
     torch.testing.assert_close(scored.scores, (found.scores * ious).sort(descending=True).values)

@@ -13,12 +13,13 @@ from detcfg.heads.mask.coarse_mask_head import CoarseMaskHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.mask.mask_point_head import MaskPointHeadConfig
 from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHead, PointRendRoIHeadConfig, PointRendTestConfig
+from detcfg.layers.normed_conv import NormedConv2dConfig
 from detcfg.layers.points import point_sample, sample_rois, uncertain_points
 from detcfg.masks import at_points
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
 from detcfg.roi_extractors.simple_roi_align import SimpleRoIAlignConfig
 from detcfg.structures import Targets
-from tests.heads.test_fcn_mask_head import TINY as MASK_RCNN
+from tests.support.roi import MASK_RCNN
 
 ROI_HEAD = PointRendRoIHeadConfig(
     bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=16),
@@ -93,7 +94,9 @@ def test_masks_are_enlarged_and_certain_cells_keep_what_the_coarse_mask_says() -
     rois, labels = torch.tensor([[0.0, 4, 4, 40, 40], [0, 8, 8, 20, 30]]), torch.tensor([2, 0])
     torch.nn.init.normal_(head.get_submodule("mask_head.fc_logits").weight)
     with torch.inference_mode():
-        coarse = head.drawing_head.masks_of_labels(head.drawing_head(head.pool_masks(features, rois)), labels)
+        coarse = head.fcn_mask_head.masks_of_labels(
+            head.fcn_mask_head(head.pool_masks(features, rois)), labels
+        )
         plain = F.interpolate(coarse[:, None], scale_factor=2.0, mode="bilinear")[:, 0]
         fine = head.fine_masks(features, rois, labels)
     changed = fine != plain
@@ -148,6 +151,8 @@ def test_a_coarse_head_makes_masks_smaller_and_takes_no_upsampling() -> None:
     assert config.build()(torch.randn(2, 4, 14, 14)).shape == (2, 3, 7, 7)
     with pytest.raises(TypeError, match="upsample_cfg"):
         CoarseMaskHeadConfig(upsample_cfg=FCNMaskHeadConfig().upsample_cfg)
+    with pytest.raises(ConfigError, match=r"predictor_cfg is NormedConv2dConfig.*Leave it out"):
+        evolve(config, predictor_cfg=NormedConv2dConfig()).build()
 
 
 def test_channels_that_do_not_fit_are_named() -> None:

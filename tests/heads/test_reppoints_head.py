@@ -66,7 +66,7 @@ def test_points_on_the_taps_of_the_kernel_are_an_ordinary_convolution() -> None:
     torch.nn.init.zeros_(head.reppoints_pts_init_out.weight)
     head.reppoints_pts_init_out.bias.data = kernel_offsets(3).flatten()
 
-    logits, init, _ = head.forward_single(x)
+    logits, init, _ = head.forward_single(x, 0)
 
     hidden = torch.nn.functional.conv2d(x, head.reppoints_cls_conv.weight, padding=1).relu()
     assert_close(logits, head.reppoints_cls_out(hidden), rtol=1e-4, atol=1e-5)

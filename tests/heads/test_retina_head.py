@@ -42,13 +42,13 @@ def test_anchors_on_an_ignored_object_learn_nothing_if_the_assigner_says_so() ->
     assert loss(lenient, two) < loss(strict, two)
 
 
-def test_anchors_beyond_their_own_image_learn_nothing() -> None:
+def test_anchors_beyond_their_image_have_no_weight() -> None:
     images = evolve(batch(2), sizes=((128, 192), (64, 96)), padded_sizes=((128, 192), (64, 96)))
     head = built(RetinaHeadConfig())
-    maps, anchors = head(features())[0], head.anchors(head(features())[0])
+    maps, anchors = head(features())[0], head.priors(head(features())[0])
 
-    learnt = head.targets(anchors, maps, images, [objects(), objects()])
+    found = head.get_targets(anchors, maps, images, [objects(), objects()])
 
-    weights = learnt.label_weights.sum(1)
+    weights = found.label_weights.sum(1)
     assert weights[0] == sum(len(level) for level in anchors)
     assert weights[1] == 9 * (8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1 * 1)

@@ -21,8 +21,8 @@ from detcfg.interop.mmdet.data import Node
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
 from detcfg.structures import Detections, ImageBatch, Targets
-from tests.heads.test_variants import BACKBONE, OBJECTS, PADDED, SIZES, features
 from tests.support.dense import fill_weights
+from tests.support.variants import BACKBONE, OBJECTS, PADDED, SIZES, features
 
 VARIANTS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "roi_variants.json").read_text())
 

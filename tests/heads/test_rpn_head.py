@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from attrs import evolve
@@ -11,6 +13,7 @@ from torch.testing import assert_close
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import ConfigError
 from detcfg.heads.proposal.rpn_head import RPNHead, RPNHeadConfig, RPNTestConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.structures import ImageBatch, Targets
@@ -85,3 +88,12 @@ def test_by_itself_its_least_size_is_in_pixels_of_the_output() -> None:
     assert 50 < float((found.boxes[:, 2:] - found.boxes[:, :2]).min()) < 100
     assert 50 < float((proposals.boxes[:, 2:] - proposals.boxes[:, :2]).min())
     assert 0 < len(proposals) < len(found)
+
+
+@pytest.mark.parametrize("value", [{"score_thr": 0.05}, {"geometric_scores": True}], ids=str)
+def test_a_threshold_for_proposals_has_no_effect_and_is_refused(value: dict[str, Any]) -> None:
+    (name,) = value
+    reason = rf"test_cfg: {name} is .*, which has no effect: proposals go by rank\. Leave {name} out"
+
+    with pytest.raises(ConfigError, match=reason):
+        evolve(placed(PLAIN), test_cfg=RPNTestConfig(**value)).resolved()

@@ -38,19 +38,19 @@ def targets_of(*boxes: tuple[float, float, float, float], pos_scale: float = 0.2
 
 def test_the_cell_at_an_objects_centre_learns_it() -> None:
     # Cells are 48 x 32 pixels; the centre (72, 48) lies in row 1, column 1.
-    learnt = targets_of((67.0, 43.0, 78.0, 54.0))
+    found = targets_of((67.0, 43.0, 78.0, 54.0))
 
-    assert learnt.cells.tolist() == [5]
-    assert learnt.labels.tolist() == [3] * 5 + [0] + [3] * 10
+    assert found.cells.tolist() == [5]
+    assert found.labels.tolist() == [3] * 5 + [0] + [3] * 10
 
 
 def test_the_cells_of_an_objects_core_learn_it_three_by_three_at_most() -> None:
-    learnt = targets_of((0.0, 0.0, 192.0, 128.0), pos_scale=1.0, grid=5)
+    found = targets_of((0.0, 0.0, 192.0, 128.0), pos_scale=1.0, grid=5)
 
-    assert learnt.cells.tolist() == [6, 7, 8, 11, 12, 13, 16, 17, 18]
+    assert found.cells.tolist() == [6, 7, 8, 11, 12, 13, 16, 17, 18]
 
 
-def test_an_object_without_pixels_is_not_learnt() -> None:
+def test_an_object_without_pixels_is_no_target() -> None:
     assert targets_of((67.0, 43.0, 67.0, 43.0)).cells.tolist() == []
 
 

@@ -13,26 +13,17 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.interop.mmdet.data import Node
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
-from detcfg.structures import ImageBatch, Targets
+from detcfg.structures import ImageBatch
 from tests.support.dense import fill_weights
+from tests.support.variants import BACKBONE, OBJECTS, PADDED, SIZES, features
 
 VARIANTS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "variants.json").read_text())
-BACKBONE = {"type": "ResNet", "depth": 18, "frozen_stages": 1}
-SIZES, PADDED = ((128, 192), (100, 150)), ((128, 192), (112, 160))
-OBJECTS = (
-    Targets(
-        boxes=torch.tensor([[20.0, 30, 100, 90], [50.0, 10, 150, 120], [5.0, 5, 15, 20], [22.0, 33, 90, 95]]),
-        labels=torch.tensor([0, 2, 1, 0]),
-    ),
-    Targets(boxes=torch.tensor([[10.0, 10, 60, 80], [70.0, 30, 140, 95]]), labels=torch.tensor([1, 2])),
-)
 
 
 def imported(model: dict[str, Any], folder: Path) -> DenseHead:
@@ -43,12 +34,6 @@ def imported(model: dict[str, Any], folder: Path) -> DenseHead:
     resolved: Any = found.complete.resolved()
     config: DenseHeadConfig = resolved.rpn_head if "rpn_head" in model else resolved.bbox_head
     return config.build()
-
-
-def features(strides: list[int]) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(1)
-    sizes = [(-(-128 // stride), -(-192 // stride)) for stride in strides]
-    return tuple(torch.randn(2, 32, *size, generator=generator) for size in sizes)
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))

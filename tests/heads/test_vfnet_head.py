@@ -34,8 +34,8 @@ def test_points_are_where_the_anchors_are_or_in_the_middle_of_cells() -> None:
     assert isinstance(by_anchors, VFNetHead)
     assert isinstance(by_points, VFNetHead)
 
-    assert by_anchors.points(features(1))[0][1].tolist() == [8, 0]
-    assert by_points.points(features(1))[0][1].tolist() == [12, 4]
+    assert by_anchors.priors(features(1))[0][1].tolist() == [8, 0]
+    assert by_points.priors(features(1))[0][1].tolist() == [12, 4]
 
 
 def test_a_share_of_the_stars_gradient_reaches_the_coarse_boxes() -> None:
@@ -50,8 +50,8 @@ def test_a_share_of_the_stars_gradient_reaches_the_coarse_boxes() -> None:
     assert_close(gradient(0.5), gradient(1.0) / 2, rtol=1e-3, atol=1e-6)
 
 
-def test_several_anchors_at_a_place_are_refused() -> None:
-    with pytest.raises(ConfigError, match="9 anchors at each place"):
+def test_several_anchors_at_a_location_are_refused() -> None:
+    with pytest.raises(ConfigError, match="9 anchors at each location"):
         built(
             VFNetHeadConfig(anchor_generator=AnchorGeneratorConfig(octave_base_scale=4, scales_per_octave=3))
         )

@@ -22,17 +22,19 @@ from detcfg.backbones.resnet import ResNetConfig
 from detcfg.interop.mmdet.checkpoint import Weights, convert, fitted, plain, read_checkpoint, write_weights
 from detcfg.interop.pickles import CheckpointError, Inert
 from detcfg.interop.torch_files import read_torch_file
-from tests.support.paths import SHARED
-
-RUN = SHARED / "goldens" / "checkpoint_of_a_run.pth"
-needs_run = pytest.mark.skipif(not RUN.is_file(), reason="the shared checkpoint is not here")
+from tests.support import figures
 
 
-@needs_run
-def test_the_checkpoint_of_a_run_gives_tensors_and_plain_data() -> None:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What MMDetection's runner saved."""
+    return figures.checkpoint_of_a_run(tmp_path_factory.mktemp("run"))
+
+
+def test_the_checkpoint_of_a_run_gives_tensors_and_plain_data(run: Path) -> None:
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(RUN, weights_only=True)
-    weights = read_checkpoint(RUN)
+        torch.load(run, weights_only=True)
+    weights = read_checkpoint(run)
     assert weights.tensors["backbone.conv1.weight"].shape == (64, 3, 7, 7)
     assert weights.tensors["backbone.conv1.weight"].std() > 0
     assert len(weights.tensors) == 30
@@ -41,18 +43,16 @@ def test_the_checkpoint_of_a_run_gives_tensors_and_plain_data() -> None:
     assert "DoubleHeadRoIHead" in (weights.config_text or "")
 
 
-@needs_run
-def test_objects_of_mmengine_stay_inert() -> None:
-    value = cast("Any", read_torch_file(RUN).value)
+def test_objects_of_mmengine_stay_inert(run: Path) -> None:
+    value = cast("Any", read_torch_file(run).value)
     buffer: object = value["message_hub"]["log_scalars"]["train/lr"]
     assert isinstance(buffer, Inert)
     assert buffer.name == "mmengine.logging.history_buffer.HistoryBuffer"
     assert cast("Any", buffer.state)["max_length"] == 1_000_000
 
 
-@needs_run
-def test_the_stem_and_first_stage_fit_a_resnet_18() -> None:
-    report = fitted(read_checkpoint(RUN), nn.ModuleDict({"backbone": ResNetConfig(depth=18).build()})).report
+def test_the_stem_and_first_stage_fit_a_resnet_18(run: Path) -> None:
+    report = fitted(read_checkpoint(run), nn.ModuleDict({"backbone": ResNetConfig(depth=18).build()})).report
     assert len(report.matched) == 30
     assert not report.unexpected
     assert not report.mismatched

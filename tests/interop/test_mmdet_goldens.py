@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from detcfg import load_experiment
 from detcfg.config.diff import Difference, diff
 from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
-from tests.support import golden
+from tests.support import figures, golden
+from tests.support.experiments import NAMES, experiment
 from tests.support.paths import MMDET_CONFIGS
-from tests.test_goldens import EXPERIMENTS, NAMES
 
 NOT_COMPUTED = ("pretrained",)
 """Fields that say where weights come from, which goldens do without."""
@@ -19,19 +18,17 @@ NOT_COMPUTED = ("pretrained",)
 @pytest.mark.skipif(
     not MMDET_CONFIGS.is_dir(), reason="MMDetection's configs are not here; nox -s zoo has them"
 )
-@pytest.mark.parametrize("name", [name for name in golden.names() if name in NAMES])
+@pytest.mark.parametrize("name", [name for name in figures.model_names() if name in NAMES])
 def test_the_imported_config_computes_what_the_experiment_computes(name: str) -> None:
-    path = MMDET_CONFIGS / golden.golden(name)["mmdet_config"]
+    path = MMDET_CONFIGS / figures.model(name)["mmdet_config"]
     found = import_config(read_config(path, config_root=MMDET_CONFIGS))
     assert not [missing for missing in found.missing if missing.path.startswith("model")]
-    experiment = load_experiment(EXPERIMENTS / f"{name}.py").resolved()
     model = found.experiment.resolved().model
-    different = [d for d in diff(experiment.model, model) if not _means_nothing(d)]
+    different = [d for d in diff(experiment(name).resolved().model, model) if not _means_nothing(d)]
     if not different:
         return  # equal configs compute the same
-    config = golden.as_made(model)
-    golden.check_state_dict(name, config)
-    built = golden.filled(config, name)
+    built = golden.filled(golden.as_made(model))
+    golden.check_state_dict(name, built)
     golden.check_detections(name, built)
     golden.check_losses(name, built)
 

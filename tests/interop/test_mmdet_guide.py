@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from detcfg.config.diff import diff
 from detcfg.config.load import load
 from detcfg.config.override import override_all
 from detcfg.data.concat import ConcatDatasetConfig
+from detcfg.engine.trainer import Trainer
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.checkpoint import convert, read_checkpoint
 from detcfg.interop.mmdet.data import Node
@@ -35,6 +37,7 @@ from detcfg.interop.mmdet.survey import Verdict, survey
 from detcfg.interop.mmdet.translate import translate_model
 from detcfg.interop.mmdet.write import write_experiment
 from detcfg.necks.fpn import FPNConfig
+from detcfg.recipe.config import TrainerConfig
 from tests.support.small_configs import RUN, TWO_STAGE, write_config
 
 GUIDE: Final = Path(__file__).parents[2] / "detcfg" / "docs" / "from_mmdetection.md"
@@ -199,7 +202,12 @@ def _hooks(tmp_path: Path) -> None:
 def _other_hooks(tmp_path: Path) -> None:
     found = imported(tmp_path, "custom_hooks = [dict(type='MyHook')]")
     (entry,) = [e for e in found.record.entries if e.path == "custom_hooks.0"]
-    assert entry.note == "MyHook: detcfg has no hooks; override the trainer's method"
+    assert entry.note == "MyHook: detcfg has no hooks; override a method of its trainer in a subclass"
+    row = next(line for line in TEXT.splitlines() if line.startswith("| other hooks"))
+    named = set(re.findall(r"`(\w+)`", row)) - {"TrainerConfig", "build"}
+    assert named == {"losses", "backward", "update", "validate"}
+    assert all(callable(getattr(Trainer, name)) for name in named)
+    assert inspect.signature(TrainerConfig.build).return_annotation == "Trainer"
 
 
 def _command_line(_: Path) -> None:
@@ -408,7 +416,7 @@ def _survey(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     assert {row.path.name: row.verdict for row in found.rows}["stub.py"] is Verdict.MISSING
-    assert found.wanted()[0][:2] == ("MyNeck", 1)
+    assert found.most_used()[0][:2] == ("MyNeck", 1)
 
 
 def _styles(tmp_path: Path) -> None:

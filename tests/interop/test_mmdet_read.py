@@ -272,8 +272,8 @@ def test_every_key_knows_its_place(tmp_path: Path) -> None:
         )
     )
     head = source.data["model"]["head"]
-    assert (head.places["classes"].file.name, head.places["classes"].line) == ("base.py", 4)
-    assert (head.places["loss"].file.name, head.places["loss"].line) == ("config.py", 3)
+    assert (head.locations["classes"].file.name, head.locations["classes"].line) == ("base.py", 4)
+    assert (head.locations["loss"].file.name, head.locations["loss"].line) == ("config.py", 3)
     assert [path.name for path in source.files] == ["config.py", "base.py"]
 
 

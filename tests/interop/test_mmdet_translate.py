@@ -109,7 +109,7 @@ def test_a_value_that_contradicts_the_rest_is_reported_with_its_place(tmp_path: 
     (entry,) = found.record.of(Status.UNSUPPORTED)
     assert entry.path == "model.rpn_head.in_channels"
     assert "rpn_head.in_channels is 128, but neck.feature_channels makes it 256" in entry.note
-    assert str(entry.place) == f"{tmp_path / 'x.py'}:2"
+    assert str(entry.location) == f"{tmp_path / 'x.py'}:2"
 
 
 def test_a_missing_component_is_named_and_the_rest_comes_along(tmp_path: Path) -> None:

@@ -7,25 +7,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from attrs import Factory, define
-from torch import nn
 
 from detcfg.detectors.base import DetectorConfig
 from detcfg.errors import DetcfgError
 from detcfg.interop.mmdet.experiment import NOT_KNOWN, import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.translate import translate_model
-from tests.support.paths import GOLDENS
+from tests.support import figures
+from tests.support.zoo import digest
 
 EQUAL_SHARE = 0.95
 """Of the configs whose components detcfg has."""
@@ -75,20 +72,13 @@ class Zoo:
         )
 
 
-def digest(model: nn.Module) -> str:
-    """The sha256 of the state dict's names and shapes, as the zoo's figures have it."""
-    tensors = sorted(model.state_dict().items())
-    text = "\n".join(f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in tensors)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def run(configs: Path, only: str = "") -> Zoo:
     """Import the configs whose path has `only` in it."""
-    wanted: dict[str, dict[str, Any]] = json.loads((GOLDENS / "zoo.json").read_text())
+    expected = figures.zoo()
     zoo = Zoo()
     built: dict[str, str] = {}
-    for name, figures in wanted.items():
-        if "error" in figures or only not in name:
+    for name, one in expected.items():
+        if "error" in one or only not in name:
             continue
         try:
             source = read_config(configs / name, config_root=configs)
@@ -102,7 +92,7 @@ def run(configs: Path, only: str = "") -> Zoo:
         except DetcfgError as error:
             zoo.refused[name] = str(error)
             continue
-        if got == figures["sha256"]:
+        if got == one["sha256"]:
             zoo.equal.append(name)
         else:
             zoo.different[name] = "names or shapes of tensors"

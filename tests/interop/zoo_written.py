@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import Factory, define
 
@@ -29,7 +28,7 @@ from detcfg.interop.mmdet.command import known_experiments
 from detcfg.interop.mmdet.experiment import import_config
 from detcfg.interop.mmdet.read import read_config
 from detcfg.interop.mmdet.write import write_experiment
-from tests.support.paths import GOLDENS
+from tests.support import figures
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +59,7 @@ class Written:
 
 def write_all(configs: Path, folder: Path, only: str = "") -> Written:
     """Write the experiments of the configs whose path has `only` in it into `folder`."""
-    names: dict[str, Any] = json.loads((GOLDENS / "zoo.json").read_text())
+    names = figures.zoo()
     parents = known_experiments()
     found = Written()
     for name in (name for name in names if only in name):

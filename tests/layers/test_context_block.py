@@ -31,12 +31,12 @@ def test_the_context_is_a_weighted_mean_that_scales_and_shifts_channels(
     x = torch.randn(2, 8, 3, 5)
 
     for image, out in zip(x, block(x), strict=True):
-        places = image.flatten(1)  # (C, H * W)
+        locations = image.flatten(1)  # (C, H * W)
         weights = torch.full((15,), 1 / 15)
         if block.conv_mask is not None:
-            logits = block.conv_mask.weight.flatten() @ places + block.conv_mask.bias
+            logits = block.conv_mask.weight.flatten() @ locations + block.conv_mask.bias
             weights = logits.exp() / logits.exp().sum()
-        context = (places * weights).sum(1)[None, :, None, None]
+        context = (locations * weights).sum(1)[None, :, None, None]
         scale = 1 if block.channel_mul_conv is None else block.channel_mul_conv(context)[0].sigmoid()
         shift = 0 if block.channel_add_conv is None else block.channel_add_conv(context)[0]
         torch.testing.assert_close(out, image * scale + shift)

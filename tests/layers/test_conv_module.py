@@ -8,6 +8,7 @@ from torch import nn
 
 from detcfg.config import ConfigError
 from detcfg.layers.activation import LeakyReLUConfig
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.conv_ws import ConvWS2d, ConvWSConfig
 from detcfg.layers.deform_conv import DCNConfig, DCNv2Config
@@ -51,7 +52,7 @@ def test_groups_that_do_not_divide_the_channels_are_named() -> None:
 
 def test_standardised_filters_have_mean_zero_and_deviation_one() -> None:
     torch.manual_seed(0)
-    conv = ConvWSConfig(eps=0.0).build_for(3, 4, 3, bias=False)
+    conv = ConvWSConfig(eps=0.0).build_for(ConvSpec(3, 4, 3, bias=False))
     assert isinstance(conv, ConvWS2d)
     ones = torch.eye(27).view(27, 3, 3, 3)  # reads the filters off, one tap an image
     filters = conv(ones).view(27, 4).T
@@ -62,8 +63,8 @@ def test_standardised_filters_have_mean_zero_and_deviation_one() -> None:
 def test_a_deformable_convolution_without_offsets_is_an_ordinary_one() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 4, 7, 9)
-    first = DCNConfig().build_for(4, 6, 3, stride=2, padding=1, bias=False)
-    second = DCNv2Config(deform_groups=2).build_for(4, 6, 3, stride=2, padding=1)
+    first = DCNConfig().build_for(ConvSpec(4, 6, 3, stride=2, padding=1, bias=False))
+    second = DCNv2Config(deform_groups=2).build_for(ConvSpec(4, 6, 3, stride=2, padding=1))
     plain = nn.functional.conv2d(x, first.weight, stride=2, padding=1)
     torch.testing.assert_close(first(x), plain)
     # Modulation starts at sigmoid(0).
@@ -72,7 +73,7 @@ def test_a_deformable_convolution_without_offsets_is_an_ordinary_one() -> None:
 
 
 def test_the_offset_of_a_tap_moves_what_it_reads() -> None:
-    conv = DCNConfig().build_for(1, 1, 1, bias=False)
+    conv = DCNConfig().build_for(ConvSpec(1, 1, 1, bias=False))
     nn.init.ones_(conv.weight)
     conv.conv_offset.bias = nn.Parameter(torch.tensor([0.0, 1.0]))  # (y, x): one column to the right
     x = torch.arange(12.0).view(1, 1, 3, 4)

@@ -39,7 +39,7 @@ def test_with_content_alone_it_is_multi_head_attention() -> None:
 
 
 def test_with_position_alone_it_does_not_matter_what_is_seen_where_one_looks() -> None:
-    """All of a softmax goes by places, so what is added is linear in the input."""
+    """All of a softmax goes by locations, so what is added is linear in the input."""
     module = _random(GeneralizedAttentionConfig(num_heads=2, attention_type="0001"))
     nn.init.zeros_(next(p for p in module.proj_conv.parameters() if p.dim() == 1))
     first, second = torch.randn(2, 1, 8, 5, 7)

@@ -1,4 +1,4 @@
-"""A 3x3 convolution at some places."""
+"""A 3x3 convolution at some locations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_it_gives_what_the_convolution_gives_there_and_the_same_gradients(
     conv = nn.Conv2d(3, 4, 3, padding=1, bias=bias).double()
     feature = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
     images = torch.randint(0, 2, (count,))
-    places = torch.randint(0, height * width, (count,))
+    inds = torch.randint(0, height * width, (count,))
     inputs = [feature, *conv.parameters()]
 
-    expected = conv(feature)[images, :, places // width, places % width]
-    found = conv_at(conv, feature, images, places)
+    expected = conv(feature)[images, :, inds // width, inds % width]
+    found = conv_at(conv, feature, images, inds)
 
     assert_close(found, expected)
     weights = torch.randn_like(expected)

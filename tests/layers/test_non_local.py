@@ -8,12 +8,12 @@ from attrs import evolve
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.layers.non_local import NonLocal2d, NonLocal2dConfig, Pairwise, places
+from detcfg.layers.non_local import NonLocal2d, NonLocal2dConfig, Pairwise, flattened
 
 
 def _reference(block: NonLocal2d, x: Tensor, mode: Pairwise, *, scale: bool) -> Tensor:
-    """The equations of the paper, with every pair of places in one matrix."""
-    query, key, value = places(block.theta(x)), places(block.phi(x)), places(block.g(x))
+    """The equations of the paper, with every pair of locations in one matrix."""
+    query, key, value = flattened(block.theta(x)), flattened(block.phi(x)), flattened(block.g(x))
     products = query @ key.transpose(1, 2)
     if mode in ("gaussian", "embedded_gaussian"):
         pairwise = (products / (key.shape[-1] ** 0.5 if scale else 1)).softmax(-1)

@@ -1,4 +1,4 @@
-"""Rows that were sorted, back in their places."""
+"""The inverse of sorting rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from detcfg.layers.unsort import unsort
 
 
-def test_rows_come_back_to_their_places_and_so_do_gradients() -> None:
+def test_unsorting_is_the_inverse_of_sorting_and_so_is_its_gradient() -> None:
     values = torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True)
     order = torch.randperm(7)
 

@@ -30,8 +30,8 @@ def test_background_has_what_the_classes_leave_and_never_less_than_nothing() -> 
 def test_each_class_learns_by_itself_and_a_label_beyond_them_is_background() -> None:
     loss = SIGMOID.build()(LOGITS, torch.tensor([1, 3]), avg_factor=2)
     p = LOGITS.sigmoid()
-    learnt = -p[0, 1].log() - (1 - p[0, [0, 2]]).log().sum() - (1 - p[1]).log().sum()
-    torch.testing.assert_close(loss, learnt / 2, rtol=1e-5, atol=0)
+    summed = -p[0, 1].log() - (1 - p[0, [0, 2]]).log().sum() - (1 - p[1]).log().sum()
+    torch.testing.assert_close(loss, summed / 2, rtol=1e-5, atol=0)
 
 
 def test_by_softmax_it_is_the_plain_cross_entropy() -> None:

@@ -153,9 +153,9 @@ def test_named_places_are_peaks() -> None:
     peaks = target.clone()
     peaks[2, 1] = 1
 
-    by_place = loss.at_places(pred, peaks, tensor([2]), tensor([1]), avg_factor=3.0)
+    at_indices = loss.at_indices(pred, peaks, tensor([2]), tensor([1]), avg_factor=3.0)
 
-    torch.testing.assert_close(by_place, loss(pred, peaks, avg_factor=3.0))
+    torch.testing.assert_close(at_indices, loss(pred, peaks, avg_factor=3.0))
 
 
 @given(st.integers(0, 2**31))

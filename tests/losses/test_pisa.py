@@ -66,11 +66,11 @@ def test_in_retinanet_the_class_loss_stays_and_without_power_both_box_losses_agr
     prime = built(PISARetinaHeadConfig(reg_decoded_bbox=decoded, carl=CARLConfig(k=0.0)))
     prime.load_state_dict(plain.state_dict())
 
-    losses, wanted = (head.loss(features(), batch(), TARGETS) for head in (prime, plain))
+    losses, expected = (head.loss(features(), batch(), TARGETS) for head in (prime, plain))
 
-    torch.testing.assert_close(wanted["loss_cls"], losses["loss_cls"])
-    torch.testing.assert_close(wanted["loss_bbox"], losses["loss_bbox"])
-    torch.testing.assert_close(wanted["loss_bbox"], losses["loss_carl"])
+    torch.testing.assert_close(expected["loss_cls"], losses["loss_cls"])
+    torch.testing.assert_close(expected["loss_bbox"], losses["loss_bbox"])
+    torch.testing.assert_close(expected["loss_bbox"], losses["loss_carl"])
 
 
 def _roi_losses(config: StandardRoIHeadConfig) -> dict[str, Tensor]:
@@ -85,11 +85,11 @@ def _roi_losses(config: StandardRoIHeadConfig) -> dict[str, Tensor]:
 def test_in_a_roi_head_too() -> None:
     sampler = RandomSamplerConfig(num=512, pos_fraction=0.25)
     losses = _roi_losses(PISARoIHeadConfig(sampler=sampler, carl=CARLConfig(k=0.0)))
-    wanted = _roi_losses(StandardRoIHeadConfig(sampler=sampler))
+    expected = _roi_losses(StandardRoIHeadConfig(sampler=sampler))
 
     assert {"loss_cls", "loss_bbox", "loss_carl"} == set(losses)
-    torch.testing.assert_close(wanted["loss_cls"], losses["loss_cls"])
-    torch.testing.assert_close(wanted["loss_bbox"], losses["loss_carl"])
+    torch.testing.assert_close(expected["loss_cls"], losses["loss_cls"])
+    torch.testing.assert_close(expected["loss_bbox"], losses["loss_carl"])
 
 
 def test_images_without_objects_have_losses_of_zero_with_gradients() -> None:

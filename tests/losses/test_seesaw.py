@@ -45,7 +45,7 @@ def test_a_class_that_is_taken_for_the_right_one_is_pushed_down_more() -> None:
     torch.testing.assert_close((0.9 / 0.901 / 0.01) ** 2, weights[1, 1].item())  # eps bounds it
 
 
-def test_it_remembers_how_often_a_class_was_learnt_but_not_when_it_is_only_measured() -> None:
+def test_it_counts_the_samples_of_each_class_in_training_alone() -> None:
     loss = SeesawLossConfig(num_classes=3).build()
     loss(LOGITS, LABELS)
     loss(LOGITS, LABELS)

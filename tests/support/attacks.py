@@ -177,6 +177,7 @@ ATTACKS: dict[str, str | bytes] = {
     "overflow in words": "x = 10 ** 10 ** 400",
     "a root of a negative number": "x = (-1) ** 0.5",
     "division by zero": "x = 1 / 0",
+    "division by zero, in place": "x = 1\nx //= 0",
     "an infinite integer": "x = int(float('inf'))",
     # Values that contain themselves
     "a dict in itself by update": "a = dict()\na.update(a=a)",

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
 from torch import nn
 
-from tests.support.paths import GOLDENS
+from tests.support import figures
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def golden_shapes(name: str, prefix: str) -> Shapes:
     """Names and shapes of the tensors of one part (`backbone`, `neck`) of a golden's model."""
-    path = GOLDENS / "models" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there; set DETCFG_SHARED to the folder of the shared data")
-    tensors: dict[str, list[int]] = json.loads(path.read_text())["state_dict"]
+    tensors: dict[str, list[int]] = figures.model(name)["state_dict"]
     start = f"{prefix}."
     return {key.removeprefix(start): tuple(v) for key, v in tensors.items() if key.startswith(start)}
 

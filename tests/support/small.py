@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import attrs
+import torch
 from attrs import evolve
 
+from detcfg.backbones.hgnetv2 import HGNetV2Config
 from detcfg.config import Config, is_unset
 from detcfg.layers.norm import GNConfig
+from detcfg.structures import Targets
 
 WIDTH: Final = 32
 """Channels of the layers whose width a config names."""
+SIDE: Final = 64
+"""Pixels of an image's side."""
+LARGER: Final = {"detectors": 128}
+"""Its atrous convolutions reflect two pixels of the coarsest map, which has to have three."""
 
 
 def narrow(value: Any, **others: Any) -> Any:
@@ -40,5 +47,20 @@ def narrow(value: Any, **others: Any) -> Any:
         changes["base_channels"] = fields["base_channels"] if fields.get("num_stages") == 3 else 8
     if isinstance(value, GNConfig):
         changes["num_groups"] = 4
+    if isinstance(value, HGNetV2Config):
+        changes["arch"] = "B0"
+    # Few queries, since an image needs as many places.
+    smallest = {"hidden_dim": WIDTH, "dim_feedforward": WIDTH, "num_queries": 8, "num_denoising": 4}
+    changes |= {name: min(fields[name], least) for name, least in smallest.items() if name in fields}
     changes |= {name: item for name, item in others.items() if name in fields}
     return evolve(value, **changes)
+
+
+def objects(count: int, side: int) -> Targets:
+    """Squares in the upper left of an image."""
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [10.0, 8.0, 26.0, 24.0]])[:count]
+    masks = torch.zeros(count, side, side, dtype=torch.bool)
+    corners: list[list[int]] = boxes.int().tolist()
+    for mask, box in zip(masks, corners, strict=True):
+        mask[box[1] : box[3], box[0] : box[2]] = True
+    return Targets(boxes=boxes, labels=torch.arange(count), masks=masks)

@@ -22,9 +22,10 @@ from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
-from detcfg.recipe.config import TrainerConfig
-from detcfg.recipe.optimizers import SGDConfig
-from detcfg.recipe.schedules import MultiStepConfig
+from detcfg.recipe.config import ClipGradConfig, TrainerConfig
+from detcfg.recipe.ema import EMAConfig
+from detcfg.recipe.optimizers import AdamWConfig, SGDConfig
+from detcfg.recipe.schedules import CosineConfig, MultiStepConfig
 
 SAMPLER: SamplerConfig = RandomSamplerConfig(num=16, pos_fraction=0.5)
 RPN_SAMPLER: SamplerConfig = RandomSamplerConfig(num=16, pos_fraction=0.5, add_gt_as_proposals=False)
@@ -61,3 +62,20 @@ class Experiment(ExperimentConfig):
 def experiment(**trainer: Any) -> Experiment:
     """The experiment with other values in its trainer."""
     return evolve(Experiment(), trainer=evolve(Experiment().trainer, **trainer))
+
+
+def full(**trainer: Any) -> Experiment:
+    """A training with all that has a state."""
+    given = experiment(
+        epochs=3,
+        optimizer=AdamWConfig(lr=1e-3),
+        schedule=CosineConfig(warmup_iters=3),
+        ema=EMAConfig(momentum=0.1, gamma=2),
+        clip_grad=ClipGradConfig(),
+        accumulate=2,
+        checkpoint_interval=1,
+        log_interval=1,
+        **trainer,
+    )
+    train = DemoDatasetConfig(num_images=10, image_size=(64, 64))
+    return evolve(given, data=evolve(given.data, train=train))

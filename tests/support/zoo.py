@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from functools import cache
-from typing import Any
 
-import pytest
 import torch
 from attrs import evolve
+from torch import nn
 
 from detcfg.config import is_unset
 from detcfg.detectors.base import DetectorConfig
-from tests.support.paths import GOLDENS
+from tests.support import figures
 
 
-@cache
-def _zoo() -> dict[str, dict[str, Any]]:
-    path = GOLDENS / "zoo.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there; set DETCFG_SHARED to the folder of the shared data")
-    zoo: dict[str, dict[str, Any]] = json.loads(path.read_text())
-    return zoo
+def digest(model: nn.Module) -> str:
+    """The sha256 of the state dict's names and shapes, as the zoo's figures have it."""
+    tensors = sorted(model.state_dict().items())
+    text = "\n".join(f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in tensors)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_state_dict(mmdet_config: str, config: DetectorConfig) -> None:
     """Both programs have the same parameters, by name and shape."""
-    wanted = _zoo()[mmdet_config]
+    expected = figures.zoo()[mmdet_config]
     if is_unset(config.num_classes):
         config = evolve(config, num_classes=80)
     with torch.device("meta"):
         model = config.build()
-    state = model.state_dict()
-    lines = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in sorted(state)]
 
-    assert len(state) == wanted["tensors"]
-    assert sum(p.numel() for p in model.parameters()) == wanted["parameters"]
-    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == wanted["sha256"]
+    assert len(model.state_dict()) == expected["tensors"]
+    assert sum(p.numel() for p in model.parameters()) == expected["parameters"]
+    assert digest(model) == expected["sha256"]

@@ -1,4 +1,4 @@
-"""Anchor boxes of several scales and aspect ratios at each place of each feature map."""
+"""Anchor boxes of several scales and aspect ratios at every location of every feature map."""
 
 from __future__ import annotations
 
@@ -15,30 +15,46 @@ from detcfg.config import Config, ConfigError, derived, is_unset
 
 @frozen(kw_only=True)
 class AnchorGeneratorConfig(Config):
-    """Anchors (x1, y1, x2, y2) in network pixels, row by row, those of one place next to each other.
+    """Anchors (x1, y1, x2, y2) in network pixels, row by row, those of one location next to each other.
 
     An anchor of scale s and ratio r on a level of base size b is s * b / sqrt(r) wide and
     s * b * sqrt(r) high. Follows mmdet/models/task_modules/prior_generators/anchor_generator.py.
+
+    Two ratios on a level of stride 8: boxes of 2 * 8 by 2 * 8 pixels and of the same area, half as wide as high
+    and so on, centred on the locations (0, 0), (8, 0), ...
+
+    >>> anchors = AnchorGeneratorConfig(strides=(8,), ratios=(1.0, 4.0), scales=(2.0,))
+    >>> anchors.num_base_priors
+    (2,)
+    >>> anchors.base_anchors(0)
+    tensor([[ -8.,  -8.,   8.,   8.],
+            [ -4., -16.,   4.,  16.]])
+    >>> (priors,) = anchors.grid_priors([(1, 2)])
+    >>> priors
+    tensor([[ -8.,  -8.,   8.,   8.],
+            [ -4., -16.,   4.,  16.],
+            [  0.,  -8.,  16.,   8.],
+            [  4., -16.,  12.,  16.]])
     """
 
     strides: tuple[int, ...] = derived()
     """Stride of each feature map."""
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Heights over widths."""
+    """Aspect ratios: height over width."""
     scales: tuple[float, ...] | None = None
-    """Sizes in units of the base size. Either these, or the two below."""
+    """Sizes in units of the base size. Give either these, or `octave_base_scale` and `scales_per_octave`."""
     octave_base_scale: float | None = None
-    """The first of scales that double with each octave."""
+    """The scale of the first octave; scales are this times 2^(i / scales_per_octave)."""
     scales_per_octave: int | None = None
-    """How many scales there are in one octave."""
+    """How many scales an octave has."""
     base_sizes: tuple[float, ...] | None = None
-    """The unit of scales on each level, in pixels. None: the strides."""
+    """The base size of each level, in pixels. None: the strides."""
     scale_major: bool = True
-    """Whether the anchors of one place come ratio by ratio, each in all scales, or scale by scale."""
+    """Whether the anchors of one location come ratio by ratio, each in all scales, or scale by scale."""
     centers: tuple[tuple[float, float], ...] | None = None
-    """Where the anchors of the first place are centred on each level (x, y), in pixels."""
+    """The centre (x, y) of the anchors of the first location of each level, in pixels."""
     center_offset: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
-    """The same as a share of the base size."""
+    """The same centre, as a share of the base size."""
 
     def wired(self) -> Self:
         octave = (self.octave_base_scale, self.scales_per_octave)
@@ -49,20 +65,33 @@ class AnchorGeneratorConfig(Config):
             )
         if self.centers is not None and self.center_offset != 0:
             raise ConfigError(f"centers goes without center_offset, which is {self.center_offset}.")
-        for name in ("base_sizes", "centers"):
-            value: tuple[object, ...] | None = getattr(self, name)
-            if value is not None and not is_unset(self.strides) and len(value) != len(self.strides):
-                raise ConfigError(f"{name} is {value} and strides is {self.strides}; they differ in length.")
+        check_one_per_level(self, "strides", "base_sizes", "centers")
         return self
+
+    def check_single(self, name: str, owner: str) -> None:
+        """Refuse several anchors at a location, for a head that predicts for one.
+
+        Args:
+            name: The owner's field that holds this config.
+            owner: The head, as the message calls it.
+
+        Raises:
+            ConfigError: There are several.
+        """
+        if not is_unset(self.strides) and self.num_base_priors[0] != 1:
+            raise ConfigError(
+                f"{name} makes {self.num_base_priors[0]} anchors at each location; {owner} needs one. "
+                "Give it one ratio and one scale."
+            )
 
     @property
     def num_base_priors(self) -> tuple[int, ...]:
-        """Anchors at each place of each feature map."""
+        """Anchors at each location of each level."""
         scales = self.scales_per_octave if self.scales is None else len(self.scales)
         return ((scales or 0) * len(self.ratios),) * len(self.strides)
 
     def base_anchors(self, level: int) -> Tensor:
-        """(A, 4): the anchors of the first place of a level, on the CPU."""
+        """(A, 4): the anchors of the first location of a level, on the CPU."""
         return torch.tensor(_base_anchors(self, level))
 
     def grid_priors(
@@ -71,7 +100,16 @@ class AnchorGeneratorConfig(Config):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, ...]:
-        """For each feature map of (height, width) its anchors, (height * width * A, 4)."""
+        """The anchors of all levels.
+
+        Args:
+            featmap_sizes: (height, width) of each feature map.
+            device: Of the anchors.
+            dtype: Of the anchors.
+
+        Returns:
+            For each level (height * width * A, 4).
+        """
         return tuple(
             self.level_priors(level, size, torch.device(device), dtype)
             for level, size in _each_level(self, featmap_sizes)
@@ -83,15 +121,15 @@ class AnchorGeneratorConfig(Config):
         pad_shape: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> tuple[Tensor, ...]:
-        """For each feature map the anchors, (height * width * A,) bool, that lie in an image of `pad_shape`."""
-        found: list[Tensor] = []
+        """For each level (height * width * A,) bool: anchors whose location is within the image's `pad_shape`."""
+        valid: list[Tensor] = []
         for level, (height, width) in _each_level(self, featmap_sizes):
             stride = self.strides[level]
             rows = torch.arange(height, device=device) < -(-pad_shape[0] // stride)
             columns = torch.arange(width, device=device) < -(-pad_shape[1] // stride)
             flags = (rows[:, None] & columns).reshape(-1, 1)
-            found.append(flags.expand(-1, self.num_base_priors[level]).reshape(-1))
-        return tuple(found)
+            valid.append(flags.expand(-1, self.num_base_priors[level]).reshape(-1))
+        return tuple(valid)
 
     def level_priors(
         self,
@@ -100,7 +138,7 @@ class AnchorGeneratorConfig(Config):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """The anchors of one feature map of (height, width), (height * width * A, 4)."""
+        """(height * width * A, 4): the anchors of one feature map of `size` = (height, width)."""
         base = self.base_anchors(level).to(device, dtype, non_blocking=True)
         x = torch.arange(size[1], device=device).to(dtype) * self.strides[level]
         y = torch.arange(size[0], device=device).to(dtype) * self.strides[level]
@@ -141,8 +179,29 @@ def _base_anchors(config: AnchorGeneratorConfig, level: int) -> list[list[float]
     return cast("list[list[float]]", torch.stack(corners, dim=-1).tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
+def check_one_per_level(config: Config, strides: str, *names: str) -> None:
+    """Refuse fields that do not have one value for each level.
+
+    Args:
+        config: Whose fields they are.
+        strides: The field that says how many levels there are; unset, it refuses nothing.
+        names: The fields: tuples, or None.
+
+    Raises:
+        ConfigError: One of them and the strides differ in length.
+    """
+    levels: tuple[int, ...] = getattr(config, strides)
+    for name in names:
+        value: tuple[object, ...] | None = getattr(config, name)
+        if value is not None and not is_unset(levels) and len(value) != len(levels):
+            raise ConfigError(
+                f"{name} is {value} and {strides} is {levels}; they differ in length. "
+                f"Give {name} one value for each level."
+            )
+
+
 def inside_flags(anchors: Tensor, size: tuple[int, int], allowed_border: int) -> Tensor:
-    """(A,) bool: which anchors (A, 4) reach at most `allowed_border` pixels out of an image of `size`."""
+    """(A,) bool: which anchors (A, 4) reach at most `allowed_border` pixels beyond an image of (height, width)."""
     height, width = size
     return (
         (anchors[:, 0] >= -allowed_border)

@@ -1,4 +1,4 @@
-"""A point at each place of each feature map."""
+"""A point at every location of every feature map."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class MlvlPointGeneratorConfig(Config):
     strides: tuple[int, ...] = derived()
     """Stride of each feature map."""
     offset: float = 0.5
-    """Place of the point within its cell, as a share of the stride."""
+    """Where a point lies between its location and the next, as a share of the stride: 0.5 is the cell's centre."""
 
     @property
     def num_base_priors(self) -> tuple[int, ...]:
-        """Points at each place of each feature map."""
+        """Points at each location of each level."""
         return (1,) * len(self.strides)
 
     def grid_priors(
@@ -35,7 +35,7 @@ class MlvlPointGeneratorConfig(Config):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, ...]:
-        """For each feature map of (height, width) its points, (height * width, 2)."""
+        """For each feature map of (height, width) its points (height * width, 2)."""
         return tuple(
             _grid(size, stride, self.offset, torch.device(device), dtype)
             for size, stride in zip(featmap_sizes, self.strides, strict=True)
@@ -47,7 +47,7 @@ class MlvlPointGeneratorConfig(Config):
         pad_shape: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> tuple[Tensor, ...]:
-        """For each feature map the points, (height * width,) bool, that lie in an image of `pad_shape`."""
+        """For each level (height * width,) bool: points whose location is within the image's `pad_shape`."""
         return tuple(
             _inside(size, pad_shape, stride, torch.device(device))
             for size, stride in zip(featmap_sizes, self.strides, strict=True)

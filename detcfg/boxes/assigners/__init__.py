@@ -1,1 +1,1 @@
-"""Assigners: which ground truth each prior learns."""
+"""Assigners: ground-truth boxes to priors."""

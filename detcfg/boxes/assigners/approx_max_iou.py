@@ -1,6 +1,6 @@
 """Assignment by the overlap of several boxes that stand for one prior.
 
-Shapes: A priors, n boxes that stand for each; N objects of one image.
+Shapes: A priors, n boxes that stand for each; N ground-truth boxes of one image.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from detcfg.structures import Targets
 
 @frozen(kw_only=True)
 class ApproxMaxIoUAssignerConfig(MaxIoUAssignerConfig):
-    """A prior whose shape is yet to be found overlaps an object as much as the best of sampled shapes does.
+    """Assigns ground-truth boxes to priors whose shape is predicted, by the best IoU of sampled shapes.
 
     From Region Proposal by Guided Anchoring (Wang et al., 2019, https://arxiv.org/abs/1901.03278). Follows
     mmdet/models/task_modules/assigners/approx_max_iou_assigner.py.
     """
 
     def assign_approxes(self, squares: Tensor, approxes: Tensor, targets: Targets) -> Assignment:
-        """Assign the priors of one image; indices refer to the learnt targets.
+        """Assign the priors of one image.
 
         Args:
-            squares: (A, 4), the priors; which of them an ignored box covers goes by these.
-            approxes: (A, n, 4), the shapes that stand for each.
-            targets: The objects.
+            squares: (A, 4), the priors; ignored boxes are compared with these.
+            approxes: (A, n, 4), the shapes that stand for each prior.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
         """
         return self._assign(squares, approxes, targets)

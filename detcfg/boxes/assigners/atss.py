@@ -17,18 +17,21 @@ from detcfg.structures import Targets
 
 @frozen(kw_only=True)
 class ATSSAssignerConfig(AssignerConfig):
-    """A threshold for each object from the IoUs of its nearest priors (Zhang et al., 2019).
+    """Assigns ground-truth boxes to priors by a threshold for each, from the IoUs of its nearest priors.
 
-    https://arxiv.org/abs/1912.02424. Follows mmdet/models/task_modules/assigners/atss_assigner.py.
+    ATSS (Zhang et al., 2019, https://arxiv.org/abs/1912.02424): the threshold is the mean plus the standard
+    deviation of the candidates' IoUs, and a positive's centre lies in its box. Follows
+    mmdet/models/task_modules/assigners/atss_assigner.py.
     """
 
     topk: int = field(default=9, validator=validators.ge(1))
-    """Candidates of each object on each level."""
+    """Candidates of each ground-truth box on each level: the priors whose centres are nearest."""
     alpha: float | None = None
     """With a value, candidates are compared by score^(1 - alpha) * IoU^alpha of what is predicted for
     them (DDOD, https://arxiv.org/abs/2107.02963), rather than by the IoU of the prior."""
     ignore_iof_thr: float = -1
-    """A prior that lies in an ignored box by more than this share learns nothing; -1 turns it off."""
+    """A prior of whose area more than this share lies in an ignored box is neither positive nor negative; -1 turns
+    it off."""
 
     def assign(
         self,
@@ -43,7 +46,7 @@ class ATSSAssignerConfig(AssignerConfig):
         Args:
             priors: (A, 4).
             num_level_priors: How many of them belong to each level, in order.
-            targets: The objects; indices refer to the learnt ones.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
             bboxes: (A, 4), what is predicted for each prior; needed with `alpha`.
             scores: (A, K) logits; needed with `alpha`.
         """
@@ -68,7 +71,7 @@ class ATSSAssignerConfig(AssignerConfig):
         )
         positive = is_candidate & inside(centres(priors), boxes)
 
-        # Of the objects that a prior is positive for, it learns the one that it overlaps most.
+        # A prior that is positive for several objects goes to the one that it overlaps most.
         max_overlaps, best = overlaps.where(positive, -1e8).max(dim=1)
         gt_indices = best.where(positive.any(dim=1), gt_indices)
         return Assignment(gt_indices=gt_indices, max_overlaps=max_overlaps)
@@ -89,11 +92,11 @@ class ATSSAssignerConfig(AssignerConfig):
         return cost ** (1 - self.alpha) * bbox_overlaps(bboxes, boxes) ** self.alpha
 
     def _candidates(self, distances: Tensor, num_level_priors: tuple[int, ...]) -> Tensor:
-        """(C, N): of each level the `topk` priors whose centres are nearest to each object's."""
-        found: list[Tensor] = []
+        """(C, N): indices of the `topk` priors of each level whose centres are nearest to each object's."""
+        candidates: list[Tensor] = []
         start = 0
         for level in torch.split(distances, list(num_level_priors)):
             nearest = level.topk(min(self.topk, len(level)), dim=0, largest=False).indices
-            found.append(nearest + start)
+            candidates.append(nearest + start)
             start += len(level)
-        return torch.cat(found)
+        return torch.cat(candidates)

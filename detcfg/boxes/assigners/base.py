@@ -1,10 +1,11 @@
-"""What every assigner gives: for each prior the ground truth that it learns.
+"""What every assigner gives: for each prior a ground-truth box, background or nothing.
 
 Shapes: A priors, N ground-truth boxes of one image.
 """
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -17,35 +18,36 @@ if TYPE_CHECKING:
     from detcfg.structures import Targets
 
 NEGATIVE: Final = -1
-"""In `Assignment.gt_indices`: the prior learns background."""
+"""In `Assignment.gt_indices`: the prior is a negative, its target is background."""
 IGNORED: Final = -2
-"""In `Assignment.gt_indices`: the prior learns nothing."""
+"""In `Assignment.gt_indices`: the prior is neither positive nor negative, and enters no loss."""
 
 
 @frozen(eq=False)
 class Assignment:
-    """What each prior of one image learns."""
+    """The ground truth of each prior of one image."""
 
     gt_indices: Tensor
-    """(A,) int64: index of the ground truth, `NEGATIVE` or `IGNORED`."""
+    """(A,) int64: the index of the prior's object among those that are not ignored, `NEGATIVE` or `IGNORED`."""
     max_overlaps: Tensor
-    """(A,) float: the prior's overlap with the ground truth, or the quality that the assigner goes by."""
+    """(A,) float: the prior's highest IoU with a ground-truth box, or the quality that the assigner goes by."""
 
 
 @frozen(kw_only=True)
-class AssignerConfig(Config):
-    """The base of assigners. They hold no weights: the config itself assigns."""
+class AssignerConfig(Config, ABC):
+    """The base of assigners: assigns ground-truth boxes to priors. It has no weights: the config itself assigns."""
 
     def assign_anchors(
         self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
     ) -> Assignment:
         """Assign the anchors of one image, which is what `AnchorHead` asks for.
 
-        An assigner that needs more than boxes leaves this out, and heads that know it give it more.
+        An assigner that needs more than boxes, such as predictions, leaves this out and has an `assign` of its
+        own kind, which heads that know it call.
 
         Args:
             priors: (A, 4), of all levels one after another.
-            targets: The objects; indices refer to the learnt ones.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
             num_level_priors: How many of the priors belong to each level.
         """
         raise NotImplementedError(f"{type(self).__name__} does not assign by anchors alone.")

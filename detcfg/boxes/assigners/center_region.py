@@ -10,63 +10,68 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
-from detcfg.boxes.geometry import centres, inside
+from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
 
 @frozen(eq=False)
 class CenterRegionAssignment(Assignment):
-    """An assignment that leaves some classes of some priors open."""
+    """An assignment in which a prior may be left out of the loss of some classes."""
 
     shadowed: Tensor
-    """(A, N) bool: the prior neither learns nor unlearns the class of this ground truth."""
+    """(A, N) bool: the prior is neither positive nor negative for the class of this ground-truth box."""
 
 
 @frozen(kw_only=True)
 class CenterRegionAssignerConfig(AssignerConfig):
-    """Priors in the core of an object learn it, those in the ring around the core are spared (FSAF).
+    """Assigns ground-truth boxes to the priors in their core; those in the ring around it are ignored.
 
-    Zhu et al., 2019, https://arxiv.org/abs/1903.00621. Follows
+    From FSAF (Zhu et al., 2019, https://arxiv.org/abs/1903.00621). Follows
     mmdet/models/task_modules/assigners/center_region_assigner.py.
     """
 
     pos_scale: float
-    """The core is the box, shrunk by this factor."""
+    """The core, whose priors are positive, is the box scaled by this factor about its centre."""
     neg_scale: float
-    """The ring reaches as far as the box shrunk by this factor."""
+    """The ring reaches as far as the box scaled by this factor."""
     min_pos_iof: float = 0.01
-    """A prior is in a region if more than this share of it is."""
+    """A prior is in a region if more than this share of its area is (intersection over foreground)."""
     ignore_gt_scale: float = 0.5
-    """Priors in an ignored box, shrunk by this factor, learn nothing."""
+    """Priors whose centres are in an ignored box scaled by this factor are neither positive nor negative."""
     foreground_dominate: bool = False
-    """Whether a prior in the core of one object and the ring of another of its class learns, or not."""
+    """Whether a prior in the core of one object and the ring of another of its class is positive, or negative."""
 
     def assign(self, priors: Tensor, targets: Targets) -> CenterRegionAssignment:
-        """Assign priors (A, 4) to the learnt ones of `targets`."""
+        """Assign the priors of one image.
+
+        Args:
+            priors: (A, 4).
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
+        """
         boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         points = centres(priors)
         in_core = inside(points, boxes, 0) & self._reaches(priors, scaled(boxes, self.pos_scale))
         in_ring = self._reaches(priors, scaled(boxes, self.neg_scale)) & ~in_core
 
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
-        learns_label = torch.full_like(gt_indices, NEGATIVE)
+        labels_of_priors = torch.full_like(gt_indices, NEGATIVE)
         shadowed = in_ring
         if len(boxes) > 0 and len(priors) > 0:
-            # Of the objects whose core a prior is in, it learns the smallest.
+            # A prior in the core of several objects goes to the smallest.
             best = smallest_first(boxes).where(in_core, -1).max(dim=1).indices
             positive = in_core.any(dim=1)
             gt_indices = best.where(positive, gt_indices)
-            lost = in_core.scatter(1, best[:, None], False)  # noqa: FBT003 - torch's own signature
-            shadowed = in_ring | lost
-            learns_label = labels[best].where(positive, learns_label)
+            others = in_core.scatter(1, best[:, None], False)  # noqa: FBT003 - torch's signature
+            shadowed = in_ring | others
+            labels_of_priors = labels[best].where(positive, labels_of_priors)
         if len(targets.ignored_boxes) > 0:
             core = scaled(targets.ignored_boxes, self.ignore_gt_scale)
             ignored = inside(points, core, 0).any(dim=1)
             gt_indices = gt_indices.where(~ignored, IGNORED)
-            learns_label = learns_label.where(~ignored, NEGATIVE)
+            labels_of_priors = labels_of_priors.where(~ignored, NEGATIVE)
 
-        contradicts = shadowed & (learns_label[:, None] == labels)
+        contradicts = shadowed & (labels_of_priors[:, None] == labels)
         if self.foreground_dominate:
             shadowed = shadowed & ~contradicts
         else:
@@ -88,8 +93,7 @@ class CenterRegionAssignerConfig(AssignerConfig):
 def scaled(boxes: Tensor, factor: float) -> Tensor:
     """Boxes (N, 4) grown by `factor` around their centres."""
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
-    centre = (boxes[:, 2:] + boxes[:, :2]) * 0.5
-    return torch.cat([centre - half, centre + half], dim=1)
+    return boxes_around(centres(boxes), half)
 
 
 def smallest_first(boxes: Tensor) -> Tensor:

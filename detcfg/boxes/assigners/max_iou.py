@@ -1,4 +1,4 @@
-"""Assignment by overlap.
+"""Assignment by the highest IoU.
 
 Shapes: A priors, N ground-truth boxes of one image.
 """
@@ -21,37 +21,64 @@ MAX_PAIRS: Final = 2**23
 
 @frozen(kw_only=True)
 class MaxIoUAssignerConfig(AssignerConfig):
-    """Each prior learns the object that it overlaps most, if it does so enough.
+    """Assigns ground-truth boxes to priors by IoU thresholds.
 
     From Faster R-CNN (Ren et al., 2015, https://arxiv.org/abs/1506.01497). Follows
     mmdet/models/task_modules/assigners/max_iou_assigner.py.
+
+    Two anchors, one ground-truth box: the first overlaps it by half, the second not at all.
+
+    >>> import torch
+    >>> from attrs import evolve
+    >>> from detcfg.structures import Targets
+    >>> priors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [40.0, 40.0, 50.0, 50.0]])
+    >>> targets = Targets(boxes=torch.tensor([[0.0, 0.0, 10.0, 20.0]]), labels=torch.tensor([3]))
+    >>> assigner = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
+    >>> assigner.assign(priors, targets).max_overlaps
+    tensor([0.5000, 0.0000])
+
+    The IoU of the first is below `pos_iou_thr`, but it is the best prior that the object has, so it is positive
+    (0 is the object's index). The second is negative. Without `match_low_quality` the first is ignored:
+
+    >>> assigner.assign(priors, targets).gt_indices
+    tensor([ 0, -1])
+    >>> evolve(assigner, match_low_quality=False).assign(priors, targets).gt_indices
+    tensor([-2, -1])
     """
 
     pos_iou_thr: float = field(validator=[validators.ge(0), validators.le(1)])
     """Priors with at least this IoU are positive."""
     neg_iou_thr: float | tuple[float, float]
-    """Priors below this IoU, or from the first up to the second, learn background; others nothing."""
+    """Priors below this IoU, or from the first up to the second, are negative. Others that are not positive are
+    ignored."""
     min_pos_iou: float = 0.0
-    """Least IoU at which an object takes its best priors in spite of `pos_iou_thr`."""
+    """The least IoU of a low-quality match."""
     gt_max_assign_all: bool = True
-    """Whether it takes all of its equally good best priors, or one."""
+    """Whether all of an object's equally good best priors are low-quality matches, or one."""
     ignore_iof_thr: float = -1.0
-    """Priors that lie in an ignored box by more than this share learn nothing; -1 turns it off."""
+    """Priors that an ignored box covers by more than this share are neither positive nor negative; -1 turns it
+    off."""
     ignore_wrt_candidates: bool = True
-    """Whether the share is that of the prior or that of the ignored box."""
+    """Whether the share is of the prior's area or of the ignored box's."""
     match_low_quality: bool = True
-    """Whether every object takes its best priors (a prior that several want, the last of them)."""
+    """Whether an object's best priors are positive even below `pos_iou_thr`; a prior that is the best of several
+    objects goes to the last of them."""
 
     def assign(self, priors: Tensor, targets: Targets) -> Assignment:
-        """Assign priors (A, 4) of one image; indices refer to the learnt targets."""
+        """Assign the priors of one image.
+
+        Args:
+            priors: (A, 4).
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
+        """
         return self._assign(priors, priors[:, None], targets)
 
     def _assign(self, priors: Tensor, shapes: Tensor, targets: Targets) -> Assignment:
-        """Assign priors (A, 4), of whose shapes (A, n, 4) the one counts that overlaps an object most."""
+        """Assign priors (A, 4), each by that of its shapes (A, n, 4) which overlaps an object most."""
         boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         if len(boxes) == 0 or len(priors) == 0:
-            # As in MMDetection, without objects the ignored ones are background too.
+            # As in MMDetection, without objects the priors in ignored boxes are negative too.
             return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
 
         max_overlaps, nearest, low_quality_match = self._match(shapes, boxes, self._ignored(priors, targets))
@@ -83,7 +110,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
         return covered
 
     def _match(self, shapes: Tensor, boxes: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """For each prior (A,): its highest overlap, with which box, and the box that takes it or -1.
+        """For each prior (A,): its highest IoU, with which box, and the box of its low-quality match or -1.
 
         Boxes come some at a time; what is kept from one part to the next is linear in A.
         """
@@ -110,11 +137,11 @@ class MaxIoUAssignerConfig(AssignerConfig):
         return max_overlaps, nearest, low_quality_match
 
     def _low_quality_matches(self, overlaps: Tensor, first: int) -> Tensor:
-        """(A,): of the boxes whose best prior this is, the last, counted from `first`; else -1."""
-        highest, where = overlaps.max(dim=1)
+        """(A,): the index of the last box whose best prior this is, counted from `first`; -1 for no box."""
+        highest, best = overlaps.max(dim=1)
         numbers = torch.arange(first, first + len(overlaps), device=overlaps.device)
         numbers = numbers.where(highest >= self.min_pos_iou, -1)
         if self.gt_max_assign_all:
             return torch.where(overlaps == highest[:, None], numbers[:, None], -1).amax(dim=0)
-        takers = torch.full((overlaps.shape[1],), -1, device=overlaps.device)
-        return takers.scatter_reduce(0, where, numbers, "amax")
+        none = torch.full((overlaps.shape[1],), -1, device=overlaps.device)
+        return none.scatter_reduce(0, best, numbers, "amax")

@@ -1,4 +1,4 @@
-"""Assignment of points to objects.
+"""Assignment of ground-truth boxes to points.
 
 Shapes: A points, N ground-truth boxes of one image.
 """
@@ -10,19 +10,20 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres
 from detcfg.ops import vector_norm
 from detcfg.structures import Targets
 
 
 @frozen(kw_only=True)
 class PointAssignerConfig(AssignerConfig):
-    """The nearest points of the level that suits an object's size (RepPoints, Yang et al., 2019).
+    """Assigns ground-truth boxes to the nearest points of the level that suits their size (RepPoints).
 
-    https://arxiv.org/abs/1904.11490. Follows mmdet/models/task_modules/assigners/point_assigner.py.
+    Yang et al., 2019, https://arxiv.org/abs/1904.11490. Follows mmdet/models/task_modules/assigners/point_assigner.py.
     """
 
     scale: int = 4
-    """An object whose sides are this many strides long suits a level."""
+    """A level suits objects whose sides are this many strides long."""
     pos_num: int = field(default=3, validator=validators.ge(1))
     """Points of each object."""
 
@@ -32,7 +33,7 @@ class PointAssignerConfig(AssignerConfig):
         Args:
             points: (A, 2) = (x, y).
             strides: (A,), the stride of each point's level.
-            targets: The objects; indices refer to the learnt ones.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
         """
         boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(points),), NEGATIVE, device=points.device)
@@ -40,7 +41,7 @@ class PointAssignerConfig(AssignerConfig):
         if len(boxes) == 0 or len(points) == 0:
             return Assignment(gt_indices=gt_indices, max_overlaps=none)
 
-        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+        centre, size = centres(boxes), (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
         point_levels = torch.log2(strides).int()
         box_levels = torch.log2(size / self.scale).sum(dim=1).div(2).int()
         box_levels = box_levels.clamp(point_levels.min(), point_levels.max())
@@ -54,6 +55,6 @@ class PointAssignerConfig(AssignerConfig):
             nearest, rows = torch.topk(distance, min(self.pos_num, len(inner)), dim=0, largest=False)
             chosen = torch.full_like(distance, torch.inf).scatter_(0, rows, nearest)
             distances.append(chosen.where(box_levels == levels[0], torch.inf))
-        # A point that several objects want learns the nearest, of equally near ones the first.
+        # A point that several objects chose goes to the nearest, of equally near ones to the first.
         distance, best = torch.cat(distances).min(dim=1)
         return Assignment(gt_indices=best.where(distance.isfinite(), gt_indices), max_overlaps=none)

@@ -1,6 +1,6 @@
 """Assignment by the region around an object's centre.
 
-Shapes: A priors, n of a level; N objects of one image.
+Shapes: A priors, n of a level; N ground-truth boxes of one image.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
+from detcfg.boxes.geometry import centres
 from detcfg.structures import Targets
 
 
 @frozen(kw_only=True)
 class RegionAssignerConfig(AssignerConfig):
-    """Anchors near an object's centre, on the level that suits its size, learn it.
+    """Assigns ground-truth boxes to the anchors near their centres, on the level that suits their size.
 
     From Region Proposal by Guided Anchoring (Wang et al., 2019, https://arxiv.org/abs/1901.03278), used
-    by Cascade RPN. Those around them learn nothing, and neither do those at the same place on the next
+    by Cascade RPN. Anchors around those are ignored, and so are those at the same position on adjacent
     levels. Follows mmdet/models/task_modules/assigners/region_assigner.py.
     """
 
     center_ratio: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
-    """Size of the region of positives over the object's."""
+    """Size of the region of positives over that of the box."""
     ignore_ratio: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
-    """Size of the region beyond which anchors learn background."""
+    """Size of the region beyond which anchors are negative, over that of the box."""
 
     def assign(
         self,
@@ -43,31 +44,35 @@ class RegionAssignerConfig(AssignerConfig):
         """Assign the anchors of one image.
 
         Args:
-            priors: (A, 4), one scale at each place, all levels one after another.
-            targets: The objects; indices refer to the learnt ones.
+            priors: (A, 4), one scale at each location, all levels one after another.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
             num_level_priors: How many of the priors belong to each level.
             featmap_sizes: (height, width) of each level.
             strides: Of each level.
             anchor_scale: The anchors' side over the stride.
         """
         boxes = targets.not_ignored.boxes
-        own_level = object_levels(boxes, anchor_scale * strides[0], len(strides))
-        found = [
-            self._level(level_priors / stride, boxes / stride, own_level - level, size)
+        box_levels = object_levels(boxes, anchor_scale * strides[0], len(strides))
+        gt_indices = [
+            self._level(level_priors / stride, boxes / stride, box_levels - level, size)
             for level, (level_priors, stride, size) in enumerate(
                 zip(torch.split(priors, list(num_level_priors)), strides, featmap_sizes, strict=True)
             )
         ]
-        return Assignment(gt_indices=torch.cat(found), max_overlaps=priors.new_zeros(len(priors)))
+        return Assignment(gt_indices=torch.cat(gt_indices), max_overlaps=priors.new_zeros(len(priors)))
 
     def _level(self, priors: Tensor, boxes: Tensor, distance: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the priors (n, 4) of a level learn, (n,); all in cells. `distance` (N,) is in levels."""
-        centres = (priors[:, :2] + priors[:, 2:]) * 0.5
-        said, beside = painted(
-            centres, boxes, distance, size, center_ratio=self.center_ratio, ignore_ratio=self.ignore_ratio
+        """(n,): `gt_indices` of the priors (n, 4) of a level; all in cells. `distance` (N,) is in levels."""
+        marks, is_adjacent = painted(
+            centres(priors),
+            boxes,
+            distance,
+            size,
+            center_ratio=self.center_ratio,
+            ignore_ratio=self.ignore_ratio,
         )
-        learnt = torch.where(said % 2 == 1, said // 2, IGNORED).where(said >= 0, NEGATIVE)
-        return learnt.masked_fill(beside, IGNORED)
+        gt_indices = torch.where(marks % 2 == 1, marks // 2, IGNORED).where(marks >= 0, NEGATIVE)
+        return gt_indices.masked_fill(is_adjacent, IGNORED)
 
 
 def painted(
@@ -79,35 +84,35 @@ def painted(
     center_ratio: float,
     ignore_ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """What objects say of the points of a level.
+    """Draw the regions of all objects onto the points of a level, a later object over an earlier one.
 
     Args:
         points: (n, 2), in cells.
         boxes: (N, 4), in cells.
-        distance: (N,), the levels from this one to the object's own.
+        distance: (N,), the levels from this one to the object's level.
         size: (height, width) of the level.
-        center_ratio: Size of the region of positives over the object's.
-        ignore_ratio: Size of the region beyond which background is learnt.
+        center_ratio: Size of the region of positives over that of the box.
+        ignore_ratio: Size of the region beyond which points are negative, over that of the box.
 
     Returns:
-        What the last object of this level that says anything says, (n,) int64: 2 i + 1 for "object i is
-        learnt", 2 i for "nothing is learnt", -1 where none does; and which points lie around an object of
-        a level next to this one, (n,) bool.
+        The mark of the last object of this level whose region a point is in, (n,) int64: 2 i + 1 for a
+        positive of object i, 2 i for a point around it, which is ignored, -1 for a point in no region; and
+        which points lie in the region of an object of an adjacent level, (n,) bool.
     """
     numbers = torch.arange(len(boxes), device=boxes.device)
-    said = torch.full((len(points),), -1, device=points.device)
-    beside = torch.zeros_like(said, dtype=torch.bool)
+    marks = torch.full((len(points),), -1, device=points.device)
+    is_adjacent = torch.zeros_like(marks, dtype=torch.bool)
     step = max(1, MAX_PAIRS // max(1, len(points)))
     for first in range(0, len(boxes), step):
         part = slice(first, first + step)
         around = _inside(points, region(boxes[part], ignore_ratio, size))
         central = _inside(points, region(boxes[part], center_ratio, size))
-        own = (distance[part] == 0)[:, None]
+        of_this_level = (distance[part] == 0)[:, None]
         number = 2 * numbers[part, None]
-        said_here = torch.where(central, number + 1, torch.where(around, number, -1)).where(own, -1)
-        said = torch.maximum(said, said_here.amax(dim=0))
-        beside |= (around & (distance[part].abs() == 1)[:, None]).any(dim=0)
-    return said, beside
+        new_marks = torch.where(central, number + 1, torch.where(around, number, -1)).where(of_this_level, -1)
+        marks = torch.maximum(marks, new_marks.amax(dim=0))
+        is_adjacent |= (around & (distance[part].abs() == 1)[:, None]).any(dim=0)
+    return marks, is_adjacent
 
 
 def object_levels(boxes: Tensor, finest_size: float, num_levels: int) -> Tensor:

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -21,15 +22,15 @@ EPS = 1e-7
 
 @frozen(kw_only=True)
 class SimOTAAssignerConfig(AssignerConfig):
-    """Each object takes as many priors as its predictions are good, the cheapest (YOLOX, Ge et al., 2021).
+    """Assigns each ground-truth box to its cheapest priors, the more the better its predictions are (YOLOX).
 
-    https://arxiv.org/abs/2107.08430. Follows mmdet/models/task_modules/assigners/sim_ota_assigner.py.
+    Ge et al., 2021, https://arxiv.org/abs/2107.08430. Follows mmdet/models/task_modules/assigners/sim_ota_assigner.py.
     """
 
     center_radius: float = 2.5
     """How near to an object's centre a prior should be, in strides."""
     candidate_topk: int = field(default=10, validator=validators.ge(1))
-    """The sum of so many highest IoUs is the number of an object's priors."""
+    """An object gets as many priors as the sum of this many highest IoUs, rounded down, at least one."""
     iou_weight: float = 3.0
     """Weight of -log(IoU) in the cost."""
     cls_weight: float = 1.0
@@ -42,10 +43,10 @@ class SimOTAAssignerConfig(AssignerConfig):
             priors: (A, 4) = (x, y, stride in x, stride in y).
             bboxes: (A, 4), what is predicted for each prior.
             scores: (A, K) probabilities.
-            targets: The objects; indices refer to the learnt ones.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
         """
         boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
-        in_box = _margins(priors[:, :2], boxes) > 0
+        in_box = inside(priors[:, :2], boxes, 0)
         in_centre = self._in_centre(priors, boxes)
         valid = torch.nonzero((in_box | in_centre).any(dim=1)).squeeze(1)
         unassigned = no_assignment(priors)
@@ -59,15 +60,9 @@ class SimOTAAssignerConfig(AssignerConfig):
 
     def _in_centre(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """(A, N): whether a prior is near an object's centre."""
-        centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[None]
         reach = self.center_radius * priors[:, None, 2:]
-        return _margins(priors[:, :2], torch.cat((centre - reach, centre + reach), dim=-1)) > 0
-
-
-def _margins(points: Tensor, boxes: Tensor) -> Tensor:
-    """(A, N): the least distance of each point (A, 2) to a side of each box (N, 4) or (A, N, 4)."""
-    inwards = torch.cat((points[:, None] - boxes[..., :2], boxes[..., 2:] - points[:, None]), dim=-1)
-    return inwards.amin(dim=-1)
+        # Corners rather than the distance to the centre, for MMDetection's rounding.
+        return inside(priors[:, :2], boxes_around(centres(boxes), reach), 0)
 
 
 def one_hot_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -81,15 +76,15 @@ def one_hot_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def dynamic_k_matching(cost: Tensor, overlaps: Tensor, topk: int) -> Tensor:
-    """Which priors learn which objects: at most one each.
+    """Match priors with objects by the cost; a prior gets at most one object.
 
     Args:
         cost: (A, N).
-        overlaps: (A, N) IoUs. The number of an object's priors is the sum of its highest, at least 1.
+        overlaps: (A, N) IoUs. An object gets as many priors as the sum of its highest, at least 1.
         topk: How many of the highest.
 
     Returns:
-        (A, N) bool. A prior that several objects want learns the one (of all) that it is cheapest for.
+        (A, N) bool. A prior that several objects chose goes to the object (of all) of least cost.
     """
     highest = overlaps.topk(min(topk, len(overlaps)), dim=0).values
     counts = highest.sum(dim=0).int().clamp(min=1)
@@ -101,16 +96,16 @@ def dynamic_k_matching(cost: Tensor, overlaps: Tensor, topk: int) -> Tensor:
 
 
 def no_assignment(priors: Tensor) -> Assignment:
-    """All priors (A, ...) learn background."""
+    """All priors (A, ...) are negative."""
     gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
     return Assignment(gt_indices=gt_indices, max_overlaps=priors.new_zeros(len(priors)))
 
 
 def assigned(nothing: Assignment, rows: Tensor, matched: Tensor, overlaps: Tensor) -> Assignment:
-    """`nothing` (A,), but that the priors of `rows` (V,) learn what they are `matched` with (V, N)."""
-    learns = matched.any(dim=1)
-    found = matched.int().argmax(dim=1).where(learns, NEGATIVE)
+    """`nothing` (A,), with the priors `rows` (V,) assigned to the objects that they are `matched` with (V, N)."""
+    positive = matched.any(dim=1)
+    gt_indices = matched.int().argmax(dim=1).where(positive, NEGATIVE)
     return Assignment(
-        gt_indices=nothing.gt_indices.index_copy(0, rows, found),
+        gt_indices=nothing.gt_indices.index_copy(0, rows, gt_indices),
         max_overlaps=nothing.max_overlaps.index_copy(0, rows, (matched * overlaps).sum(dim=1)),
     )

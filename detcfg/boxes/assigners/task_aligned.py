@@ -17,22 +17,22 @@ from detcfg.structures import Targets
 
 @frozen(eq=False)
 class TaskAlignedAssignment(Assignment):
-    """An assignment that knows how well prediction and object are aligned."""
+    """An assignment with the alignment of each prediction with its object."""
 
     assign_metrics: Tensor
-    """(A,) float: the alignment of each positive, 0 of the others."""
+    """(A,) float: the alignment score^alpha * IoU^beta of each positive, 0 of the others."""
 
 
 @frozen(kw_only=True)
 class TaskAlignedAssignerConfig(AssignerConfig):
-    """The priors that both classify and localise an object best (TOOD, Feng et al., 2021).
+    """Assigns ground-truth boxes to the priors that both classify and localise them best (TOOD).
 
-    https://arxiv.org/abs/2108.07755. Follows
+    Feng et al., 2021, https://arxiv.org/abs/2108.07755. Follows
     mmdet/models/task_modules/assigners/task_aligned_assigner.py.
     """
 
     topk: int = field(default=13, validator=validators.ge(1))
-    """Candidates of each object."""
+    """Candidates of each ground-truth box."""
     alpha: float = 1
     """Exponent of the score in the alignment."""
     beta: float = 6
@@ -47,7 +47,7 @@ class TaskAlignedAssignerConfig(AssignerConfig):
             priors: (A, 4).
             bboxes: (A, 4), what is predicted for each prior.
             scores: (A, K) probabilities.
-            targets: The objects; indices refer to the learnt ones.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
         """
         boxes, labels = targets.not_ignored.boxes, targets.not_ignored.labels
         none = priors.new_zeros(len(priors))

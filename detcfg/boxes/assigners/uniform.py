@@ -1,4 +1,4 @@
-"""Assignment of as many priors to each object.
+"""Assignment of the same number of priors to each ground-truth box.
 
 Shapes: A priors, N ground-truth boxes of one image, P = 2 * match_times * N pairs.
 """
@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
+from detcfg.boxes.geometry import centres
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.structures import Targets
 
@@ -19,7 +20,7 @@ class UniformAssignment(Assignment):
     """An assignment that keeps each pair of prediction and object: a prediction may be in several."""
 
     pos_idx: Tensor
-    """(P,) bool: whether the pair is learnt; its prior may be too far from the object."""
+    """(P,) bool: whether the pair is positive; its prior may be too far from the object."""
     pos_predicted_boxes: Tensor
     """(P, 4), the predicted box of each pair."""
     target_boxes: Tensor
@@ -28,20 +29,26 @@ class UniformAssignment(Assignment):
 
 @frozen(kw_only=True)
 class UniformAssignerConfig(AssignerConfig):
-    """The nearest predictions and the nearest priors of each object (YOLOF, Chen et al., 2021).
+    """Assigns ground-truth boxes to the nearest predictions and the nearest priors (YOLOF).
 
-    https://arxiv.org/abs/2103.09460. Follows mmdet/models/task_modules/assigners/uniform_assigner.py.
+    Chen et al., 2021, https://arxiv.org/abs/2103.09460. Follows mmdet/models/task_modules/assigners/uniform_assigner.py.
     """
 
     pos_ignore_thr: float
-    """A chosen prior whose IoU with its object is below it learns nothing."""
+    """A chosen prior whose IoU with its object is below this is neither positive nor negative."""
     neg_ignore_thr: float
-    """A prediction whose IoU with any object is above it is not punished."""
+    """A prediction whose IoU with any object is above this is not negative."""
     match_times: int = field(default=4, validator=validators.ge(1))
     """Predictions, and priors, of each object."""
 
     def assign(self, priors: Tensor, decoder_priors: Tensor, targets: Targets) -> UniformAssignment:
-        """Assign priors (A, 4), for which `decoder_priors` (A, 4) are predicted, to the learnt objects."""
+        """Assign the priors of one image.
+
+        Args:
+            priors: (A, 4).
+            decoder_priors: (A, 4), the box predicted from each prior.
+            targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
+        """
         boxes = targets.not_ignored.boxes
         gt_indices = torch.full((len(priors),), NEGATIVE, device=priors.device)
         none = priors.new_zeros(len(priors))
@@ -76,4 +83,4 @@ class UniformAssignerConfig(AssignerConfig):
 
 
 def _centre_and_size(boxes: Tensor) -> Tensor:
-    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+    return torch.cat([centres(boxes), boxes[:, 2:] - boxes[:, :2]], dim=1)

@@ -1,4 +1,4 @@
-"""Boxes as the bucket in which each side lies, and where in it.
+"""Boxes as the bucket in which each side lies, and the offset within it.
 
 Shapes: N priors; S buckets of a side, in the order left, right, top, bottom, each from the outside inwards.
 """
@@ -17,23 +17,23 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 class BucketingBBoxCoderConfig(BBoxCoderConfig):
     """Side-aware boundary localisation (Wang et al., 2019, https://arxiv.org/abs/1912.04260).
 
-    An enlarged prior is divided into buckets along each axis. A code (N, 8 * S) says, first of each bucket
-    how likely the side lies there, and then how far it is from the bucket's centre, in units of buckets.
-    Follows mmdet/models/task_modules/coders/bucketing_bbox_coder.py.
+    An enlarged prior is divided into buckets along each axis. Of the 8 * S numbers of a box, the first half are
+    the logits that a side lies in a bucket, the second half the offsets of the side from the buckets' centres, in
+    units of buckets. Follows mmdet/models/task_modules/coders/bucketing_bbox_coder.py.
     """
 
     num_buckets: int = field(default=14, validator=validators.ge(2))
-    """Buckets along each axis; a side has its own half of them."""
+    """Buckets along each axis; each side has half of them, S."""
     scale_factor: float = field(default=1.7, validator=validators.gt(0))
-    """Priors are enlarged by it."""
+    """Priors are enlarged by this factor about their centres."""
     offset_topk: int = field(default=2, validator=validators.ge(1))
-    """From how many of the nearest buckets the offset is learnt."""
+    """Offsets are regressed from this many of the nearest buckets, S at most."""
     offset_upperbound: float = 1.0
-    """But from the second nearest on only if it is below this, in buckets."""
+    """Except from the nearest bucket, only offsets below this are regressed, in units of buckets."""
     cls_ignore_neighbor: bool = True
-    """Whether buckets next to the right one, within the width of one, are neither right nor wrong."""
+    """Whether buckets less than one width from the side, other than the nearest, are left out of the bucket loss."""
     clip_border: bool = True
-    """Whether decoded boxes are kept within the image."""
+    """Whether decoded boxes are clipped to the image."""
 
     @property
     def side_num(self) -> int:
@@ -45,25 +45,25 @@ class BucketingBBoxCoderConfig(BBoxCoderConfig):
         return 8 * self.side_num
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 8 * S): 1 for the nearest bucket of each side, and the offset from every bucket."""
+        """(N, 8 * S): one-hot, the nearest bucket of each side; then the offset from every bucket."""
         offsets = self._offsets(priors, boxes)
         return torch.cat([self._nearest(offsets).flatten(1), offsets.flatten(1)], dim=1)
 
     def weights(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 8 * S), 0 or 1: which of the numbers of `encode` are learnt."""
+        """(N, 8 * S), 0 or 1: the loss weights of the targets that `encode` gives."""
         offsets = self._offsets(priors, boxes)
         distances, order = offsets.abs().sort(dim=-1)
-        learnt = distances < self.offset_upperbound
-        learnt[..., 0] = True
-        learnt[..., self.offset_topk :] = False
-        offset_weights = torch.zeros_like(offsets).scatter(-1, order, learnt.to(offsets.dtype))
+        near = distances < self.offset_upperbound
+        near[..., 0] = True
+        near[..., self.offset_topk :] = False
+        offset_weights = torch.zeros_like(offsets).scatter(-1, order, near.to(offsets.dtype))
         cls_weights = torch.ones_like(offsets)
         if self.cls_ignore_neighbor:
             cls_weights[(offsets.abs() < 1) & (self._nearest(offsets) == 0)] = 0
         return torch.cat([cls_weights.flatten(1), offset_weights.flatten(1)], dim=1)
 
     def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, int] | None = None) -> Tensor:
-        """The boxes (N, 4) to which predictions (N, 8 * S) lead."""
+        """The boxes (N, 4) of predictions (N, 8 * S): each side at its most likely bucket, plus the offset."""
         logits, offsets = self._split(pred)
         best = logits.argmax(dim=-1, keepdim=True)
         centres, widths = self._buckets(priors)
@@ -75,15 +75,15 @@ class BucketingBBoxCoderConfig(BBoxCoderConfig):
         return torch.stack([x1, y1, x2, y2], dim=-1)
 
     def confidence(self, pred: Tensor) -> Tensor:
-        """(N,): how sure predictions (N, 8 * S) are where the sides lie.
+        """(N,): the confidence of predictions (N, 8 * S) in their buckets, which scales the score.
 
-        The mean over the sides of the probability of the predicted_labels bucket, and of the second predicted_labels if
-        it is next to it.
+        The mean over the sides of the probability of the most likely bucket, plus that of the second most likely
+        where the two are adjacent.
         """
         logits, _ = self._split(pred)
-        chances, buckets = logits.softmax(dim=-1).topk(2, dim=-1)
+        probabilities, buckets = logits.softmax(dim=-1).topk(2, dim=-1)
         adjacent = (buckets[..., 0] - buckets[..., 1]).abs() == 1
-        return (chances[..., 0] + chances[..., 1] * adjacent).mean(dim=-1)
+        return (probabilities[..., 0] + probabilities[..., 1] * adjacent).mean(dim=-1)
 
     def _split(self, pred: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and offsets (N, 4, S)."""
@@ -102,7 +102,7 @@ class BucketingBBoxCoderConfig(BBoxCoderConfig):
         return outer + signs * steps * widths, widths
 
     def _offsets(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 4, S): from the boxes' sides to the buckets, in buckets."""
+        """(N, 4, S): from the boxes' sides to the centres of the buckets, in units of buckets."""
         centres, widths = self._buckets(priors.float())
         sides = boxes.float()[:, [0, 2, 1, 3], None]
         return (centres - sides) / widths

@@ -1,4 +1,4 @@
-"""Boxes as shifts of centre and size."""
+"""Boxes as deltas of centre and size."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
-from detcfg.boxes.geometry import clip_boxes
+from detcfg.boxes.geometry import boxes_around, centres, clip_boxes
 
 MAX_LOG_RATIO: Final = abs(math.log(16 / 1000))
-"""The most by which log width and log height may change, so that exp cannot overflow."""
+"""dw and dh are clamped to this: a decoded box is at most 62.5 times as large as its prior."""
 
 
 @frozen(kw_only=True)
 class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
-    """(dx, dy, dw, dh) with dx = (x - px) / pw and dw = log(w / pw), p the prior, x and w the box.
+    """Deltas (dx, dy, dw, dh): dx = (x - px) / pw and dw = log(w / pw), from prior (px, pw) to box (x, w).
 
     From R-CNN (Girshick et al., 2014, https://arxiv.org/abs/1311.2524). Follows
     mmdet/models/task_modules/coders/delta_xywh_bbox_coder.py.
     """
 
     target_means: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Subtracted from the deltas."""
+    """Subtracted from the deltas when boxes are encoded."""
     target_stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    """The deltas are divided by them."""
+    """Deltas are divided by these when boxes are encoded, so that targets have about unit variance."""
     clip_border: bool = True
-    """Whether decoded boxes are kept within the image."""
+    """Whether decoded boxes are clipped to the image."""
     bound_shrinking: bool = True
-    """Whether log width and log height are bounded below as above; torchvision bounds growth alone."""
+    """Whether dw and dh are clamped from below as well as from above; torchvision clamps them from above alone."""
     add_ctr_clamp: bool = False
-    """Whether a decoded box's centre stays near the prior's (YOLOF)."""
+    """Whether dx * pw and dy * ph are clamped to `ctr_clamp` pixels, and dw and dh from above alone (YOLOF)."""
     ctr_clamp: int = 32
-    """How near, in pixels."""
+    """The most by which a decoded box's centre may move, in pixels; with `add_ctr_clamp`."""
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """The deltas (N, 4) from priors (N, 4) to boxes (N, 4)."""
+        """The deltas (N, 4) from priors (N, 4) to boxes (N, 4); infinite or NaN for one without area."""
         priors, boxes = priors.float(), boxes.float()
         size = priors[..., 2:] - priors[..., :2]
-        shift = ((boxes[..., :2] + boxes[..., 2:]) * 0.5 - (priors[..., :2] + priors[..., 2:]) * 0.5) / size
+        shift = (centres(boxes) - centres(priors)) / size
         growth = torch.log((boxes[..., 2:] - boxes[..., :2]) / size)
         deltas = torch.cat([shift, growth], dim=-1)
         return (deltas - constant(self.target_means, deltas)) / constant(self.target_stds, deltas)
@@ -53,13 +53,13 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         max_shape: tuple[int, int] | None = None,
         max_log_ratio: float = MAX_LOG_RATIO,
     ) -> Tensor:
-        """The boxes that deltas lead to.
+        """The boxes that predicted deltas make of priors.
 
         Args:
             priors: (N, 4).
-            pred: (N, 4), or (N, K * 4) for K boxes from each prior.
+            pred: (N, 4), or (N, K * 4) for a box of each of K classes.
             max_shape: (height, width) of the image, to which boxes are clipped if `clip_border`.
-            max_log_ratio: The most by which log width and log height may change.
+            max_log_ratio: dw and dh are clamped to this, so that exp cannot overflow.
 
         Returns:
             Boxes of the shape of `pred`.
@@ -74,9 +74,9 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
             growth = growth.clamp(max=max_log_ratio)
         else:
             growth = growth.clamp(-max_log_ratio if self.bound_shrinking else None, max_log_ratio)
-        center = (priors[..., :2] + priors[..., 2:]) * 0.5 + shift
+        center = centres(priors) + shift
         half = size * growth.exp() * 0.5
-        boxes = torch.cat([center - half, center + half], dim=-1)
+        boxes = boxes_around(center, half)
         if self.clip_border and max_shape is not None:
             boxes = clip_boxes(boxes, max_shape)
         return boxes.reshape(pred.shape)

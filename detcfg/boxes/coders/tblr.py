@@ -7,33 +7,33 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
-from detcfg.boxes.geometry import clip_boxes
+from detcfg.boxes.geometry import centres, clip_boxes
 
 
 @frozen(kw_only=True)
 class TBLRBBoxCoderConfig(BBoxCoderConfig):
-    """Codes boxes as (top, bottom, left, right) distances in units of the prior's size (FSAF).
+    """Distances (top, bottom, left, right) from the prior's centre, in units of the prior's size (FSAF).
 
     Zhu et al., 2019, https://arxiv.org/abs/1903.00621. Follows
     mmdet/models/task_modules/coders/tblr_bbox_coder.py.
     """
 
     normalizer: float | tuple[float, float, float, float] = 4.0
-    """The distances are divided by it."""
+    """The distances are divided by this when boxes are encoded; one number, or one for each side."""
     clip_border: bool = True
-    """Whether decoded boxes are kept within the image."""
+    """Whether decoded boxes are clipped to the image."""
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """The codes (N, 4) of boxes (N, 4) from priors (N, 4)."""
+        """The distances (N, 4) of the sides of boxes (N, 4) from the centres of priors (N, 4)."""
         x, y, width, height = _centre_and_size(priors)
         x1, y1, x2, y2 = boxes.unbind(-1)
-        codes = torch.stack(
+        distances = torch.stack(
             [(y - y1) / height, (y2 - y) / height, (x - x1) / width, (x2 - x) / width], dim=-1
         )
-        return codes / self._normalizer(codes)
+        return distances / self._normalizer(distances)
 
     def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, int] | None = None) -> Tensor:
-        """The boxes (N, 4) to which codes (N, 4) lead from priors (N, 4)."""
+        """The boxes (N, 4) whose sides have the distances `pred` (N, 4) from the centres of priors (N, 4)."""
         x, y, width, height = _centre_and_size(priors)
         top, bottom, left, right = (pred * self._normalizer(pred)).unbind(-1)
         boxes = torch.stack(
@@ -46,6 +46,5 @@ class TBLRBBoxCoderConfig(BBoxCoderConfig):
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    size = boxes[..., 2:] - boxes[..., :2]
+    centre, size = centres(boxes), boxes[..., 2:] - boxes[..., :2]
     return centre[..., 0], centre[..., 1], size[..., 0], size[..., 1]

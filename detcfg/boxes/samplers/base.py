@@ -1,12 +1,13 @@
-"""What every sampler gives: the priors of an image that count in the loss.
+"""What every sampler gives: the positives and negatives of an image that enter the loss.
 
-Shapes: A priors, of which P are sampled as positive and Q as negative; N learnt objects.
+Shapes: A priors, of which P are sampled as positives and Q as negatives; N ground-truth boxes that are not
+ignored.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from attrs import frozen
@@ -16,13 +17,39 @@ from detcfg.boxes.assigners.base import NEGATIVE, Assignment
 from detcfg.config import Config
 from detcfg.structures import Targets
 
-Hardness = Callable[[Tensor, Tensor | None], Tensor]
-"""Priors (n, 4) and their classes (n,), or None for background, to how badly a head does (n,)."""
+
+@frozen(eq=False)
+class PriorPredictions:
+    """What a head predicts for priors (n, 4) of one image, for the class that scores highest."""
+
+    scores: Tensor
+    """(n,): the highest probability of a foreground class."""
+    boxes: Tensor
+    """(n, 4): the prior refined for that class."""
+    background_losses: Tensor
+    """(n,): the classification loss of the prior as a negative."""
+
+
+class PriorScorer(ABC):
+    """The head in training, asked about priors of one image by samplers that mine hard examples."""
+
+    @abstractmethod
+    def sample_losses(self, priors: Tensor, labels: Tensor | None) -> Tensor:
+        """Per-sample classification loss (n,), for hard example mining (OHEM).
+
+        Args:
+            priors: (n, 4).
+            labels: (n,) int64, the classes that they are assigned; None: all are background.
+        """
+
+    @abstractmethod
+    def predict(self, priors: Tensor) -> PriorPredictions:
+        """Scores and refined boxes of priors (n, 4)."""
 
 
 @frozen(eq=False)
 class SamplingResult:
-    """The sampled priors of one image, and what the positive ones learn."""
+    """The sampled priors of one image, and the ground truth that is assigned to the positives."""
 
     pos_inds: Tensor
     """(P,) int64: indices of the positives, ascending."""
@@ -33,19 +60,19 @@ class SamplingResult:
     neg_priors: Tensor
     """(Q, 4)."""
     pos_is_gt: Tensor
-    """(P,) bool: which positives are objects that the sampler added to the priors."""
+    """(P,) bool: whether a positive is a ground-truth box added by `add_gt_as_proposals`."""
     pos_assigned_gt_inds: Tensor
-    """(P,) int64: the learnt object of each positive."""
+    """(P,) int64: index of each positive's ground-truth box among `targets`."""
     pos_gt_bboxes: Tensor
-    """(P, 4): its box."""
+    """(P, 4): that box."""
     pos_gt_labels: Tensor
     """(P,) int64: its class."""
     targets: Targets
-    """The learnt objects."""
+    """The N ground-truth objects that are not ignored."""
     avg_factor_with_neg: bool = True
     """Whether losses are averaged over negatives too."""
     neg_weights: Tensor | None = None
-    """(Q,) float: weight of each negative in classification; None for 1."""
+    """(Q,) float: weight of each negative in the classification loss; None: 1."""
 
     @property
     def priors(self) -> Tensor:
@@ -73,8 +100,18 @@ class SamplerConfig(Config, ABC):
 
     @property
     def adds_objects(self) -> bool:
-        """Whether the objects themselves join the priors."""
+        """Whether ground-truth boxes join the priors (`add_gt_as_proposals`)."""
         return False
+
+    @property
+    def needs_scorer(self) -> bool:
+        """Whether it mines hard examples by the predictions of the head, as only RoI heads let it."""
+        return False
+
+    @property
+    def max_samples(self) -> int | None:
+        """At most so many samples an image; None: no bound."""
+        return None
 
     @abstractmethod
     def sample(
@@ -83,15 +120,18 @@ class SamplerConfig(Config, ABC):
         priors: Tensor,
         targets: Targets,
         *,
-        hardness: Hardness | None = None,
+        scorer: PriorScorer | None = None,
     ) -> SamplingResult:
-        """Choose among the priors (A, 4) of one image.
+        """Sample the positives and negatives of one image that enter the loss.
 
         Args:
-            assignment: What each prior is to learn.
+            assignment: The ground truth of each prior.
             priors: (A, 4).
-            targets: The objects; only the learnt ones count.
-            hardness: For samplers that look at how a head does.
+            targets: The ground truth of the image; ignored objects are left out.
+            scorer: The head that is trained, for samplers that mine hard examples.
+
+        Raises:
+            TypeError: The sampler needs a `scorer` (OHEM, score-HLR), which RoI heads give and dense heads do not.
         """
 
 
@@ -105,50 +145,50 @@ def sampling_result(
     num_added: int = 0,
     avg_factor_with_neg: bool = True,
 ) -> SamplingResult:
-    """Gather what belongs to the chosen priors, the first `num_added` of which are objects."""
-    learnt = targets.not_ignored
-    objects = assignment.gt_indices[pos_inds]
+    """Gather boxes and classes of the sampled priors; the first `num_added` priors are ground-truth boxes."""
+    objects = targets.not_ignored
+    gt_inds = assignment.gt_indices[pos_inds]
     return SamplingResult(
         pos_inds=pos_inds,
         neg_inds=neg_inds,
         pos_priors=priors[pos_inds],
         neg_priors=priors[neg_inds],
         pos_is_gt=pos_inds < num_added,
-        pos_assigned_gt_inds=objects,
-        pos_gt_bboxes=learnt.boxes[objects],
-        pos_gt_labels=learnt.labels[objects],
-        targets=learnt,
+        pos_assigned_gt_inds=gt_inds,
+        pos_gt_bboxes=objects.boxes[gt_inds],
+        pos_gt_labels=objects.labels[gt_inds],
+        targets=objects,
         avg_factor_with_neg=avg_factor_with_neg,
     )
 
 
 def positives(assignment: Assignment) -> Tensor:
-    """Indices of the priors that learn an object, ascending."""
+    """Indices of the priors that are assigned a ground-truth box, ascending."""
     return (assignment.gt_indices >= 0).nonzero().squeeze(1)
 
 
 def negatives(assignment: Assignment) -> Tensor:
-    """Indices of the priors that learn background, ascending."""
+    """Indices of the priors that are assigned background, ascending."""
     return (assignment.gt_indices == NEGATIVE).nonzero().squeeze(1)
 
 
 def with_objects(assignment: Assignment, priors: Tensor, targets: Targets) -> tuple[Assignment, Tensor]:
-    """The priors with the learnt objects before them, each assigned to itself."""
+    """Put the ground-truth boxes before the priors (`add_gt_as_proposals`), each assigned to itself."""
     boxes = targets.not_ignored.boxes.to(priors)
-    numbers = torch.arange(len(boxes), device=priors.device)
+    gt_inds = torch.arange(len(boxes), device=priors.device)
     overlaps = assignment.max_overlaps
-    grown = Assignment(
-        gt_indices=torch.cat([numbers, assignment.gt_indices]),
+    extended = Assignment(
+        gt_indices=torch.cat([gt_inds, assignment.gt_indices]),
         max_overlaps=torch.cat([overlaps.new_ones(len(boxes)), overlaps]),
     )
-    return grown, torch.cat([boxes, priors])
+    return extended, torch.cat([boxes, priors])
 
 
 def objects_of_batch(samplings: Sequence[SamplingResult]) -> Tensor:
-    """(P,) int64: the object of each positive, counted over all images."""
+    """(P,) int64: the ground-truth object of each positive, counted over all images."""
     before = 0
-    objects: list[Tensor] = []
+    gt_inds: list[Tensor] = []
     for sampling in samplings:
-        objects.append(sampling.pos_assigned_gt_inds + before)
+        gt_inds.append(sampling.pos_assigned_gt_inds + before)
         before += len(sampling.targets)
-    return torch.cat(objects)
+    return torch.cat(gt_inds)

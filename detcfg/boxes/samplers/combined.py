@@ -14,23 +14,29 @@ from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig
 
 @frozen(kw_only=True)
 class CombinedSamplerConfig(RandomSamplerConfig):
-    """The numbers are this sampler's; how to choose is each part's own.
+    """One sampler chooses the positives and another the negatives; how many is decided here.
 
     Follows mmdet/models/task_modules/samplers/combined_sampler.py; the defaults are Libra R-CNN's.
     """
 
     pos_sampler: RandomSamplerConfig = InstanceBalancedPosSamplerConfig()
-    """Which positive are taken."""
+    """Chooses the positives; its numbers are overwritten by this sampler's."""
     neg_sampler: RandomSamplerConfig = IoUBalancedNegSamplerConfig()
-    """Which negative are taken."""
+    """Chooses the negatives; its numbers are overwritten by this sampler's."""
 
     def wired(self) -> Self:
         return evolve(
-            self, pos_sampler=self._numbered(self.pos_sampler), neg_sampler=self._numbered(self.neg_sampler)
+            self,
+            pos_sampler=self._with_numbers(self.pos_sampler),
+            neg_sampler=self._with_numbers(self.neg_sampler),
         )
 
-    def _numbered(self, part: RandomSamplerConfig) -> RandomSamplerConfig:
-        """A part with this sampler's numbers, so that what is shown is what counts."""
+    @property
+    def needs_scorer(self) -> bool:
+        return self.pos_sampler.needs_scorer or self.neg_sampler.needs_scorer
+
+    def _with_numbers(self, part: RandomSamplerConfig) -> RandomSamplerConfig:
+        """A part with this sampler's numbers, so that a resolved config shows those in use."""
         return evolve(
             part,
             num=self.num,
@@ -39,8 +45,8 @@ class CombinedSamplerConfig(RandomSamplerConfig):
             add_gt_as_proposals=self.add_gt_as_proposals,
         )
 
-    def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
-        return self.pos_sampler.choose_positives(candidates, wanted, pool)
+    def choose_positives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
+        return self.pos_sampler.choose_positives(candidates, count, pool)
 
-    def choose_negatives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
-        return self.neg_sampler.choose_negatives(candidates, wanted, pool)
+    def choose_negatives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
+        return self.neg_sampler.choose_negatives(candidates, count, pool)

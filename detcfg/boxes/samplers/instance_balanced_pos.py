@@ -1,4 +1,4 @@
-"""Sampling of about as many positives for each object."""
+"""Sampling of about as many positives for each ground-truth object."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig, balanced_cho
 
 @frozen(kw_only=True)
 class InstanceBalancedPosSamplerConfig(RandomSamplerConfig):
-    """Each object has the same share of the positives, and what is over goes to any.
+    """Draws about as many positives for each ground-truth object, and fills up with any positives.
 
     From Libra R-CNN (Pang et al., 2019, https://arxiv.org/abs/1904.02701). Follows
     mmdet/models/task_modules/samplers/instance_balanced_pos_sampler.py.
     """
 
-    def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
-        objects = pool.assignment.gt_indices[candidates]
-        count = int(torch.bincount(objects).count_nonzero())
-        quota = round(wanted / count) + 1
-        return balanced_choice(candidates, objects, quota, wanted)
+    def choose_positives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
+        gt_inds = pool.assignment.gt_indices[candidates]
+        objects = int(torch.bincount(gt_inds).count_nonzero())
+        quota = round(count / objects) + 1
+        return balanced_choice(candidates, gt_inds, quota, count)

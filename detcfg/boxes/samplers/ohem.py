@@ -1,4 +1,4 @@
-"""Sampling of the priors that a head gets most wrong."""
+"""Sampling of the priors with the highest classification loss."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig
 class OHEMSamplerConfig(RandomSamplerConfig):
     """Online hard example mining (Shrivastava et al., 2016, https://arxiv.org/abs/1604.03540).
 
-    The priors of the highest classification loss count, up to the numbers of the random sampler.
+    Of positives and negatives alike, those with the highest classification loss are sampled, as many as the
+    random sampler would draw. It needs a RoI head, which gives these losses by a forward pass of its own.
     Follows mmdet/models/task_modules/samplers/ohem_sampler.py.
     """
 
-    def choose_positives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
+    @property
+    def needs_scorer(self) -> bool:
+        return True
+
+    def choose_positives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
         labels = pool.targets.labels[pool.assignment.gt_indices[candidates]]
-        return self._hardest(candidates, wanted, labels, pool)
+        return self._hardest(candidates, count, labels, pool)
 
-    def choose_negatives(self, candidates: Tensor, wanted: int, pool: Pool) -> Tensor:
-        return self._hardest(candidates, wanted, None, pool)
+    def choose_negatives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
+        return self._hardest(candidates, count, None, pool)
 
-    def _hardest(self, candidates: Tensor, wanted: int, labels: Tensor | None, pool: Pool) -> Tensor:
-        if pool.hardness is None:
-            raise TypeError("OHEMSamplerConfig asks how a head does, so only RoI heads can sample with it.")
-        loss = pool.hardness(pool.priors[candidates], labels)
-        return candidates[loss.topk(wanted).indices]
+    def _hardest(self, candidates: Tensor, count: int, labels: Tensor | None, pool: Pool) -> Tensor:
+        if pool.scorer is None:
+            raise TypeError(
+                "OHEMSamplerConfig mines hard examples by their classification loss, which only RoI heads give "
+                "their sampler. Give this head a RandomSamplerConfig."
+            )
+        losses = pool.scorer.sample_losses(pool.priors[candidates], labels)
+        return candidates[losses.topk(count).indices]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.samplers.base import (
-    Hardness,
+    PriorScorer,
     SamplerConfig,
     SamplingResult,
     negatives,
@@ -19,7 +19,7 @@ from detcfg.structures import Targets
 
 @frozen(kw_only=True)
 class PseudoSamplerConfig(SamplerConfig):
-    """Every assigned prior counts, and losses are averaged over the positives.
+    """Every positive and negative enters the loss, which is averaged over the positives.
 
     Follows mmdet/models/task_modules/samplers/pseudo_sampler.py.
     """
@@ -30,9 +30,9 @@ class PseudoSamplerConfig(SamplerConfig):
         priors: Tensor,
         targets: Targets,
         *,
-        hardness: Hardness | None = None,
+        scorer: PriorScorer | None = None,
     ) -> SamplingResult:
-        del hardness
+        del scorer
         return sampling_result(
             assignment,
             priors,

@@ -14,7 +14,7 @@ class ComposeConfig(TransformConfig):
     """Several transforms in turn, where one is asked for (mmcv/transforms/wrappers.py, Compose)."""
 
     transforms: tuple[TransformConfig, ...]
-    """None: the sample stays as it is."""
+    """Applied in this order; empty: the sample stays as it is."""
 
     def transform(self) -> Transform:
         return Compose(self)

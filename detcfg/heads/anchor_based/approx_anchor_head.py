@@ -1,6 +1,6 @@
-"""What heads share that start from a square at each place, and find by sampled shapes what it learns.
+"""What heads share that start from one square at each location, assigned by sampled shapes.
 
-Shapes: B images; A squares over all levels, one at each place; n sampled shapes ("approxes") of each.
+Shapes: B images; A squares over all levels, one at each location; n sampled shapes ("approxes") of each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ApproxAnchorHeadConfig(AnchorHeadConfig):
     )
     """The shapes by which a square's overlap with an object is judged."""
     square_anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(ratios=(1.0,), scales=(8.0,))
-    """The square at each place."""
+    """The square at each location."""
     anchor_generator: AnchorGeneratorConfig = derived()
     """That of the squares."""
 
@@ -46,11 +46,7 @@ class ApproxAnchorHeadConfig(AnchorHeadConfig):
         filled = evolve(self, square_anchor_generator=squares, approx_anchor_generator=approxes)
         if is_unset(self.in_strides):
             return filled
-        if squares.num_base_priors[0] != 1:
-            raise ConfigError(
-                f"square_anchor_generator makes {squares.num_base_priors[0]} anchors at a place, but a place "
-                "has one square. Give one scale and one ratio."
-            )
+        squares.check_single("square_anchor_generator", type(self).__name__)
         filled = fill(filled, "square_anchor_generator", anchor_generator=squares)
         return super(ApproxAnchorHeadConfig, filled).wired()
 
@@ -68,7 +64,7 @@ class ApproxAnchorHeadConfig(AnchorHeadConfig):
 
 
 class ApproxAnchorHead(AnchorHead):
-    """An anchor head whose anchors, as `AnchorHead.anchors` has them, are squares."""
+    """An anchor head whose priors are squares."""
 
     def __init__(self, config: ApproxAnchorHeadConfig) -> None:
         super().__init__(config)
@@ -83,17 +79,20 @@ class ApproxAnchorHead(AnchorHead):
     def inside(
         self, approxes: Tensor, maps: Sequence[Tensor], batch: ImageBatch
     ) -> tuple[Tensor | None, ...]:
-        """Of each image, (A,) bool, the squares one of whose shapes lies in it as far as asked; None for all."""
+        """For each image the squares, (A,) bool, one of whose shapes lies in it as far as `allowed_border` asks.
+
+        None where all do.
+        """
         sizes = sizes_of(maps)
         return tuple(self.target_maker.inside(approxes, sizes, batch, index) for index in range(len(batch)))
 
 
 def by_approxes(assigner: ApproxMaxIoUAssignerConfig, approxes: Tensor) -> Assign:
-    """Assigns squares by the shapes (A, n, 4) that stand for them."""
+    """Assigns ground-truth boxes to squares by the shapes (A, n, 4) that stand for them."""
     return partial(_assign, assigner, approxes)
 
 
 def _assign(
     assigner: ApproxMaxIoUAssignerConfig, approxes: Tensor, candidates: Candidates, targets: Targets
 ) -> Assignment:
-    return assigner.assign_approxes(candidates.anchors, approxes[candidates.places], targets)
+    return assigner.assign_approxes(candidates.anchors, approxes[candidates.inds], targets)

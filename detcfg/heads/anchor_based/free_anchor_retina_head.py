@@ -1,6 +1,7 @@
 """The head of FreeAnchor.
 
-Shapes: B images; A anchors over all levels; K classes; N objects of one image, k anchors in the bag of each.
+Shapes: B images; A anchors over all levels; K classes; N ground-truth objects of one image, k anchors in the bag
+of each.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ EPS = 1e-12
 
 @frozen(kw_only=True)
 class FreeAnchorRetinaHeadConfig(RetinaHeadConfig):
-    """Anchors learn to match: of a bag for each object, the best ones (Zhang et al., 2019).
+    """Matching is learned: each object has a bag of anchors, of which the best count (Zhang et al., 2019).
 
     https://arxiv.org/abs/1909.02466. Its losses take the place of `loss_cls`, and there is no
     assigner. Follows mmdet/models/dense_heads/free_anchor_retina_head.py.
@@ -38,13 +39,13 @@ class FreeAnchorRetinaHeadConfig(RetinaHeadConfig):
     bbox_thr: float = 0.6
     """Up to this IoU, a predicted box is no object's; usually that of the NMS."""
     gamma: float = 2.0
-    """The higher, the less the well-classified negatives count."""
+    """Focusing parameter: larger values down-weight easy negatives more."""
     alpha: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
     """Weight of the positives; negatives weigh 1 - alpha."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
-    """How a box is written relative to its prior."""
+    """Encodes ground-truth boxes as deltas to their priors, and decodes predicted deltas."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=0.11, loss_weight=0.75)
-    """The loss of the boxes."""
+    """Box regression loss."""
 
     def build(self) -> FreeAnchorRetinaHead:
         return FreeAnchorRetinaHead(self.resolved())
@@ -65,54 +66,54 @@ class FreeAnchorRetinaHead(RetinaHead):
     ) -> dict[str, Tensor]:
         del batch
         cls_scores, bbox_preds = predictions
-        anchors = torch.cat(list(self.anchors(cls_scores)))
-        probs, codes = self.flat_scores(cls_scores).sigmoid(), self.flat_codes(bbox_preds)
-        learnt = [objects.not_ignored for objects in targets]
+        anchors = torch.cat(list(self.priors(cls_scores)))
+        probs, deltas = self.flat_scores(cls_scores).sigmoid(), self.flat_deltas(bbox_preds)
+        images = [objects.not_ignored for objects in targets]
         positive = [
-            self.positive_bag_loss(prob, code, anchors, objects)
-            for prob, code, objects in zip(probs, codes, learnt, strict=True)
+            self.positive_bag_loss(prob, delta, anchors, objects)
+            for prob, delta, objects in zip(probs, deltas, images, strict=True)
         ]
         taken = torch.stack(
             [
-                self.box_probability(code, anchors, objects)
-                for code, objects in zip(codes, learnt, strict=True)
+                self.box_probability(delta, anchors, objects)
+                for delta, objects in zip(deltas, images, strict=True)
             ]
         )
-        count = sum(len(objects) for objects in learnt)
+        count = sum(len(objects) for objects in images)
         negative = self.negative_bag_loss(probs, taken).sum()
         return {
             "positive_bag_loss": torch.cat(positive).sum() / shared_factor(count, probs),
             "negative_bag_loss": negative / shared_factor(count * self.pre_anchor_topk, probs),
         }
 
-    def positive_bag_loss(self, probs: Tensor, codes: Tensor, anchors: Tensor, objects: Targets) -> Tensor:
+    def positive_bag_loss(self, probs: Tensor, deltas: Tensor, anchors: Tensor, objects: Targets) -> Tensor:
         """(N,): -log of the mean-max, over an object's bag, of P(class) * P(box).
 
         Args:
             probs: (A, C), of one image.
-            codes: (A, 4).
+            deltas: (A, 4).
             anchors: (A, 4).
-            objects: The N learnt objects.
+            objects: The N objects, without ignored ones.
         """
         if len(objects) == 0:
-            return codes.sum() * 0 + codes.new_zeros(1)  # keeps the graph
+            return deltas.sum() * 0 + deltas.new_zeros(1)  # keeps the graph
         bags = self._bags(anchors, objects.boxes)
         labels = objects.labels[:, None].expand_as(bags)
-        wanted = self.bbox_coder.encode(
+        target = self.bbox_coder.encode(
             anchors[bags].flatten(0, 1), objects.boxes.repeat_interleave(bags.shape[1], dim=0)
         )
-        distance = self.loss_bbox(codes[bags.flatten()], wanted, reduction_override="none").sum(-1)
+        distance = self.loss_bbox(deltas[bags.flatten()], target, reduction_override="none").sum(-1)
         matched = probs[bags, labels] * torch.exp(-distance).reshape(bags.shape)
         bag = mean_max(matched).clamp(max=1)  # rounding may lead beyond
         return self.alpha * F.binary_cross_entropy(bag, torch.ones_like(bag), reduction="none")
 
     @torch.no_grad()
-    def box_probability(self, codes: Tensor, anchors: Tensor, objects: Targets) -> Tensor:
+    def box_probability(self, deltas: Tensor, anchors: Tensor, objects: Targets) -> Tensor:
         """(A, C): how probable it is that an anchor's box is an object's of a class, by its IoU.
 
         It rises from 0 at `bbox_thr` to 1 at the highest IoU that any box has with the object.
         """
-        boxes = self.bbox_coder.decode(anchors, codes)
+        boxes = self.bbox_coder.decode(anchors, deltas)
         found = boxes.new_zeros(self.cls_out_channels, len(anchors))
         for part in _parts(objects, len(anchors)):
             overlaps = bbox_overlaps(part.boxes, boxes)

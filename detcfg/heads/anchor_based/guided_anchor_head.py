@@ -1,7 +1,7 @@
 """Heads that predict their anchors: where they are, and what shape they have.
 
-Shapes: B images; features are (B, C, H_i, W_i); one square and one guided anchor at each place, n_i of
-level i, A over all levels; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); one square and one guided anchor at each location, n_i of
+level i, A over all levels; K classes; P positives of the batch.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
 LOSS_SHARE = 200
-"""`loss_loc` is divided by the number of places over this."""
+"""`loss_loc` is divided by the number of locations over this."""
 MAX_LOG_SHAPE = -math.log(1e-6)
-"""The most by which the logarithms of an anchor's width and height differ from the square's."""
+"""The logarithms of an anchor's width and height differ from the square's by at most this."""
 
 
 @frozen(kw_only=True)
@@ -48,32 +48,32 @@ class GuidedAnchorHeadConfig(ApproxAnchorHeadConfig):
     """
 
     anchor_coder: DeltaXYWHBBoxCoderConfig = DeltaXYWHBBoxCoderConfig()
-    """How an anchor's shape is written relative to its square."""
+    """Encodes an anchor's shape as deltas to its square, and decodes predicted ones."""
     deform_groups: int = field(default=4, validator=validators.ge(1))
-    """Groups of channels that look at places of their own, by the anchor's shape."""
+    """Groups of channels of the deformable convolution, each with offsets of its own."""
     loc_filter_thr: float = field(default=0.01, validator=[validators.ge(0), validators.le(1)])
-    """In testing, only places with at least this location score have an anchor."""
+    """In testing, only locations with at least this location score have an anchor."""
     center_ratio: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
     """Size of the region of an object where anchors are to be, over the object's."""
     ignore_ratio: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
     """Size of the region beyond which none are."""
     loc_center_label: Literal[0, 1] = 1
-    """The label of that region for `loss_loc`. As MMDetection 3 counts classes from 0 and background last,
-    its 1 stands for background: the head learns low scores where objects are. 0 is the paper's meaning."""
+    """The label of that region for `loss_loc`. As MMDetection 3 counts classes from 0 and background last, its 1
+    stands for background: the head is trained to low scores where objects are. 0 is the paper's meaning."""
     ga_assigner: ApproxMaxIoUAssignerConfig = ApproxMaxIoUAssignerConfig(
         pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3
     )
-    """Which squares learn the shape of which object. It is not told of ignored boxes."""
+    """Assigns ground-truth boxes to squares, for the anchors' shapes. It is not told of ignored boxes."""
     ga_sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)
-    """Which of them are learnt from."""
+    """Samples the positives and negatives that enter the loss of the shapes."""
     loss_loc: ClassLossConfig = FocalLossConfig()
-    """The loss of the locations."""
+    """Loss of the location scores."""
     loss_shape: LossConfig = BoundedIoULossConfig()
-    """The loss of the anchors' shapes."""
+    """Loss of the anchors' shapes."""
     loss_cls: ClassLossConfig = CrossEntropyLossConfig(use_sigmoid=True)
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = SmoothL1LossConfig()
-    """The loss of the boxes."""
+    """Box regression loss."""
 
     def wired(self) -> Self:
         check_dense_sampler("ga_sampler", self.ga_sampler)
@@ -127,15 +127,15 @@ class GuidedAnchorHead(ApproxAnchorHead):
         init_classifier(self.conv_loc)
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
-        """Logits (B, C, H, W), box codes (B, 4, H, W), log shapes (B, 2, H, W), locations (B, 1, H, W)."""
+        """Logits (B, C, H, W), deltas (B, 4, H, W), log shapes (B, 2, H, W), location scores (B, 1, H, W)."""
         del level
         location, shape = self.conv_loc(feature), self.conv_shape(feature)
         feature = self.feature_adaption(feature, shape)
         return self.conv_cls(feature), self.conv_reg(feature), shape, location
 
     def guided_anchors(self, shapes: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Of each level the anchors (B, n_i, 4): squares with the predicted shapes, from which nothing learns."""
-        squares = self.anchors(shapes)
+        """For each level its anchors (B, n_i, 4): squares with the predicted shapes, detached."""
+        squares = self.priors(shapes)
         return tuple(
             self._shaped(square.expand(len(maps), -1, -1), flatten_level(maps.detach(), 2))
             for square, maps in zip(squares, shapes, strict=True)
@@ -153,7 +153,7 @@ class GuidedAnchorHead(ApproxAnchorHead):
         approxes = self.approxes(cls_scores)
         inside = self.inside(approxes, cls_scores, batch)
         guided = self.guided_anchors(shapes)
-        learnt = self.target_maker(
+        anchor_targets = self.target_maker(
             guided,
             sizes_of(cls_scores),
             batch,
@@ -161,7 +161,7 @@ class GuidedAnchorHead(ApproxAnchorHead):
             assign=self.assign,
             inside=[self._inside_too(guided, index, flags, batch) for index, flags in enumerate(inside)],
         )
-        losses = self.losses_of_targets(cls_scores, bbox_preds, guided, learnt)
+        losses = self.losses_of_targets(cls_scores, bbox_preds, guided, anchor_targets)
         losses["loss_shape"] = self.shape_loss(shapes, approxes, inside, batch, targets)
         losses["loss_loc"] = self.location_loss(locations, targets)
         return losses
@@ -169,12 +169,12 @@ class GuidedAnchorHead(ApproxAnchorHead):
     def _inside_too(
         self, guided: Sequence[Tensor], index: int, flags: Tensor | None, batch: ImageBatch
     ) -> Tensor | None:
-        """Of the squares that may learn, those whose anchor lies in the image as well."""
+        """Those of the candidate squares whose anchor lies in the image as well."""
         border = self.target_maker.allowed_border
         if flags is None or border < 0:
             return flags
-        own = torch.cat([level[index] for level in guided])
-        return flags & inside_flags(own, batch.sizes[index], border)
+        anchors = torch.cat([level[index] for level in guided])
+        return flags & inside_flags(anchors, batch.sizes[index], border)
 
     def shape_loss(
         self,
@@ -184,9 +184,9 @@ class GuidedAnchorHead(ApproxAnchorHead):
         batch: ImageBatch,
         targets: Sequence[Targets],
     ) -> Tensor:
-        """How far the anchors' shapes are from those of the objects."""
-        squares = self.anchors(shapes)
-        learnt = self.shape_target_maker(
+        """The loss of the anchors' shapes, by those of the objects that squares are assigned to."""
+        squares = self.priors(shapes)
+        shape_targets = self.shape_target_maker(
             squares,
             sizes_of(shapes),
             batch,
@@ -194,14 +194,14 @@ class GuidedAnchorHead(ApproxAnchorHead):
             assign=by_approxes(self.ga_assigner, approxes),
             inside=inside,
         )
-        positive = learnt.labels < self.num_classes
-        own = torch.cat(list(squares)).expand(len(positive), -1, -1)[positive]
-        shaped = self._shaped(own, flatten_levels(shapes, 2)[positive])
-        loss: Tensor = self.loss_shape(shaped, learnt.bbox_targets[positive], avg_factor=learnt.avg_factor)
+        positive = shape_targets.positive
+        shaped = self._shaped(shape_targets.priors_of(squares), flatten_levels(shapes, 2)[positive])
+        gt_boxes = shape_targets.bbox_targets[positive]
+        loss: Tensor = self.loss_shape(shaped, gt_boxes, avg_factor=shape_targets.avg_factor)
         return loss
 
     def location_loss(self, locations: Sequence[Tensor], targets: Sequence[Targets]) -> Tensor:
-        """Whether locations are scored as the centres of objects ask for."""
+        """The loss of the location scores (B, 1, H_i, W_i), by where the centres of objects are."""
         central, weights = location_targets(
             [objects.not_ignored.boxes for objects in targets],
             sizes_of(locations),
@@ -222,23 +222,23 @@ class GuidedAnchorHead(ApproxAnchorHead):
     def candidates(
         self, predictions: tuple[tuple[Tensor, ...], ...], index: int, nms_pre: int, *, filtered: bool
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of each level the best places of an image: scores (m, K), box codes (m, 4) and anchors (m, 4).
+        """For each level the best locations of an image: scores (m, K), deltas (m, 4) and anchors (m, 4).
 
         Args:
             predictions: What `forward` predicts.
             index: The image.
             nms_pre: At most so many of a level, by their best class; not above 0 for all.
-            filtered: Whether only places count whose location score reaches `loc_filter_thr`.
+            filtered: Whether locations whose score is below `loc_filter_thr` are left out.
         """
         cls_scores, bbox_preds, shapes, locations = predictions
         one = slice(index, index + 1)
         for level, anchors in enumerate(self.guided_anchors([maps[one] for maps in shapes])):
             scores = self.probabilities(flatten_level(cls_scores[level][one], self.cls_out_channels)[0])
-            codes = flatten_level(bbox_preds[level][one], self.bbox_coder.encode_size)[0]
-            found = scores, codes, anchors[0]
+            deltas = flatten_level(bbox_preds[level][one], self.bbox_coder.encode_size)[0]
+            found = scores, deltas, anchors[0]
             if filtered:
                 kept = flatten_level(locations[level][one].sigmoid(), 1)[0, :, 0] >= self.loc_filter_thr
-                found = scores[kept], codes[kept], anchors[0][kept]
+                found = scores[kept], deltas[kept], anchors[0][kept]
             if 0 < nms_pre < len(found[0]):
                 best = found[0].amax(dim=1).topk(nms_pre).indices
                 found = found[0][best], found[1][best], found[2][best]
@@ -252,8 +252,8 @@ class GuidedAnchorHead(ApproxAnchorHead):
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, index: int
     ) -> Detections:
         found = list(self.candidates(predictions, index, self.test_cfg.nms_pre, filtered=not self.training))
-        scores, codes, anchors = (torch.cat(parts) for parts in zip(*found, strict=True))
-        boxes = self.bbox_coder.decode(anchors, codes, max_shape=batch.sizes[index])
+        scores, deltas, anchors = (torch.cat(parts) for parts in zip(*found, strict=True))
+        boxes = self.bbox_coder.decode(anchors, deltas, max_shape=batch.sizes[index])
         boxes, kept_scores, labels, _ = multiclass_nms(
             scale_boxes(boxes, batch.scales(index)),
             scores,

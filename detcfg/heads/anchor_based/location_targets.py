@@ -1,6 +1,6 @@
-"""Where objects are, for heads that guide anchors.
+"""Targets of the location scores of heads with guided anchors.
 
-Shapes: B images; A places over all levels; N objects of one image.
+Shapes: B images; A locations over all levels; N ground-truth objects of one image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from detcfg.boxes.assigners.region import object_levels, painted
 
 BACKGROUND_WEIGHT = 0.1
-"""Weight of the places that are far from objects, of which there are most."""
+"""Weight of the locations that are far from objects, as most are."""
 
 
 def location_targets(
@@ -25,9 +25,9 @@ def location_targets(
     center_ratio: float,
     ignore_ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """Which places are the centre of an object of their level's size, and how much each counts.
+    """Which locations lie in the central region of an object that suits their level, and how much each counts.
 
-    Places around a centre do not count, and neither do those around it on the next levels. Follows
+    Locations around that region do not count, and neither do those around it on the next levels. Follows
     `ga_loc_targets` in mmdet/models/dense_heads/guided_anchor_head.py.
 
     Args:
@@ -36,7 +36,7 @@ def location_targets(
         strides: Of each level.
         anchor_scale: The anchors' side over the stride.
         center_ratio: Size of an object's central region over its own.
-        ignore_ratio: Size of the region beyond which places are background.
+        ignore_ratio: Size of the region beyond which locations are background.
 
     Returns:
         (B, A) bool and (B, A) float.
@@ -44,12 +44,12 @@ def location_targets(
     centres: list[Tensor] = []
     weights: list[Tensor] = []
     for objects in boxes:
-        own_level = object_levels(objects, anchor_scale * strides[0], len(strides))
+        levels = object_levels(objects, anchor_scale * strides[0], len(strides))
         for level, (size, stride) in enumerate(zip(featmap_sizes, strides, strict=True)):
             said, beside = painted(
                 _cells(size, objects),
                 objects / stride,
-                own_level - level,
+                levels - level,
                 size,
                 center_ratio=center_ratio,
                 ignore_ratio=ignore_ratio,

@@ -45,31 +45,32 @@ class PISARetinaHead(RetinaHead):
         cls_scores: Sequence[Tensor],
         bbox_preds: Sequence[Tensor],
         anchors: Sequence[Tensor],
-        learnt: AnchorTargets,
+        targets: AnchorTargets,
     ) -> dict[str, Tensor]:
-        positive = learnt.labels < self.num_classes  # (B, A)
-        labels, wanted = learnt.labels[positive], learnt.bbox_targets[positive]
-        scores, pred = self.flat_scores(cls_scores)[positive], self.flat_codes(bbox_preds)[positive]
-        priors = torch.cat(list(anchors)).expand(len(positive), -1, -1)[positive]
+        positive, priors = targets.positive, targets.priors_of(anchors)
+        labels, bbox_targets = targets.labels[positive], targets.bbox_targets[positive]
+        scores, pred = self.flat_scores(cls_scores)[positive], self.flat_deltas(bbox_preds)[positive]
         if self.isr is not None:
             with torch.no_grad():
                 losses = self.loss_cls(scores, labels, reduction_override="none")
                 boxes = self.bbox_coder.decode(priors, pred)
-                own = wanted if self.reg_decoded_bbox else self.bbox_coder.decode(priors, wanted)
-                weights = learnt.label_weights.clone()
+                gt_boxes = (
+                    bbox_targets if self.reg_decoded_bbox else self.bbox_coder.decode(priors, bbox_targets)
+                )
+                weights = targets.label_weights.clone()
                 weights[positive] = self.isr.weights(
                     losses if losses.dim() == 1 else losses.sum(dim=1),
-                    bbox_overlaps(boxes, own, is_aligned=True),
+                    bbox_overlaps(boxes, gt_boxes, is_aligned=True),
                     labels,
-                    objects_of_batch(learnt.samplings),
+                    objects_of_batch(targets.samplings),
                     weights[positive],
                 )
-                learnt = evolve(learnt, label_weights=weights)
-        found = super().losses_of_targets(cls_scores, bbox_preds, anchors, learnt)
+                targets = evolve(targets, label_weights=weights)
+        found = super().losses_of_targets(cls_scores, bbox_preds, anchors, targets)
         if self.carl is not None:
             if self.reg_decoded_bbox:
                 pred = self.bbox_coder.decode(priors, pred)
-            box_losses = self.loss_bbox(pred, wanted, reduction_override="none")
+            box_losses = self.loss_bbox(pred, bbox_targets, reduction_override="none")
             chances = self.probabilities(scores).gather(1, labels[:, None]).squeeze(1)
-            found["loss_carl"] = self.carl.loss(chances, box_losses, learnt.avg_factor)
+            found["loss_carl"] = self.carl.loss(chances, box_losses, targets.avg_factor)
         return found

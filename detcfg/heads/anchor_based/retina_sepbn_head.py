@@ -1,6 +1,6 @@
-"""RetinaNet's head with norms of each level's own.
+"""RetinaNet's head with separate norms for each level.
 
-Shapes: B images; features are (B, C, H_i, W_i); a anchors at each place; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); a anchors at each location; K classes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from detcfg.config import derived, fill, is_unset
 from detcfg.heads.anchor_based.retina_head import RetinaHead, RetinaHeadConfig
+from detcfg.heads.dense.towers import share_convs
 from detcfg.layers.norm import BNConfig, NormConfig
 
 
 @frozen(kw_only=True)
 class RetinaSepBNHeadConfig(RetinaHeadConfig):
-    """Levels share the convolutions of the stacks, whose norms see only their level.
+    """Levels share the convolutions of the towers, whose norms see only their level.
 
     From NAS-FPN (Ghiasi et al., 2019, https://arxiv.org/abs/1904.07392). Follows
     mmdet/models/dense_heads/retina_sepbn_head.py.
@@ -34,21 +35,18 @@ class RetinaSepBNHeadConfig(RetinaHeadConfig):
             return wired
         return fill(wired, "in_strides", num_ins=len(wired.in_strides))
 
+    def tower(self) -> nn.ModuleList:
+        """A tower for each level; the convolutions of all are those of the first."""
+        towers = [super(RetinaSepBNHeadConfig, self).tower() for _ in self.in_strides]
+        share_convs(towers)
+        return nn.ModuleList(towers)
+
     def build(self) -> RetinaSepBNHead:
         return RetinaSepBNHead(self.resolved())
 
 
 class RetinaSepBNHead(RetinaHead):
-    """`cls_convs[i]` and `reg_convs[i]` are the stacks of level i."""
-
-    def stack(self, config: RetinaHeadConfig) -> nn.ModuleList:
-        """A stack for each level; the convolutions of all are those of the first."""
-        first = super().stack(config)
-        others = [super(RetinaSepBNHead, self).stack(config) for _ in config.in_strides[1:]]
-        for other in others:
-            for layer, shared in zip(other.children(), first.children(), strict=True):
-                layer.conv = shared.conv
-        return nn.ModuleList((first, *others))
+    """`cls_convs[i]` and `reg_convs[i]` are the towers of level i."""
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         classes, boxes = (

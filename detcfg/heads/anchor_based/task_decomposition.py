@@ -1,4 +1,4 @@
-"""A mixture of the layers of a stack that suits one task."""
+"""A mixture of the layers of a tower that suits one task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detcfg.layers.norm import NormConfig
 
 
 class TaskDecomposition(nn.Module):
-    """Weighs the layers of a stack by what they hold on average, and reduces them to one (TOOD).
+    """Weighs the layers of a tower by what they hold on average, and reduces them to one (TOOD).
 
     Shapes: all layers side by side (B, L * C, H, W) and their means (B, L * C, 1, 1) to (B, C, H, W).
 

@@ -1,7 +1,7 @@
 """The head of TOOD.
 
-Shapes: B images; features are (B, C, H_i, W_i); A anchors over all levels, one at each place; K classes;
-P positives of one image.
+Shapes: B images; features are (B, C, H_i, W_i); A anchors over all levels, one at each location; K classes;
+P positives of one image, or of the batch.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.boxes.geometry import centres
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import ConfigError, is_unset
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.anchor_based.atss_head import anchor_centerness
 from detcfg.heads.anchor_based.task_decomposition import TaskDecomposition
-from detcfg.heads.dense.anchor_targets import AnchorTargets, Candidates, positives
-from detcfg.heads.dense.detections import DenseTestConfig, dense_detections
-from detcfg.heads.dense.levels import flatten_level, flatten_levels, geometric_mean, per_level, sizes_of
-from detcfg.heads.dense.towers import init_classifier
+from detcfg.heads.dense.anchor_targets import AnchorTargets, Candidates
+from detcfg.heads.dense.detections import DenseTestConfig
+from detcfg.heads.dense.levels import (
+    flatten_level,
+    flatten_levels,
+    geometric_mean,
+    of_positives,
+    per_level,
+    sizes_of,
+)
+from detcfg.heads.dense.towers import TowerConfig, init_classifier
 from detcfg.layers.conv import ConvConfig
-from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DCNv2Config
 from detcfg.layers.epochs import FollowsEpochs
 from detcfg.layers.init import normal_init
@@ -44,39 +49,37 @@ from detcfg.losses.focal import FocalLossConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.losses.quality_focal import QualityFocalLossConfig
 from detcfg.losses.reduce import shared_factor
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import ImageBatch, Targets
 
 
 @frozen(kw_only=True)
-class TOODHeadConfig(AnchorHeadConfig):
-    """Classes and boxes from one stack, each from its own mixture of the layers (Feng et al., 2021).
+class TOODHeadConfig(TowerConfig, AnchorHeadConfig):
+    """Classes and boxes from one tower, each from its own mixture of the layers (Feng et al., 2021).
 
     https://arxiv.org/abs/2108.07755. Follows mmdet/models/dense_heads/tood_head.py; `alpha` and
     `beta` of the alignment are fields of `assigner`.
     """
 
     stacked_convs: int = field(default=6, validator=validators.ge(1))
-    """Layers of the stack."""
+    """Layers of the tower."""
     num_dcn: int = field(default=0, validator=validators.ge(0))
-    """The first so many of them are modulated deformable convolutions."""
-    conv_cfg: ConvConfig | None = None
-    """The kind of convolution; None: the ordinary one."""
+    """How many of them, the first ones, are modulated deformable convolutions."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     anchor_type: Literal["anchor_free", "anchor_based"] = "anchor_free"
-    """Whether boxes are distances from an anchor's centre in strides, or codes of `bbox_coder`."""
+    """Whether boxes are distances from an anchor's centre in strides, or deltas of `bbox_coder`."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
     """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
-    """How a box is written relative to its prior."""
+    """Encodes ground-truth boxes as deltas to their priors, and decodes predicted deltas."""
     reg_decoded_bbox: Literal[True] = True
-    """Whether the loss compares boxes rather than their codes."""
+    """`loss_bbox` compares decoded boxes rather than deltas or distances."""
     loss_cls: QualityFocalLossConfig = QualityFocalLossConfig(activated=True)
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
-    """The loss of the boxes."""
+    """Box regression loss."""
     initial_epoch: int = field(default=4, validator=validators.ge(0))
     """Epochs in which `initial_assigner` and `initial_loss_cls` take the places of the other two."""
     initial_assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
@@ -84,18 +87,19 @@ class TOODHeadConfig(AnchorHeadConfig):
     initial_loss_cls: ClassLossConfig = FocalLossConfig(activated=True)
     """It gets probabilities rather than logits."""
     assigner: TaskAlignedAssignerConfig = TaskAlignedAssignerConfig(topk=13)
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        if not is_unset(self.in_strides) and wired.num_base_priors != 1:
-            raise ConfigError(
-                f"anchor_generator makes {wired.num_base_priors} anchors at each place; TOODHead needs one. "
-                "Give it one ratio and one scale."
-            )
+        wired.anchor_generator.check_single("anchor_generator", type(self).__name__)
         return wired
+
+    def layer_kinds(self) -> list[ConvConfig | None]:
+        kinds = super().layer_kinds()
+        deformable = kinds[: self.num_dcn]
+        return [DCNv2Config(deform_groups=4)] * len(deformable) + kinds[len(deformable) :]
 
     def build(self) -> TOODHead:
         return TOODHead(self.resolved())
@@ -106,20 +110,9 @@ class TOODHead(AnchorHead, FollowsEpochs):
 
     def __init__(self, config: TOODHeadConfig) -> None:
         super().__init__(config)
-        self.strides = config.in_strides
         self.anchor_free = config.anchor_type == "anchor_free"
         channels, layers = config.feat_channels, config.stacked_convs
-        self.inter_convs = nn.ModuleList(
-            ConvModule(
-                channels if i else config.in_channels,
-                channels,
-                3,
-                padding=1,
-                conv_cfg=DCNv2Config(deform_groups=4) if i < config.num_dcn else config.conv_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for i in range(layers)
-        )
+        self.inter_convs = config.tower()
         self.cls_decomp, self.reg_decomp = (
             TaskDecomposition(
                 channels, layers, 8 * layers, conv_cfg=config.conv_cfg, norm_cfg=config.norm_cfg
@@ -151,7 +144,7 @@ class TOODHead(AnchorHead, FollowsEpochs):
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         layers: list[Tensor] = []
-        for conv in self.inter_convs:
+        for conv in self.inter_convs.children():
             feature = conv(feature)
             layers.append(feature)
         joint = torch.cat(layers, dim=1)
@@ -168,20 +161,20 @@ class TOODHead(AnchorHead, FollowsEpochs):
         size, stride = (predicted.shape[-2], predicted.shape[-1]), self.strides[level]
         anchors = self.anchor_generator.level_priors(level, size, predicted.device).repeat(len(predicted), 1)
         if self.anchor_free:
-            distances = self.scales[level](predicted.exp()).float()
+            distances = self.scales[level](predicted.exp())
             boxes = DistancePointBBoxCoderConfig().decode(
                 centres(anchors) / stride, flatten_level(distances, 4).flatten(0, 1)
             )
         else:
-            codes = flatten_level(self.scales[level](predicted).float(), 4).flatten(0, 1)
-            boxes = self.bbox_coder.decode(anchors, codes) / stride
+            deltas = flatten_level(self.scales[level](predicted), 4).flatten(0, 1)
+            boxes = self.bbox_coder.decode(anchors, deltas) / stride
         return boxes.reshape(len(predicted), *size, 4).permute(0, 3, 1, 2)
 
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         cls_scores, bbox_preds = predictions
-        anchors = self.anchors(cls_scores)
+        anchors = self.priors(cls_scores)
         scores, boxes = self.flat_scores(cls_scores), flatten_levels(bbox_preds, 4)
         strides = per_level(self.strides, anchors)[:, None]
         initial = self.epoch < self.initial_epoch
@@ -191,52 +184,45 @@ class TOODHead(AnchorHead, FollowsEpochs):
                 return self.initial_assigner.assign_anchors(
                     candidates.anchors, objects, candidates.num_level_anchors
                 )
-            image, places = candidates.image, candidates.places
-            own = (boxes[image] * strides)[places]
-            return self.alignment_assigner.assign(candidates.anchors, own, scores[image][places], objects)
+            image, inds = candidates.image, candidates.inds
+            predicted = (boxes[image] * strides)[inds]
+            return self.alignment_assigner.assign(candidates.anchors, predicted, scores[image][inds], objects)
 
-        learnt = self.target_maker(anchors, sizes_of(cls_scores), batch, targets, assign=assign)
-        positive, priors = positives(learnt, anchors, self.num_classes)
-        wanted = learnt.bbox_targets[positive]
-        quality = positive.to(scores) if initial else aligned_quality(learnt)
-        labels, weights = learnt.labels.flatten(), learnt.label_weights.flatten()
+        anchor_targets = self.target_maker(anchors, sizes_of(cls_scores), batch, targets, assign=assign)
+        positive, priors = anchor_targets.positive, anchor_targets.priors_of(anchors)
+        gt_boxes = anchor_targets.bbox_targets[positive]
+        quality = positive.to(scores) if initial else aligned_quality(anchor_targets)
+        labels, weights = anchor_targets.labels.flatten(), anchor_targets.label_weights.flatten()
         if initial:
             loss_cls = self.initial_loss_cls(scores.flatten(0, 1), labels, weights, avg_factor=1.0)
-            box_weight = anchor_centerness(priors, wanted)
+            box_weight = anchor_centerness(priors, gt_boxes)
         else:
             loss_cls = self.loss_cls(
                 scores.flatten(0, 1), (labels, quality.flatten()), weights, avg_factor=1.0
             )
             box_weight = quality[positive]
-        near = strides.expand(*positive.shape, 1)[positive]
-        loss_bbox = self.loss_bbox(boxes[positive], wanted / near, box_weight, avg_factor=1.0)
+        stride = of_positives(strides, positive)
+        loss_bbox = self.loss_bbox(boxes[positive], gt_boxes / stride, box_weight, avg_factor=1.0)
         return {
             "loss_cls": loss_cls / shared_factor(quality.sum(), quality),
             "loss_bbox": loss_bbox / shared_factor(box_weight.sum(), box_weight),
         }
 
-    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        cls_scores, bbox_preds = predictions
-        boxes = zip(bbox_preds, self.strides, strict=True)
-        return dense_detections(
-            [flatten_level(maps, self.cls_out_channels) for maps in cls_scores],
-            [flatten_level(maps, 4) * stride for maps, stride in boxes],
-            self.anchors(cls_scores),
-            batch,
-            test_cfg=self.test_cfg,
-            probabilities=_as_they_are,
-            decode=_decoded,
-        )
+    def probabilities(self, cls_scores: Tensor) -> Tensor:
+        """What is predicted are probabilities already."""
+        return cls_scores
 
+    def decode(self, priors: Tensor, pred: Tensor, /, max_shape: tuple[int, int] | None = None) -> Tensor:
+        """What is predicted are boxes already, and they are not clipped."""
+        del priors, max_shape
+        return pred
 
-def _as_they_are(scores: Tensor) -> Tensor:
-    return scores
-
-
-def _decoded(priors: Tensor, pred: Tensor, /, max_shape: tuple[int, int] | None = None) -> Tensor:
-    """What is predicted are boxes already, and they are not clipped."""
-    del priors, max_shape
-    return pred
+    def flat_predictions(
+        self, predictions: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        cls_scores, boxes, factors = super().flat_predictions(predictions)
+        pixels = [level * stride for level, stride in zip(boxes, self.strides, strict=True)]
+        return cls_scores, pixels, factors
 
 
 def _small_net(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
@@ -255,12 +241,12 @@ def sample_at(maps: Tensor, offsets: Tensor) -> Tensor:
     )
 
 
-def aligned_quality(learnt: AnchorTargets) -> Tensor:
+def aligned_quality(targets: AnchorTargets) -> Tensor:
     """(B, A): for positives the alignment, scaled so that an object's best is its best IoU; else 0."""
-    quality = torch.zeros_like(learnt.label_weights)
-    for image, (sampling, assignment) in enumerate(zip(learnt.samplings, learnt.assignments, strict=True)):
+    quality = torch.zeros_like(targets.label_weights)
+    for image, (sampling, assignment) in enumerate(zip(targets.samplings, targets.assignments, strict=True)):
         if isinstance(assignment, TaskAlignedAssignment):
-            quality[image, learnt.positives(image)] = normed_alignment(
+            quality[image, targets.pos_inds(image)] = normed_alignment(
                 sampling.pos_assigned_gt_inds,
                 assignment.assign_metrics[sampling.pos_inds],
                 assignment.max_overlaps[sampling.pos_inds],
@@ -269,9 +255,9 @@ def aligned_quality(learnt: AnchorTargets) -> Tensor:
     return quality
 
 
-def normed_alignment(objects: Tensor, metrics: Tensor, overlaps: Tensor, num_objects: int) -> Tensor:
-    """(P,): metrics (P,) scaled so that the best of each object (P,) is the best of its overlaps (P,)."""
+def normed_alignment(gt_inds: Tensor, metrics: Tensor, overlaps: Tensor, num_objects: int) -> Tensor:
+    """(P,): metrics (P,) scaled so that the best of each object (P,) is the best of its IoUs (P,)."""
     none = metrics.new_zeros(num_objects)
-    best_metric = none.scatter_reduce(0, objects, metrics, "amax")[objects]
-    best_overlap = none.scatter_reduce(0, objects, overlaps, "amax")[objects]
+    best_metric = none.scatter_reduce(0, gt_inds, metrics, "amax")[gt_inds]
+    best_overlap = none.scatter_reduce(0, gt_inds, overlaps, "amax")[gt_inds]
     return metrics / (best_metric + 1e-7) * best_overlap

@@ -1,6 +1,6 @@
 """The head of YOLOF.
 
-Shapes: B images; the one feature map is (B, C, H, W); A anchors, a at each place; K classes.
+Shapes: B images; the one feature map is (B, C, H, W); A anchors, a at each location; K classes.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class YOLOFHeadConfig(AnchorHeadConfig):
     feat_channels: int = derived()
     """Channels of the hidden layers: as many as come in."""
     num_cls_convs: int = field(default=2, validator=validators.ge(0))
-    """Layers of the stack for classes."""
+    """Layers of the tower for classes."""
     num_reg_convs: int = field(default=4, validator=validators.ge(0))
-    """Layers of the stack for boxes."""
+    """Layers of the tower for boxes."""
     norm_cfg: NormConfig | None = BNConfig()
     """The norm after each convolution; None: a bias instead."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
@@ -55,15 +55,15 @@ class YOLOFHeadConfig(AnchorHeadConfig):
     )
     """The anchors of each level; its strides must be those of the feature maps."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(add_ctr_clamp=True, ctr_clamp=32)
-    """How a box is written relative to its prior."""
+    """Encodes ground-truth boxes as deltas to their priors, and decodes predicted deltas."""
     reg_decoded_bbox: Literal[True] = True
-    """Whether the loss compares boxes rather than their codes."""
+    """`loss_bbox` compares decoded boxes rather than deltas."""
     loss_cls: ClassLossConfig = FocalLossConfig()
-    """A loss without a background class: objectness stands in for it."""
+    """Classification loss. It has no background class: objectness stands in for it."""
     loss_bbox: LossConfig = GIoULossConfig()
-    """The loss of the boxes."""
+    """Box regression loss."""
     assigner: UniformAssignerConfig = UniformAssignerConfig(pos_ignore_thr=0.15, neg_ignore_thr=0.7)
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
 
@@ -85,14 +85,14 @@ class YOLOFHeadConfig(AnchorHeadConfig):
 
 
 class YOLOFHead(AnchorHead):
-    """Two stacks of convolutions; the one for boxes also says whether there is an object."""
+    """Two towers; that for boxes also predicts objectness."""
 
     def __init__(self, config: YOLOFHeadConfig) -> None:
         super().__init__(config)
         self.uniform_assigner = config.assigner
         width, norm = config.in_channels, config.norm_cfg
-        self.cls_subnet = conv_tower(width, width, config.num_cls_convs, norm_cfg=norm)
-        self.bbox_subnet = conv_tower(width, width, config.num_reg_convs, norm_cfg=norm)
+        self.cls_subnet = conv_tower(width, width, [None] * config.num_cls_convs, norm_cfg=norm)
+        self.bbox_subnet = conv_tower(width, width, [None] * config.num_reg_convs, norm_cfg=norm)
         self.cls_score = nn.Conv2d(width, self.num_base_priors * self.num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(width, self.num_base_priors * 4, 3, padding=1)
         self.object_pred = nn.Conv2d(width, self.num_base_priors, 3, padding=1)
@@ -110,24 +110,24 @@ class YOLOFHead(AnchorHead):
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         cls_scores, bbox_preds = predictions
-        anchors = self.anchors(cls_scores)
-        codes = self.flat_codes(bbox_preds)
-        flat = anchors[0].repeat(len(codes), 1)
-        boxes = self.bbox_coder.decode(flat, codes.flatten(0, 1)).reshape(codes.shape)
+        anchors = self.priors(cls_scores)
+        deltas = self.flat_deltas(bbox_preds)
+        flat = anchors[0].repeat(len(deltas), 1)
+        boxes = self.bbox_coder.decode(flat, deltas.flatten(0, 1)).reshape(deltas.shape)
 
         def assign(candidates: Candidates, objects: Targets) -> Assignment:
-            predicted = boxes[candidates.image][candidates.places]
+            predicted = boxes[candidates.image][candidates.inds]
             return self.uniform_assigner.assign(candidates.anchors, predicted, objects)
 
-        learnt = self.target_maker(anchors, sizes_of(cls_scores), batch, targets, assign=assign)
-        avg_factor = shared_factor(learnt.avg_factor, boxes)
+        anchor_targets = self.target_maker(anchors, sizes_of(cls_scores), batch, targets, assign=assign)
+        avg_factor = shared_factor(anchor_targets.avg_factor, boxes)
         loss_cls = self.loss_cls(
             self.flat_scores(cls_scores).flatten(0, 1),
-            learnt.labels.flatten(),
-            learnt.label_weights.flatten(),
+            anchor_targets.labels.flatten(),
+            anchor_targets.label_weights.flatten(),
             avg_factor=avg_factor,
         )
-        pairs = [found for found in learnt.assignments if isinstance(found, UniformAssignment)]
+        pairs = [found for found in anchor_targets.assignments if isinstance(found, UniformAssignment)]
         loss_bbox = self.loss_bbox(
             torch.cat([found.pos_predicted_boxes for found in pairs]),
             torch.cat([found.target_boxes for found in pairs]),

@@ -1,6 +1,7 @@
 """The head of CenterNet.
 
-Shapes: B images; the one feature map is (B, C, H, W); K classes; N objects of one image.
+Shapes: B images; the one feature map is (B, C, H, W); K classes; N ground-truth objects of one image, P cells at
+their centres.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
-from detcfg.boxes.geometry import scale_boxes
+from detcfg.boxes.geometry import boxes_around, centres, scale_boxes
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import Config, ConfigError, derived, is_unset
 from detcfg.heads.anchor_free.heatmap import draw_gaussians, gaussian_radius, peaks
@@ -22,6 +23,7 @@ from detcfg.losses.base import LossConfig
 from detcfg.losses.gaussian_focal import GaussianFocalLossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.losses.reduce import shared_factor
+from detcfg.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 MIN_OVERLAP = 0.3
@@ -33,13 +35,13 @@ class CenterNetTestConfig(Config):
     """How the detections of CenterNet are chosen (MMDetection's `test_cfg`)."""
 
     topk: int = field(default=100, validator=validators.ge(1))
-    """At most so many peaks of an image, by heat."""
+    """Peaks of an image at most, the hottest ones."""
     local_maximum_kernel: int = 3
-    """A peak is the hottest in a square of so many cells."""
+    """Side of the square, in cells, in which a peak is the hottest."""
     nms: NMSConfig | None = None
-    """How the detections of a class are thinned out; None: peaks need none."""
+    """Non-maximum suppression within each class; None: peaks need none."""
     max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
+    """Detections of an image at most; -1 for all."""
 
 
 @frozen(kw_only=True)
@@ -54,11 +56,11 @@ class CenterNetHeadConfig(DenseHeadConfig):
     feat_channels: int = 64
     """Channels of the hidden layers."""
     loss_center_heatmap: LossConfig = GaussianFocalLossConfig()
-    """The loss of the heatmap of centres."""
+    """Loss of the heatmap of centres."""
     loss_wh: LossConfig = L1LossConfig(loss_weight=0.1)
-    """The loss of widths and heights."""
+    """Loss of widths and heights."""
     loss_offset: LossConfig = L1LossConfig()
-    """The loss of what the stride rounds off the centres."""
+    """Loss of what the stride rounds off the centres."""
     test_cfg: CenterNetTestConfig = CenterNetTestConfig()
     """How predictions become detections."""
 
@@ -76,7 +78,7 @@ class CenterNetHeadConfig(DenseHeadConfig):
 
 @frozen(eq=False)
 class CentreTargets:
-    """What the cells of one image learn."""
+    """The targets of the cells of one image."""
 
     heat: Tensor
     """(K, H, W) in [0, 1]; 1 at the cell of an object's centre."""
@@ -89,7 +91,7 @@ class CentreTargets:
 
 
 class CenterNetHead(DenseHead):
-    """Heat of the centres, sizes in cells, and the place of the centre within its cell."""
+    """Heat of the centres, sizes in cells, and the offset of the centre within its cell."""
 
     def __init__(self, config: CenterNetHeadConfig) -> None:
         super().__init__()
@@ -116,43 +118,44 @@ class CenterNetHead(DenseHead):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Heat (B, K, H, W), sizes (B, 2, H, W) and offsets (B, 2, H, W)."""
         (x,) = features
-        return self.heatmap_head(x).sigmoid(), self.wh_head(x), self.offset_head(x)
+        logits, sizes, offsets = widened((self.heatmap_head(x), self.wh_head(x), self.offset_head(x)))
+        return logits.sigmoid(), sizes, offsets
 
     def loss(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         heat, sizes, offsets = self(features)
-        learnt = [self.image_targets(objects.not_ignored, heat, batch) for objects in targets]
-        wanted = torch.stack([image.heat for image in learnt])
-        count = shared_factor(wanted.eq(1).sum(), wanted)
-        found_sizes, found_offsets = (
-            torch.cat([at(maps[i], image.cells) for i, image in enumerate(learnt)])
+        images = [self.image_targets(objects.not_ignored, heat, batch) for objects in targets]
+        heat_targets = torch.stack([image.heat for image in images])
+        count = shared_factor(heat_targets.eq(1).sum(), heat_targets)
+        size_preds, offset_preds = (
+            torch.cat([at(maps[i], image.cells) for i, image in enumerate(images)])
             for maps in (sizes, offsets)
         )
-        wanted_sizes = torch.cat([image.sizes for image in learnt])
-        wanted_offsets = torch.cat([image.offsets for image in learnt])
+        size_targets = torch.cat([image.sizes for image in images])
+        offset_targets = torch.cat([image.offsets for image in images])
         return {
-            "loss_center_heatmap": self.loss_center_heatmap(heat, wanted, avg_factor=count),
-            "loss_wh": self.loss_wh(found_sizes, wanted_sizes, avg_factor=2 * count),
-            "loss_offset": self.loss_offset(found_offsets, wanted_offsets, avg_factor=2 * count),
+            "loss_center_heatmap": self.loss_center_heatmap(heat, heat_targets, avg_factor=count),
+            "loss_wh": self.loss_wh(size_preds, size_targets, avg_factor=2 * count),
+            "loss_offset": self.loss_offset(offset_preds, offset_targets, avg_factor=2 * count),
         }
 
     def image_targets(self, objects: Targets, maps: Tensor, batch: ImageBatch) -> CentreTargets:
-        """What the cells learn; `maps` are any predictions."""
+        """The targets of the cells of one image; `maps` are any predictions."""
         height, width = maps.shape[-2:]
         shrink = batch.tensor.new_tensor((width / batch.tensor.shape[-1], height / batch.tensor.shape[-2]))
         boxes = objects.boxes.to(shrink)
-        centres = (boxes[:, :2] + boxes[:, 2:]) * shrink / 2
+        middles = centres(boxes) * shrink
         sizes = (boxes[:, 2:] - boxes[:, :2]) * shrink
-        places = torch.minimum(centres.long(), shrink.new_tensor((width - 1, height - 1)).long())
+        corners = torch.minimum(middles.long(), shrink.new_tensor((width - 1, height - 1)).long())
         radii = gaussian_radius(sizes, MIN_OVERLAP).long()
-        heat = draw_gaussians(places, radii, objects.labels, self.num_classes, (height, width))
-        cells = places[:, 1] * width + places[:, 0]
-        # Of several objects in a cell, it learns the last.
+        heat = draw_gaussians(corners, radii, objects.labels, self.num_classes, (height, width))
+        cells = corners[:, 1] * width + corners[:, 0]
+        # Of several objects with their centres in one cell, the last is its target.
         claims = torch.arange(len(cells), device=cells.device)
         last = torch.full((height * width,), -1, device=cells.device).scatter_reduce(0, cells, claims, "amax")
-        learns = last[cells] == claims
-        return CentreTargets(heat, cells[learns], sizes[learns], (centres - places)[learns])
+        positive = last[cells] == claims
+        return CentreTargets(heat, cells[positive], sizes[positive], (middles - corners)[positive])
 
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         heat, sizes, offsets = self(features)
@@ -163,9 +166,9 @@ class CenterNetHead(DenseHead):
         detections: list[Detections] = []
         for image in range(len(batch)):
             labels, cells = indices[image] // (height * width), indices[image] % (height * width)
-            places = torch.stack((cells % width, cells // width), dim=1)
-            centres, halves = places + at(offsets[image], cells), at(sizes[image], cells) / 2
-            boxes = scale_boxes(torch.cat((centres - halves, centres + halves), dim=1), grow)
+            corners = torch.stack((cells % width, cells // width), dim=1)
+            middles, halves = corners + at(offsets[image], cells), at(sizes[image], cells) / 2
+            boxes = scale_boxes(boxes_around(middles, halves), grow)
             boxes = scale_boxes(boxes, batch.scales(image))
             detections.append(self._thinned(Detections(boxes=boxes, scores=scores[image], labels=labels)))
         return detections

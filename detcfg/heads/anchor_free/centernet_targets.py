@@ -1,6 +1,7 @@
-"""What the points of CenterNet2's head learn.
+"""The targets of the points of CenterNet2's head.
 
-Shapes: A points over all L levels, one at each place; N objects of one image, M of a batch; K classes.
+Shapes: B images; A points over all L levels, one at each location; N ground-truth objects of one image, M of the
+batch; K classes; P positives of the batch.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.geometry import side_distances
-from detcfg.heads.dense.levels import per_level
+from detcfg.boxes.geometry import centres, side_distances
+from detcfg.heads.dense.levels import of_positives, per_level
 from detcfg.structures import Targets
 
 FAR = 1e9
@@ -29,8 +30,12 @@ class HeatTargets:
     """(B, A, K) in [0, 1]: 1 at the cell of an object's centre, less around it."""
     distances: Tensor
     """(B, A, 4): (left, top, right, bottom) to the sides of the point's object, in strides."""
-    learns_box: Tensor
-    """(B, A) bool: which points learn a box."""
+    positive: Tensor
+    """(B, A) bool: the positives of box regression."""
+
+    def priors_of(self, points: Sequence[Tensor]) -> Tensor:
+        """(P, 2): the points of the positives, from those of each level (n_i, 2)."""
+        return of_positives(torch.cat(list(points)), self.positive)
 
 
 @frozen(kw_only=True, eq=False)
@@ -42,19 +47,19 @@ class HeatTargetMaker:
     strides: tuple[int, ...]
     """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
-    """For each level, the halves of the diagonals of its objects, in pixels."""
+    """For each level the least and the greatest half diagonal of its objects, in pixels."""
     min_radius: float
     """The least radius of an object's heat, in pixels."""
     delta: float
     """The radius of an object's heat in units of the root of twice its area."""
 
     def __call__(self, points: Sequence[Tensor], targets: Sequence[Targets]) -> HeatTargets:
-        """The targets of a batch, from the points (n_i, 2) of each level and the objects of each image."""
+        """The targets of a batch, from the points (n_i, 2) of each level and the ground truth of each image."""
         images = [self._image(points, objects.not_ignored) for objects in targets]
         return HeatTargets(
             heat=torch.stack([image.heat for image in images]),
             distances=torch.stack([image.distances for image in images]),
-            learns_box=torch.stack([image.learns_box for image in images]),
+            positive=torch.stack([image.positive for image in images]),
         )
 
     def _image(self, points: Sequence[Tensor], objects: Targets) -> HeatTargets:
@@ -64,11 +69,11 @@ class HeatTargetMaker:
             return HeatTargets(
                 heat=flat.new_zeros(len(flat), self.num_classes),
                 distances=flat.new_zeros(len(flat), 4),
-                learns_box=torch.zeros(len(flat), dtype=torch.bool, device=flat.device),
+                positive=torch.zeros(len(flat), dtype=torch.bool, device=flat.device),
             )
         boxes = objects.boxes.to(flat)
-        distances = side_distances(flat, boxes)
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        distances = side_distances(flat[:, None], boxes)
+        centre = centres(boxes)
         step = strides[:, None, None]
         from_cell = flat[:, None] - ((centre / step).int() * step + step / 2)
         near = (from_cell.abs() <= step).all(dim=-1) & (distances.amin(dim=-1) > 0)
@@ -84,7 +89,7 @@ class HeatTargetMaker:
         return HeatTargets(
             heat=self._heat(remoteness, objects.labels),
             distances=distances[rows, chosen] / strides[:, None],
-            learns_box=nearest < FAR,
+            positive=nearest < FAR,
         )
 
     def _suits(self, distances: Tensor, points: Sequence[Tensor]) -> Tensor:
@@ -109,7 +114,7 @@ def half_diagonal(distances: Tensor) -> Tensor:
 
 @frozen(kw_only=True, eq=False)
 class MorePositives:
-    """Lets the points around an object's centre learn its class where its box is predicted well.
+    """Makes the points around an object's centre positives of its class where its box is predicted well.
 
     Follows `add_cls_pos_inds` in mmdet/models/dense_heads/centernet_update_head.py.
     """
@@ -117,11 +122,11 @@ class MorePositives:
     strides: tuple[int, ...]
     """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
-    """Between which sizes, in pixels, each level learns."""
+    """For each level the least and the greatest half diagonal of its objects, in pixels."""
     thresh: float
-    """The box loss below which a point may learn."""
+    """The box loss below which a point may be positive."""
     topk: int
-    """About so many points of an object learn."""
+    """Positives of an object, about."""
 
     def __call__(
         self,
@@ -130,32 +135,32 @@ class MorePositives:
         targets: Sequence[Targets],
         box_loss: Callable[[Tensor, Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Which points learn which class.
+        """The additional positives of classification, and their classes.
 
         Args:
             sizes: (height, width) of each level.
             predicted: (B * A, 4) distances, in strides.
-            targets: The objects of each image.
+            targets: The ground truth of each image.
             box_loss: The loss (n,) of distances (n, 4) against distances (n, 4).
 
         Returns:
             Indices into B * A (P,), and classes (P,).
         """
-        learnt = [objects.not_ignored for objects in targets]
-        labels = torch.cat([objects.labels for objects in learnt])
-        boxes = torch.cat([objects.boxes for objects in learnt]).to(predicted)
+        kept = [objects.not_ignored for objects in targets]
+        labels = torch.cat([objects.labels for objects in kept])
+        boxes = torch.cat([objects.boxes for objects in kept]).to(predicted)
         if len(labels) == 0:
             return labels, labels
-        counts = torch.tensor([len(objects) for objects in learnt], device=labels.device)
-        images = torch.arange(len(learnt), device=labels.device).repeat_interleave(counts)
-        places, wanted, valid, suits = self._candidates(boxes, images, sizes)
-        losses = box_loss(predicted[places.flatten()], wanted.clamp(min=0).flatten(0, 2))
-        losses = losses.reshape(places.shape).masked_fill(~valid, FAR)
-        losses[..., 4][suits] = 0  # an object's own cell learns in any case
+        counts = torch.tensor([len(objects) for objects in kept], device=labels.device)
+        images = torch.arange(len(kept), device=labels.device).repeat_interleave(counts)
+        inds, distances, valid, suits = self._candidates(boxes, images, sizes)
+        losses = box_loss(predicted[inds.flatten()], distances.clamp(min=0).flatten(0, 2))
+        losses = losses.reshape(inds.shape).masked_fill(~valid, FAR)
+        losses[..., 4][suits] = 0  # the cell of an object's centre is positive in any case
         losses = losses.flatten(1)
         threshold = losses.kthvalue(min(self.topk, losses.shape[1]), dim=1).values.clamp(max=self.thresh)
-        learning = losses < threshold[:, None]
-        return places.flatten(1)[learning], labels[:, None].expand_as(losses)[learning]
+        positive = losses < threshold[:, None]
+        return inds.flatten(1)[positive], labels[:, None].expand_as(losses)[positive]
 
     def _candidates(
         self, boxes: Tensor, images: Tensor, sizes: Sequence[tuple[int, int]]
@@ -174,17 +179,17 @@ class MorePositives:
         starts = areas.cumsum(0) - areas
         low, high = boxes.new_tensor(self.regress_ranges).T
 
-        cells = ((boxes[:, None, :2] + boxes[:, None, 2:]) / 2 / step).long()  # (M, L, 2)
+        cells = (centres(boxes)[:, None] / step).long()  # (M, L, 2)
         middles = cells * step + step // 2
-        distances = torch.cat((middles - boxes[:, None, :2], boxes[:, None, 2:] - middles), dim=-1)
+        distances = side_distances(middles, boxes[:, None])
         reach = half_diagonal(distances)
         suits = (distances.amin(dim=-1) >= 0) & (reach >= low) & (reach <= high)
 
         near = torch.arange(-1, 2, device=device)
         beside = torch.stack((near.repeat(3), near.repeat_interleave(3)), dim=-1)  # (9, 2) = (x, y)
-        wanted = (distances / step)[:, :, None] + torch.cat((beside, -beside), dim=-1)
+        in_strides = (distances / step)[:, :, None] + torch.cat((beside, -beside), dim=-1)
         x, y = (cells[:, :, None] + beside).unbind(-1)
         inside = (x >= 0) & (x < width[:, None]) & (y >= 0) & (y < height[:, None])
-        valid = inside & (wanted.amin(dim=-1) >= 0)
-        places = images[:, None, None] * areas.sum() + starts[:, None] + y * width[:, None] + x
-        return places.where(valid, 0), wanted, valid, suits
+        valid = inside & (in_strides.amin(dim=-1) >= 0)
+        inds = images[:, None, None] * areas.sum() + starts[:, None] + y * width[:, None] + x
+        return inds.where(valid, 0), in_strides, valid, suits

@@ -1,6 +1,7 @@
 """The head of CenterNet2's proposals, on its own a detector.
 
-Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each place; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each location; K classes;
+P positives of the batch.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import torch
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
+from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import ConfigError, is_unset
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.anchor_free.centernet_targets import FAR, HeatTargetMaker, MorePositives
 from detcfg.heads.dense.detections import DenseTestConfig
@@ -25,7 +26,7 @@ from detcfg.losses.base import LossConfig
 from detcfg.losses.gaussian_focal import GaussianFocalLossConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.losses.reduce import shared_factor
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import ImageBatch, Targets
 
 LEAST_PROBABILITY = 1e-4
 """Probabilities are kept so far from 0 and 1 in the loss."""
@@ -45,33 +46,29 @@ class CenterNetUpdateHeadConfig(AnchorFreeHeadConfig):
         (256, 640),
         (512, FAR),
     )
-    """For each level, the halves of the diagonals of its objects, in pixels."""
+    """For each level the least and the greatest half diagonal of its objects, in pixels."""
     hm_min_radius: int = 4
     """The least radius of an object's heat, in pixels."""
     hm_min_overlap: float = field(default=0.8, validator=[validators.ge(0), validators.le(1)])
     """Heat reaches as far as a box could be moved and keep this IoU."""
     more_pos_thresh: float = 0.2
-    """The box loss below which a point beside an object's centre learns its class."""
+    """The box loss below which a point beside an object's centre is a positive of its class."""
     more_pos_topk: int = field(default=9, validator=validators.ge(1))
-    """About so many points of an object learn its class."""
+    """Positives of an object in classification, about."""
     soft_weight_on_reg: bool = False
     """Whether heat weighs the box loss."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     loss_cls: GaussianFocalLossConfig = GaussianFocalLossConfig(pos_weight=0.25, neg_weight=0.75)
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
-    """The loss of the boxes."""
+    """Box regression loss."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        if not is_unset(self.in_strides) and len(self.regress_ranges) != len(self.in_strides):
-            raise ConfigError(
-                f"regress_ranges is {self.regress_ranges} and in_strides is {self.in_strides}; "
-                "each level needs its range."
-            )
+        check_one_per_level(self, "in_strides", "regress_ranges")
         return wired
 
     def build(self) -> CenterNetUpdateHead:
@@ -105,7 +102,7 @@ class CenterNetUpdateHead(AnchorFreeHead):
         init_classifier(self.conv_cls)
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
-        distances = self.scales[level](self.conv_reg(self.reg_convs(feature))).float()
+        distances = self.scales[level](self.conv_reg(self.reg_convs(feature)))
         return self.conv_cls(self.cls_convs(feature)), distances.clamp(min=0)
 
     def losses(
@@ -113,42 +110,42 @@ class CenterNetUpdateHead(AnchorFreeHead):
     ) -> dict[str, Tensor]:
         del batch
         cls_scores, bbox_preds = predictions
-        points = self.points(cls_scores)
-        learnt = self.target_maker(points, targets)
+        points = self.priors(cls_scores)
+        heat_targets = self.target_maker(points, targets)
         distances = flatten_levels(bbox_preds, 4)
         with torch.no_grad():
-            places, labels = self.more_positives(
+            inds, labels = self.more_positives(
                 sizes_of(cls_scores), distances.flatten(0, 1), targets, self._box_loss
             )
         scores = flatten_levels(cls_scores, self.num_classes).flatten(0, 1).sigmoid()
-        loss_cls = self.heat_loss.at_places(
+        loss_cls = self.heat_loss.at_indices(
             scores.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY),
-            learnt.heat.flatten(0, 1),
-            places,
+            heat_targets.heat.flatten(0, 1),
+            inds,
             labels,
-            avg_factor=shared_factor(len(places), scores),
+            avg_factor=shared_factor(len(inds), scores),
         )
-        where = torch.cat(list(points)).expand(*learnt.learns_box.shape, 2)[learnt.learns_box]
-        weight = learnt.heat.amax(dim=-1)[learnt.learns_box]
+        positive, priors = heat_targets.positive, heat_targets.priors_of(points)
+        weight = heat_targets.heat.amax(dim=-1)[positive]
         weight = weight if self.soft_weight_on_reg else torch.ones_like(weight)
         loss_bbox = self.loss_bbox(
-            self.bbox_coder.decode(where, distances[learnt.learns_box]),
-            self.bbox_coder.decode(where, learnt.distances[learnt.learns_box]),
+            self.bbox_coder.decode(priors, distances[positive]),
+            self.bbox_coder.decode(priors, heat_targets.distances[positive]),
             weight,
             avg_factor=shared_factor(weight.sum(), weight),
         )
         return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
 
-    def _box_loss(self, distances: Tensor, wanted: Tensor) -> Tensor:
-        """The unweighted loss (n,) of distances (n, 4) from any point."""
+    def _box_loss(self, distances: Tensor, target: Tensor) -> Tensor:
+        """The unweighted loss (n,) of distances (n, 4) from any point against others (n, 4)."""
         origin = distances.new_zeros(len(distances), 2)
-        boxes, truths = (self.bbox_coder.decode(origin, sides) for sides in (distances, wanted))
-        loss: Tensor = self.loss_bbox(boxes, truths, reduction_override="none")
+        boxes, gt_boxes = (self.bbox_coder.decode(origin, sides) for sides in (distances, target))
+        loss: Tensor = self.loss_bbox(boxes, gt_boxes, reduction_override="none")
         return loss / self.loss_bbox.loss_weight
 
-    def detections_with_places(
-        self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch
-    ) -> list[tuple[Detections, Tensor]]:
-        cls_scores, bbox_preds = predictions
-        pixels = tuple(level * stride for level, stride in zip(bbox_preds, self.strides, strict=True))
-        return super().detections_with_places((cls_scores, pixels), batch)
+    def flat_predictions(
+        self, predictions: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        cls_scores, distances, factors = super().flat_predictions(predictions)
+        pixels = [level * stride for level, stride in zip(distances, self.strides, strict=True)]
+        return cls_scores, pixels, factors

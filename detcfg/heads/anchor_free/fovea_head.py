@@ -1,7 +1,7 @@
 """The head of FoveaBox.
 
-Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each place; N objects
-of one image; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each location; N
+ground-truth objects of one image; K classes.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import torch
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
+from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.assigners.center_region import smallest_first
 from detcfg.boxes.geometry import side_distances
-from detcfg.config import ConfigError, is_unset
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
-from detcfg.heads.dense.detections import dense_detections
-from detcfg.heads.dense.levels import flatten_level, flatten_levels, per_level
+from detcfg.heads.dense.levels import flatten_levels, per_level, sizes_of
 from detcfg.heads.dense.towers import init_classifier, init_convs
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.init import normal_init
 from detcfg.losses.base import LossConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import ImageBatch, Targets
 
 LONGEST = 16.0
-"""The longest distance that is learnt, in edges; the shortest is one over it."""
+"""The longest target distance, in edges; the shortest is one over it."""
 
 
 @frozen(kw_only=True)
 class FoveaHeadConfig(AnchorFreeHeadConfig):
-    """The inner part of an object learns it (Kong et al., 2019, https://arxiv.org/abs/1904.03797).
+    """Positives lie in the inner part of an object (Kong et al., 2019, https://arxiv.org/abs/1904.03797).
 
     Follows mmdet/models/dense_heads/fovea_head.py.
     """
@@ -41,24 +41,19 @@ class FoveaHeadConfig(AnchorFreeHeadConfig):
     base_edge_list: tuple[int, ...] = (16, 32, 64, 128, 256)
     """The unit of distances on each level, in pixels."""
     scale_ranges: tuple[tuple[float, float], ...] = ((8, 32), (16, 64), (32, 128), (64, 256), (128, 512))
-    """The objects that each level learns, by the square root of their area, in pixels."""
+    """For each level the least and the greatest square root of the areas of its objects, in pixels."""
     sigma: float = field(default=0.4, validator=validators.gt(0))
-    """The share of an object's box, around its centre, that learns it."""
+    """The share of an object's width and height, around its centre, in which positives lie."""
     with_deform: bool = False
-    """Whether boxes say where the classifier looks."""
+    """Whether a deformable convolution before the classifier looks where the boxes are."""
     deform_groups: int = field(default=4, validator=validators.ge(1))
     """Groups of channels with offsets of their own."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=0.11)
-    """The loss of the boxes."""
+    """Box regression loss."""
 
     def wired(self) -> Self:
         wired = super().wired()
-        for name in ("base_edge_list", "scale_ranges"):
-            value: tuple[object, ...] = getattr(self, name)
-            if not is_unset(self.in_strides) and len(value) != len(self.in_strides):
-                raise ConfigError(
-                    f"{name} is {value} and in_strides is {self.in_strides}; they differ in length."
-                )
+        check_one_per_level(self, "in_strides", "base_edge_list", "scale_ranges")
         return wired
 
     def build(self) -> FoveaHead:
@@ -74,7 +69,7 @@ class FeatureAlign(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, deform_groups: int) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, deform_groups * 2 * 9, 1, bias=False)
-        self.conv_adaption = DeformConv2d(in_channels, out_channels, 3, padding=1)
+        self.conv_adaption = DeformConv2d(ConvSpec(in_channels, out_channels, 3, padding=1, bias=False))
 
     def forward(self, x: Tensor, distances: Tensor) -> Tensor:
         out: Tensor = self.conv_adaption(x, self.conv_offset(distances))
@@ -122,33 +117,35 @@ class FoveaHead(AnchorFreeHead):
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         del level
-        codes = self.conv_reg(self.reg_convs(feature))
+        log_distances = self.conv_reg(self.reg_convs(feature))
         if self.feature_adaption is not None:
-            feature = self.feature_adaption(feature, codes.exp())
-        return self.conv_cls(self.cls_convs(feature)), codes
+            feature = self.feature_adaption(feature, log_distances.exp())
+        return self.conv_cls(self.cls_convs(feature)), log_distances
 
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         cls_scores, bbox_preds = predictions
-        points = self.points(cls_scores)
-        sizes = [(level.shape[-2], level.shape[-1]) for level in cls_scores]
+        points, sizes = self.priors(cls_scores), sizes_of(cls_scores)
         images = [self.image_targets(points, sizes, objects.not_ignored) for objects in targets]
         labels = torch.stack([labels for labels, _ in images])
         positive = labels < self.num_classes
         count = positive.sum()
         scores = flatten_levels(cls_scores, self.cls_out_channels)
-        codes = flatten_levels(bbox_preds, 4)[positive]
-        wanted = torch.stack([codes for _, codes in images])[positive]
+        pred = flatten_levels(bbox_preds, 4)[positive]
+        target = torch.stack([log_distances for _, log_distances in images])[positive]
         return {
             "loss_cls": self.loss_cls(scores.flatten(0, 1), labels.flatten(), avg_factor=count + len(batch)),
-            "loss_bbox": self.loss_bbox(codes, wanted, torch.ones_like(wanted), avg_factor=count),
+            "loss_bbox": self.loss_bbox(pred, target, torch.ones_like(target), avg_factor=count),
         }
 
     def image_targets(
         self, points: Sequence[Tensor], sizes: Sequence[tuple[int, int]], objects: Targets
     ) -> tuple[Tensor, Tensor]:
-        """Labels (A,) and codes (A, 4), any numbers for background; of equals a point learns the smallest."""
+        """Labels (A,), and logarithms of distances (A, 4), which are any numbers for background.
+
+        A point in the inner part of several objects is assigned to the smallest.
+        """
         flat = torch.cat(list(points))
         if len(objects) == 0:
             labels = torch.full((len(flat),), self.num_classes, device=flat.device)
@@ -157,19 +154,19 @@ class FoveaHead(AnchorFreeHead):
         inner = torch.cat([self._inner(boxes, level, size) for level, size in enumerate(sizes)])
         best, chosen = smallest_first(boxes).where(inner, -1).max(dim=1)
         labels = objects.labels[chosen].where(best >= 0, self.num_classes)
-        distances = side_distances(flat, boxes)[torch.arange(len(flat), device=flat.device), chosen]
+        distances = side_distances(flat[:, None], boxes)[torch.arange(len(flat), device=flat.device), chosen]
         edges = per_level(self.base_edge_list, points)[:, None]
         return labels, (distances / edges).clamp(1 / LONGEST, LONGEST).log()
 
     def _inner(self, boxes: Tensor, level: int, size: tuple[int, int]) -> Tensor:
-        """(H * W, N) bool: the cells of a level that are in the inner part of the objects it learns."""
+        """(H * W, N) bool: the cells of a level that are in the inner part of an object that suits it."""
         low, high = self.scale_ranges[level]
         scale = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
         scaled = boxes / self.strides[level]
         half = 0.5 * (scaled[:, 2:] - scaled[:, :2])
         first = torch.ceil(scaled[:, :2] + (1 - self.sigma) * half - 0.5)
         last = torch.floor(scaled[:, :2] + (1 + self.sigma) * half - 0.5)
-        # Objects at the edge learn from the outermost cells, even if those are not quite inside.
+        # Objects at the image's edge have the outermost cells, even if those are not quite inside.
         height, width = size
         x, y = torch.arange(width, device=boxes.device), torch.arange(height, device=boxes.device)
         columns = (x[:, None] >= first[:, 0].clamp(0, width - 1)) & (
@@ -178,25 +175,17 @@ class FoveaHead(AnchorFreeHead):
         rows = (y[:, None] >= first[:, 1].clamp(0, height - 1)) & (
             y[:, None] <= last[:, 1].clamp(0, height - 1)
         )
-        learnt = (scale >= low) & (scale <= high)
-        return (rows[:, None] & columns & learnt).flatten(0, 1)
+        suits = (scale >= low) & (scale <= high)
+        return (rows[:, None] & columns & suits).flatten(0, 1)
 
-    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        cls_scores, bbox_preds = predictions
-        return dense_detections(
-            [flatten_level(maps, self.cls_out_channels) for maps in cls_scores],
-            [
-                flatten_level(maps, 4).exp() * edge
-                for maps, edge in zip(bbox_preds, self.base_edge_list, strict=True)
-            ],
-            self.points(cls_scores),
-            batch,
-            test_cfg=self.test_cfg,
-            probabilities=self.probabilities,
-            decode=self._decode,
-        )
+    def flat_predictions(
+        self, predictions: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        cls_scores, levels, factors = super().flat_predictions(predictions)
+        edges = zip(levels, self.base_edge_list, strict=True)
+        return cls_scores, [log_distances.exp() * edge for log_distances, edge in edges], factors
 
-    def _decode(self, priors: Tensor, pred: Tensor, /, max_shape: tuple[int, int] | None = None) -> Tensor:
+    def decode(self, priors: Tensor, pred: Tensor, /, max_shape: tuple[int, int] | None = None) -> Tensor:
         """Boxes up to the last pixel's corner rather than the image's edge."""
         shape = None if max_shape is None else (max_shape[0] - 1, max_shape[1] - 1)
-        return self.bbox_coder.decode(priors, pred, max_shape=shape)
+        return super().decode(priors, pred, max_shape=shape)

@@ -1,6 +1,6 @@
 """Gaussian heat maps of object centres.
 
-Shapes: N objects of one image; a map of K classes is (K, H, W).
+Shapes: N ground-truth objects of one image; a map of K classes is (K, H, W).
 """
 
 from __future__ import annotations

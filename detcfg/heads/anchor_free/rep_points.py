@@ -1,7 +1,7 @@
 """Boxes of point sets, and grids of points on boxes.
 
 Shapes: maps of n points are (B, 2 n, H, W) = (y, x) of one point after another; boxes are (B, 4, H, W) =
-(x1, y1, x2, y2); both in any unit, relative to the place.
+(x1, y1, x2, y2); both in any unit, relative to the location.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TransformMethod = Literal["minmax", "partial_minmax", "moment"]
 
 
 def kernel_offsets(side: int) -> Tensor:
-    """(1, 2 * side^2, 1, 1): the places (y, x) of the taps of a square kernel around its centre."""
+    """(1, 2 * side^2, 1, 1): the offsets (y, x) of the taps of a square kernel from its centre."""
     reach = torch.arange(side) - side // 2
     rows, columns = torch.meshgrid(reach, reach, indexing="ij")
     return torch.stack((rows, columns), dim=-1).reshape(1, -1, 1, 1).float()
@@ -45,11 +45,11 @@ def points_to_boxes(points: Tensor, method: TransformMethod, stretch: Tensor | N
     return torch.stack((x.amin(dim=1), y.amin(dim=1), x.amax(dim=1), y.amax(dim=1)), dim=1)
 
 
-def grids_on_boxes(codes: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def grids_on_boxes(deltas: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Boxes moved and resized, and side x side points spread over each of them, row by row.
 
     Args:
-        codes: (B, 4, H, W): shift of the centre (x, y) in units of the box, log of the growth (x, y).
+        deltas: (B, 4, H, W): shift of the centre (x, y) in units of the box, log of the growth (x, y).
         boxes: (B, 4, H, W), or of height and width 1.
         side: Points along each side.
 
@@ -60,11 +60,11 @@ def grids_on_boxes(codes: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Ten
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
-    extent = size * codes[:, 2:].exp()
-    start = centre + size * codes[:, :2] - 0.5 * extent
-    steps = torch.linspace(0.0, 1.0, side, device=codes.device, dtype=codes.dtype)[:, None, None]
+    extent = size * deltas[:, 2:].exp()
+    start = centre + size * deltas[:, :2] - 0.5 * extent
+    steps = torch.linspace(0.0, 1.0, side, device=deltas.device, dtype=deltas.dtype)[:, None, None]
     x, y = (start[:, i, None] + extent[:, i, None] * steps for i in (0, 1))  # (B, side, H, W)
-    shape = (len(codes), side, side, *codes.shape[2:])
+    shape = (len(deltas), side, side, *deltas.shape[2:])
     rows, columns = y[:, :, None].expand(shape), x[:, None].expand(shape)
     points = torch.stack((rows, columns), dim=3).flatten(1, 3)
     return points, torch.cat((start, start + extent), dim=1)

@@ -1,6 +1,6 @@
 """The heads of RTMDet.
 
-Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each place; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each location; K classes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from detcfg.config import ConfigError
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels, geometric_mean, per_level, sizes_of
-from detcfg.heads.dense.towers import init_classifier, init_convs
+from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs, share_convs
 from detcfg.layers.activation import ActivationConfig, ReLUConfig, SiLUConfig
-from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.csp_layer import YOLO_NORM
-from detcfg.layers.depthwise import DepthwiseSeparableConvModule
 from detcfg.layers.norm import GNConfig, NormConfig
 from detcfg.layers.scale import Scale
 from detcfg.losses.base import LossConfig
@@ -38,7 +36,7 @@ EPS = 1e-5
 
 @frozen(kw_only=True)
 class RTMDetHeadConfig(AnchorFreeHeadConfig):
-    """Distances from points, which learn by the cost of what they predict (Lyu et al., 2022).
+    """Distances from points, which are assigned by the cost of what they predict (Lyu et al., 2022).
 
     https://arxiv.org/abs/2212.07784. Follows mmdet/models/dense_heads/rtmdet_head.py.
     """
@@ -48,19 +46,19 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
     pred_kernel_size: int = 3
     """Kernel of the predictors."""
     use_depthwise: bool = False
-    """Whether the layers of the stacks are depthwise separable."""
+    """Whether the layers of the towers are depthwise separable."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
-    act_cfg: ActivationConfig = ReLUConfig()
+    act_cfg: ActivationConfig | None = ReLUConfig()
     """The activation after each convolution; None: none."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
     """The points of each level; its strides must be those of the feature maps."""
     loss_cls: QualityFocalLossConfig = QualityFocalLossConfig()
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
-    """The loss of the boxes."""
+    """Box regression loss."""
     assigner: DynamicSoftLabelAssignerConfig = DynamicSoftLabelAssignerConfig()
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(
@@ -69,25 +67,18 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
     """How predictions become detections."""
 
     def tower(self) -> nn.Module:
-        block = DepthwiseSeparableConvModule if self.use_depthwise else ConvModule
-        return nn.Sequential(
-            *(
-                block(
-                    self.in_channels if i == 0 else self.feat_channels,
-                    self.feat_channels,
-                    3,
-                    padding=1,
-                    bias=self.conv_bias,
-                    conv_cfg=self.conv_cfg,
-                    norm_cfg=self.norm_cfg,
-                    act_cfg=self.act_cfg,
-                )
-                for i in range(self.stacked_convs)
-            )
+        return conv_tower(
+            self.in_channels,
+            self.feat_channels,
+            self.layer_kinds(),
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+            bias=self.conv_bias,
+            depthwise=self.use_depthwise,
         )
 
     def predictor(self, channels: int) -> nn.Conv2d:
-        """A last layer, of so many channels."""
+        """A last layer with this many output channels."""
         size = self.pred_kernel_size
         return nn.Conv2d(self.tower_channels, channels, size, padding=size // 2)
 
@@ -96,7 +87,7 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
 
 
 class RTMDetHead(AnchorFreeHead):
-    """Two stacks of convolutions, the same for every level. It predicts distances in pixels."""
+    """Two towers, the same for every level. It predicts distances in pixels."""
 
     def __init__(self, config: RTMDetHeadConfig) -> None:
         super().__init__(config)
@@ -121,25 +112,25 @@ class RTMDetHead(AnchorFreeHead):
         logits = self.rtm_cls(self.cls_convs(feature))
         if self.with_objectness:
             logits = joined(logits, self.rtm_obj(boxes))
-        return logits, self.scales[level](self.rtm_reg(boxes).exp()).float() * self.strides[level]
+        return logits, self.scales[level](self.rtm_reg(boxes).exp()) * self.strides[level]
 
     def losses(
         self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         cls_scores, bbox_preds = predictions
-        points = self.points(cls_scores)
+        points = self.priors(cls_scores)
         flat, strides = torch.cat(list(points)), per_level(self.strides, points)
         priors = torch.cat((flat, strides[:, None], strides[:, None]), dim=1)
         logits = flatten_levels(cls_scores, self.cls_out_channels)
         boxes = self.bbox_coder.decode(flat, flatten_levels(bbox_preds, 4))
         valid = self._valid(cls_scores, batch)
         images = [
-            self._image_targets(priors, own, own_logits, own_valid, objects.not_ignored)
-            for own, own_logits, own_valid, objects in zip(
-                boxes.detach(), logits.detach(), valid, targets, strict=True
+            self._image_targets(
+                priors, boxes[image].detach(), logits[image].detach(), valid[image], objects.not_ignored
             )
+            for image, objects in enumerate(targets)
         ]
-        labels, quality, wanted = (torch.stack(values) for values in zip(*images, strict=True))
+        labels, quality, gt_boxes = (torch.stack(values) for values in zip(*images, strict=True))
         positive = labels < self.num_classes
         weights = torch.where(positive, self.pos_weight, valid.to(quality))
         avg_factor = shared_factor(quality.sum(), quality)
@@ -147,12 +138,12 @@ class RTMDetHead(AnchorFreeHead):
             logits.flatten(0, 1), (labels.flatten(), quality.flatten()), weights.flatten(), avg_factor
         )
         loss_bbox = self.loss_bbox(
-            boxes[positive], wanted[positive], quality[positive], avg_factor=avg_factor
+            boxes[positive], gt_boxes[positive], quality[positive], avg_factor=avg_factor
         )
         return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
 
     def _valid(self, maps: Sequence[Tensor], batch: ImageBatch) -> Tensor:
-        """(B, A) bool: the points that lie in their image with its own padding."""
+        """(B, A) bool: the points that lie in their image, padded as it was before batching."""
         sizes, device = sizes_of(maps), maps[0].device
         flags = [self.prior_generator.valid_flags(sizes, size, device) for size in batch.padded_sizes]
         return torch.stack([torch.cat(levels) for levels in flags])
@@ -168,8 +159,8 @@ class RTMDetHead(AnchorFreeHead):
         labels = torch.full((len(priors),), self.num_classes, device=priors.device)
         labels[rows] = objects.labels[chosen]
         quality = priors.new_zeros(len(priors)).index_copy(0, rows, assignment.max_overlaps[positive])
-        wanted = priors.new_zeros(len(priors), 4).index_copy(0, rows, objects.boxes[chosen])
-        return labels, quality, wanted
+        gt_boxes = priors.new_zeros(len(priors), 4).index_copy(0, rows, objects.boxes[chosen])
+        return labels, quality, gt_boxes
 
 
 def joined(logits: Tensor, objectness: Tensor) -> Tensor:
@@ -180,17 +171,17 @@ def joined(logits: Tensor, objectness: Tensor) -> Tensor:
 
 @frozen(kw_only=True)
 class RTMDetSepBNHeadConfig(RTMDetHeadConfig):
-    """The same with norms and predictors of each level's own."""
+    """The same with separate norms and predictors for each level."""
 
     pred_kernel_size: int = 1
-    """Side of the kernels that predict."""
+    """Kernel of the predictors."""
     share_conv: bool = True
-    """Whether levels share the convolutions of the stacks."""
+    """Whether levels share the convolutions of the towers."""
     exp_on_reg: bool = False
     """Whether the predictors give logarithms of distances."""
     norm_cfg: NormConfig | None = YOLO_NORM
     """The norm after each convolution; None: a bias instead."""
-    act_cfg: ActivationConfig = SiLUConfig()
+    act_cfg: ActivationConfig | None = SiLUConfig()
     """The activation after each convolution; None: none."""
 
     def wired(self) -> Self:
@@ -202,12 +193,11 @@ class RTMDetSepBNHeadConfig(RTMDetHeadConfig):
         return super().wired()
 
     def tower(self) -> nn.ModuleList:
-        """A stack for each level."""
-        first, *others = stacks = [super(RTMDetSepBNHeadConfig, self).tower() for _ in self.in_strides]
-        for stack in others if self.share_conv else ():
-            for layer, shared in zip(stack.children(), first.children(), strict=True):
-                layer.conv = shared.conv
-        return nn.ModuleList(stacks)
+        """A tower for each level."""
+        towers = [super(RTMDetSepBNHeadConfig, self).tower() for _ in self.in_strides]
+        if self.share_conv:
+            share_convs(towers)
+        return nn.ModuleList(towers)
 
     def build(self) -> RTMDetSepBNHead:
         return RTMDetSepBNHead(self.resolved())

@@ -1,6 +1,7 @@
 """The head of VFNet.
 
-Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each place; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); A points over all levels, one at each location; K classes;
+P positives of the batch.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import torch
 from attrs import evolve, field, frozen, validators
 from torch import Tensor, nn
 
-from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
+from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, check_one_per_level
 from detcfg.boxes.assigners.atss import ATSSAssignerConfig
 from detcfg.boxes.assigners.base import AssignerConfig, Assignment
+from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
-from detcfg.config import ConfigError, fill, is_unset
+from detcfg.config import fill, is_unset
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.anchor_targets import AnchorTargetMaker, Candidates
 from detcfg.heads.dense.base import check_dense_sampler
 from detcfg.heads.dense.detections import DenseTestConfig
-from detcfg.heads.dense.levels import flatten_levels
+from detcfg.heads.dense.levels import flatten_levels, of_positives, sizes_of
 from detcfg.heads.dense.point_targets import FCOS_RANGES, PointTargetMaker
 from detcfg.heads.dense.towers import init_classifier, init_convs
+from detcfg.layers.conv import ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DeformConv2d
 from detcfg.layers.norm import GNConfig, NormConfig
@@ -36,7 +39,7 @@ from detcfg.losses.focal import FocalLossConfig
 from detcfg.losses.giou import GIoULossConfig
 from detcfg.losses.reduce import shared_factor
 from detcfg.losses.varifocal import VarifocalLossConfig
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import ImageBatch, Targets
 
 
 @frozen(kw_only=True)
@@ -47,14 +50,15 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     """
 
     stacked_convs: int = field(default=3, validator=validators.ge(0))
-    """Layers of each stack; boxes have one more."""
+    """Layers of each tower; boxes have one more."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     regress_ranges: tuple[tuple[float, float], ...] = FCOS_RANGES
-    """For each level, how far the farthest side of its objects may be, in pixels. The upper ends are also
-    the units of distances with `bbox_norm_type="reg_denom"`, the last being twice the one before it."""
+    """For each level the least and the greatest distance from a point to the farthest side of its object, in
+    pixels. The upper ends are also the units of distances with `bbox_norm_type="reg_denom"`, the last being twice
+    the one before it."""
     center_sampling: bool = False
-    """Without `use_atss`: whether only points near an object's centre learn it."""
+    """Without `use_atss`: whether positives lie near their object's centre, rather than anywhere in its box."""
     center_sample_radius: float = 1.5
     """How near, in strides."""
     sync_num_pos: bool = True
@@ -64,27 +68,27 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     bbox_norm_type: Literal["reg_denom", "stride"] = "reg_denom"
     """The unit of distances."""
     use_vfl: bool = True
-    """Whether scores learn, by `loss_cls`, how well boxes fit, or classes by `loss_cls_fl`."""
+    """Whether the target of a score is the IoU of its box, by `loss_cls`, or the class alone, by `loss_cls_fl`."""
     loss_cls: ClassLossConfig = VarifocalLossConfig()
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     loss_cls_fl: ClassLossConfig = FocalLossConfig()
-    """The loss of the class scores where `use_vfl` is false."""
+    """Classification loss where `use_vfl` is false."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=1.5)
-    """The loss of the boxes."""
+    """Box regression loss."""
     loss_bbox_refine: LossConfig = GIoULossConfig(loss_weight=2.0)
-    """The loss of the refined boxes."""
+    """Loss of the refined boxes."""
     use_atss: bool = True
-    """Whether `assigner` says by anchors what points learn, rather than FCOS's rules."""
+    """Whether `assigner` assigns objects to anchors at the points, or FCOS's rules to the points."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(
         ratios=(1.0,), octave_base_scale=8, scales_per_octave=1
     )
     """The anchors of each level; its strides must be those of the feature maps."""
     assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     sampler: SamplerConfig = PseudoSamplerConfig()
-    """Which of the assigned priors are learnt from."""
+    """Samples the positives and negatives that enter the loss."""
     allowed_border: int = -1
-    """Anchors that reach further than so many pixels out of the image learn nothing; -1 lets all learn."""
+    """Anchors that reach further out of the image than this, in pixels, are left out; -1 leaves none out."""
     pos_weight: float = -1.0
     """Weight of positives in `loss_cls_fl`; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
@@ -95,20 +99,17 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
         wired = super().wired()
         if is_unset(self.in_strides):
             return wired
-        if len(self.regress_ranges) != len(self.in_strides):
-            raise ConfigError(
-                f"regress_ranges is {self.regress_ranges} and in_strides is {self.in_strides}; "
-                "each level needs its range."
-            )
+        check_one_per_level(self, "in_strides", "regress_ranges")
         anchors = fill(self.anchor_generator, "in_strides", strides=self.in_strides)
-        if anchors.num_base_priors[0] != 1:
-            raise ConfigError(
-                f"anchor_generator makes {anchors.num_base_priors[0]} anchors at each place, and there is "
-                "one prediction. Give it one ratio and one scale."
-            )
-        # Points are where the anchors are that learn for them.
+        anchors.check_single("anchor_generator", type(self).__name__)
+        # Points lie where the anchors are that are assigned in their place.
         points = evolve(wired.prior_generator, offset=anchors.center_offset if self.use_atss else 0.5)
         return evolve(wired, anchor_generator=anchors, prior_generator=points)
+
+    @property
+    def cls_out_channels(self) -> int:
+        loss_cls = self.loss_cls if self.use_vfl else self.loss_cls_fl
+        return loss_cls.cls_channels(self.num_classes)
 
     @property
     def units(self) -> tuple[float, ...]:
@@ -145,10 +146,11 @@ class VFNetHead(AnchorFreeHead):
         )
         self.vfnet_reg = nn.Conv2d(hidden, 4, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in config.in_strides)
-        self.vfnet_reg_refine_dconv = DeformConv2d(channels, hidden, 3, padding=1)
+        spec = ConvSpec(channels, hidden, 3, padding=1, bias=False)
+        self.vfnet_reg_refine_dconv = DeformConv2d(spec)
         self.vfnet_reg_refine = nn.Conv2d(hidden, 4, 3, padding=1)
         self.scales_refine = nn.ModuleList(Scale() for _ in config.in_strides)
-        self.vfnet_cls_dconv = DeformConv2d(channels, hidden, 3, padding=1)
+        self.vfnet_cls_dconv = DeformConv2d(spec)
         self.vfnet_cls = nn.Conv2d(hidden, self.cls_out_channels, 3, padding=1)
         if not config.use_vfl:
             self.loss_cls = config.loss_cls_fl.build()
@@ -175,12 +177,12 @@ class VFNetHead(AnchorFreeHead):
 
     def forward_single(self, feature: Tensor, level: int) -> tuple[Tensor, ...]:
         classes, boxes = self.cls_convs(feature), self.reg_convs(feature)
-        coarse = self.scales[level](self.vfnet_reg(self.vfnet_reg_conv(boxes))).float().exp()
+        coarse = self.scales[level](self.vfnet_reg(self.vfnet_reg_conv(boxes))).exp()
         coarse = coarse * self.units[level]
         guide = (1 - self.gradient_mul) * coarse.detach() + self.gradient_mul * coarse
         star = star_offsets(guide / self.strides[level]).to(boxes.dtype)
         refinement = self.vfnet_reg_refine(self.vfnet_reg_refine_dconv(boxes, star).relu())
-        fine = self.scales_refine[level](refinement).float().exp() * coarse.detach()
+        fine = self.scales_refine[level](refinement).exp() * coarse.detach()
         return self.vfnet_cls(self.vfnet_cls_dconv(classes, star).relu()), coarse, fine
 
     def losses(
@@ -188,20 +190,20 @@ class VFNetHead(AnchorFreeHead):
     ) -> dict[str, Tensor]:
         cls_scores, coarse, fine = predictions
         scores = flatten_levels(cls_scores, self.cls_out_channels)
-        points = self.points(cls_scores)
-        labels, weights, wanted = self._targets(points, cls_scores, batch, targets)
+        points = self.priors(cls_scores)
+        labels, weights, gt_boxes = self._targets(points, cls_scores, batch, targets)
         positive = labels < self.num_classes
-        places = torch.cat(list(points)).expand(*positive.shape, 2)[positive]
+        priors = of_positives(torch.cat(list(points)), positive)
         losses: dict[str, Tensor] = {}
         overlaps = scores.new_zeros(0)
         for name, loss, distances in (
             ("loss_bbox", self.loss_bbox, coarse),
             ("loss_bbox_rf", self.loss_bbox_refine, fine),
         ):
-            boxes = self.bbox_coder.decode(places, flatten_levels(distances, 4)[positive])
-            overlaps = bbox_overlaps(boxes.detach(), wanted[positive], is_aligned=True).clamp(min=1e-6)
+            boxes = self.bbox_coder.decode(priors, flatten_levels(distances, 4)[positive])
+            overlaps = bbox_overlaps(boxes.detach(), gt_boxes[positive], is_aligned=True).clamp(min=1e-6)
             total = shared_factor(overlaps.sum(), overlaps)
-            losses[name] = loss(boxes, wanted[positive], overlaps, avg_factor=total)
+            losses[name] = loss(boxes, gt_boxes[positive], overlaps, avg_factor=total)
 
         count = positive.sum()
         divisor = shared_factor(count, count) if self.sync_num_pos else count.clamp(min=1)
@@ -220,32 +222,34 @@ class VFNetHead(AnchorFreeHead):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Labels (B, A), their weights (B, A) and boxes (B, A, 4), of which those of background are any."""
         if not self.use_atss:
-            found = self.point_targets(points, targets)
+            by_points = self.point_targets(points, targets)
             flat = torch.cat(list(points)).expand(len(targets), -1, -1)
-            boxes = torch.cat([flat - found.distances[..., :2], flat + found.distances[..., 2:]], dim=-1)
-            return found.labels, torch.ones_like(boxes[..., 0]), boxes
-        sizes = [(level.shape[-2], level.shape[-1]) for level in maps]
+            boxes = DistancePointBBoxCoderConfig().decode(flat, by_points.distances)
+            return by_points.labels, torch.ones_like(boxes[..., 0]), boxes
+        sizes = sizes_of(maps)
         anchors = self.anchor_generator.grid_priors(sizes, maps[0].device)
-        learnt = self.anchor_targets(anchors, sizes, batch, targets, assign=self.assign)
-        return learnt.labels, learnt.label_weights, learnt.bbox_targets
+        by_anchors = self.anchor_targets(anchors, sizes, batch, targets, assign=self.assign)
+        return by_anchors.labels, by_anchors.label_weights, by_anchors.bbox_targets
 
     def assign(self, candidates: Candidates, targets: Targets) -> Assignment:
-        """What each anchor of one image learns."""
+        """Assign the ground-truth boxes of one image to its anchors."""
         return self.assigner.assign_anchors(candidates.anchors, targets, candidates.num_level_anchors)
 
-    def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
+    def flat_predictions(
+        self, predictions: tuple[tuple[Tensor, ...], ...]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
         cls_scores, _, fine = predictions
-        return super().detections((cls_scores, fine), batch)
+        return super().flat_predictions((cls_scores, fine))
 
 
 def star_offsets(distances: Tensor) -> Tensor:
     """Where a 3 x 3 kernel looks so that it sees a box's corners, the middles of its sides and the point.
 
     Args:
-        distances: (B, 4, H, W), from each place left, up, right and down to its box, in cells.
+        distances: (B, 4, H, W), from each location left, up, right and down to its box, in cells.
 
     Returns:
-        (B, 18, H, W), (y, x) for each tap, relative to the tap's own place.
+        (B, 18, H, W), (y, x) for each tap, relative to where the tap would be.
     """
     left, up, right, down = distances.unbind(1)
     none = torch.zeros_like(left)

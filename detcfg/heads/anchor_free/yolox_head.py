@@ -1,6 +1,6 @@
 """The head of YOLOX.
 
-Shapes: B images; features are (B, C, H_i, W_i); A places over all levels; K classes.
+Shapes: B images; features are (B, C, H_i, W_i); A locations over all levels; K classes; P positives.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from torch import Tensor, nn
 
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.boxes.assigners.sim_ota import SimOTAAssignerConfig
-from detcfg.boxes.geometry import scale_boxes
+from detcfg.boxes.geometry import boxes_around, centres, scale_boxes
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import Config, derived, fill, is_unset
-from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
-from detcfg.heads.dense.levels import flatten_levels, per_level, sizes_of
+from detcfg.config import Config, fill, is_unset
+from detcfg.heads.dense.base import DenseHead
+from detcfg.heads.dense.levels import flatten_levels, of_positives, per_level, sizes_of
+from detcfg.heads.dense.towers import TowerConfig, conv_tower
 from detcfg.layers.activation import ActivationConfig, SiLUConfig
 from detcfg.layers.conv import ConvConfig
-from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.csp_layer import YOLO_NORM, init_yolo
 from detcfg.layers.deform_conv import DCNv2Config
-from detcfg.layers.depthwise import DepthwiseSeparableConvModule
 from detcfg.layers.epochs import FollowsEpochs
 from detcfg.layers.init import bias_init_with_prob
 from detcfg.layers.norm import NormConfig
@@ -34,6 +33,7 @@ from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.losses.iou import IoULossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.losses.reduce import shared_factor
+from detcfg.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -42,51 +42,46 @@ class YOLOXTestConfig(Config):
     """How the detections of YOLOX are chosen (MMDetection's `test_cfg`)."""
 
     score_thr: float = field(default=0.01, validator=validators.ge(0))
-    """The least score of a candidate. Each place has one, of its best class."""
+    """Candidates with a score below this are dropped. Each location has one, of its best class."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.65)
-    """How the detections of a class are thinned out."""
+    """Non-maximum suppression within each class."""
 
 
 @frozen(kw_only=True)
-class YOLOXHeadConfig(DenseHeadConfig):
-    """Class, box and objectness of each place (Ge et al., 2021, https://arxiv.org/abs/2107.08430).
+class YOLOXHeadConfig(TowerConfig):
+    """Class, box and objectness of each location (Ge et al., 2021, https://arxiv.org/abs/2107.08430).
 
     Follows mmdet/models/dense_heads/yolox_head.py.
     """
 
-    in_channels: int = derived()
-    """Channels of every feature map."""
-    feat_channels: int = 256
-    """Channels of the hidden layers."""
     stacked_convs: int = field(default=2, validator=validators.ge(0))
-    """Layers of each stack."""
+    """Layers of each tower."""
     use_depthwise: bool = False
     """Whether those layers are depthwise separable."""
     dcn_on_last_conv: bool = False
-    """Whether the last layer of each stack is a modulated deformable convolution."""
+    """Whether the last layer of each tower is a modulated deformable convolution."""
     conv_bias: bool | Literal["auto"] = "auto"
-    """Whether the layers of the stacks have a bias; "auto" for exactly where no norm follows."""
-    conv_cfg: ConvConfig | None = None
-    """The kind of convolution; None: the ordinary one."""
+    """Whether the layers of the towers have a bias; "auto" for exactly where no norm follows."""
     norm_cfg: NormConfig | None = YOLO_NORM
     """The norm after each convolution; None: a bias instead."""
-    act_cfg: ActivationConfig = SiLUConfig()
+    act_cfg: ActivationConfig | None = SiLUConfig()
     """The activation after each convolution; None: none."""
     prior_generator: MlvlPointGeneratorConfig = MlvlPointGeneratorConfig(offset=0.0)
     """The points of each level; its strides must be those of the feature maps."""
     loss_cls: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, reduction="sum")
-    """Of the positives' logits, towards the IoU at their class. Losses are sums, divided by the positives."""
+    """Classification loss of the positives; the target is the IoU at their class. Losses are sums, divided by the
+    number of positives."""
     loss_bbox: LossConfig = IoULossConfig(mode="square", eps=1e-16, reduction="sum", loss_weight=5.0)
-    """The loss of the boxes."""
+    """Box regression loss."""
     loss_obj: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, reduction="sum")
-    """The loss of whether there is an object."""
+    """Loss of the objectness."""
     loss_l1: LossConfig = L1LossConfig(reduction="sum")
-    """The loss of the box codes in the last epochs."""
+    """Loss of the deltas in the last epochs."""
     l1_from_epoch: int | None = None
-    """From this epoch on, counted from 0, `loss_l1` of the codes counts too (what MMDetection's
+    """From this epoch on, counted from 0, `loss_l1` of the deltas counts too (what MMDetection's
     YOLOXModeSwitchHook turns on); None: never."""
     assigner: SimOTAAssignerConfig = SimOTAAssignerConfig()
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     test_cfg: YOLOXTestConfig = YOLOXTestConfig()
     """How predictions become detections."""
 
@@ -96,25 +91,19 @@ class YOLOXHeadConfig(DenseHeadConfig):
         generator = fill(self.prior_generator, "in_strides", strides=self.in_strides)
         return evolve(self, prior_generator=generator)
 
-    def stack(self) -> nn.Sequential:
-        """The layers before the predictors of a level."""
-        block = DepthwiseSeparableConvModule if self.use_depthwise else ConvModule
-        return nn.Sequential(
-            *(
-                block(
-                    self.in_channels if i == 0 else self.feat_channels,
-                    self.feat_channels,
-                    3,
-                    padding=1,
-                    bias=self.conv_bias,
-                    conv_cfg=DCNv2Config()
-                    if self.dcn_on_last_conv and i == self.stacked_convs - 1
-                    else self.conv_cfg,
-                    norm_cfg=self.norm_cfg,
-                    act_cfg=self.act_cfg,
-                )
-                for i in range(self.stacked_convs)
-            )
+    def layer_kinds(self) -> list[ConvConfig | None]:
+        kinds = super().layer_kinds()
+        return [*kinds[:-1], DCNv2Config()] if kinds and self.dcn_on_last_conv else kinds
+
+    def tower(self) -> nn.Module:
+        return conv_tower(
+            self.in_channels,
+            self.feat_channels,
+            self.layer_kinds(),
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+            bias=self.conv_bias,
+            depthwise=self.use_depthwise,
         )
 
     def build(self) -> YOLOXHead:
@@ -122,7 +111,7 @@ class YOLOXHeadConfig(DenseHeadConfig):
 
 
 class YOLOXHead(DenseHead, FollowsEpochs):
-    """Two stacks of convolutions for each level."""
+    """Two towers for each level."""
 
     def __init__(self, config: YOLOXHeadConfig) -> None:
         super().__init__()
@@ -137,9 +126,9 @@ class YOLOXHead(DenseHead, FollowsEpochs):
         self.loss_obj = config.loss_obj.build()
         self.loss_l1 = config.loss_l1.build()
         self.multi_level_cls_convs, self.multi_level_reg_convs = (
-            nn.ModuleList(config.stack() for _ in self.strides) for _ in range(2)
+            nn.ModuleList(config.tower() for _ in self.strides) for _ in range(2)
         )
-        width = config.feat_channels if config.stacked_convs else config.in_channels
+        width = config.tower_channels
         self.multi_level_conv_cls, self.multi_level_conv_reg, self.multi_level_conv_obj = (
             nn.ModuleList(nn.Conv2d(width, channels, 1) for _ in self.strides)
             for channels in (config.num_classes, 4, 1)
@@ -150,20 +139,18 @@ class YOLOXHead(DenseHead, FollowsEpochs):
             nn.init.constant_(conv.bias, bias_init_with_prob(0.01))
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], ...]:
-        """For each level logits (B, K, H, W), box codes (B, 4, H, W) and objectness logits (B, 1, H, W)."""
+        """For each level logits (B, K, H, W), deltas (B, 4, H, W) and objectness logits (B, 1, H, W)."""
         predictions: list[tuple[Tensor, ...]] = []
         for level, x in enumerate(features):
             classes, boxes = self.multi_level_cls_convs[level](x), self.multi_level_reg_convs[level](x)
             logits = self.multi_level_conv_cls[level](classes)
-            codes, objectness = (
-                self.multi_level_conv_reg[level](boxes),
-                self.multi_level_conv_obj[level](boxes),
-            )
-            predictions.append((logits, codes, objectness))
+            deltas = self.multi_level_conv_reg[level](boxes)
+            objectness = self.multi_level_conv_obj[level](boxes)
+            predictions.append(widened((logits, deltas, objectness)))
         return tuple(zip(*predictions, strict=True))
 
     def priors(self, maps: Sequence[Tensor]) -> Tensor:
-        """(A, 4) = (x, y, stride, stride) of each place; `maps` are any predictions."""
+        """(A, 4) = (x, y, stride, stride) of each location; `maps` are any predictions."""
         points = self.prior_generator.grid_priors(sizes_of(maps), maps[0].device)
         strides = per_level(self.strides, points)[:, None]
         return torch.cat((torch.cat(list(points)), strides, strides), dim=1)
@@ -171,37 +158,38 @@ class YOLOXHead(DenseHead, FollowsEpochs):
     def loss(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
+        del batch
         cls_scores, bbox_preds, objectnesses = self(features)
         priors = self.priors(cls_scores)
         logits = flatten_levels(cls_scores, self.num_classes)
-        codes = flatten_levels(bbox_preds, 4)
+        deltas = flatten_levels(bbox_preds, 4)
         objectness = flatten_levels(objectnesses, 1)
-        boxes = decode(priors, codes)
+        boxes = decode(priors, deltas)
         with torch.no_grad():
             scores = (logits.sigmoid() * objectness.sigmoid()).sqrt()
-            learnt = [
-                self._image_targets(priors, own, own_scores, objects.not_ignored)
-                for own, own_scores, objects in zip(boxes, scores, targets, strict=True)
+            images = [
+                self._image_targets(priors, boxes[image], scores[image], objects.not_ignored)
+                for image, objects in enumerate(targets)
             ]
-        positive = torch.stack([places for places, _, _ in learnt])
-        qualities = torch.cat([qualities for _, qualities, _ in learnt])
-        wanted = torch.cat([wanted for _, _, wanted in learnt])
+        positive = torch.stack([positive for positive, _, _ in images])
+        qualities = torch.cat([qualities for _, qualities, _ in images])
+        gt_boxes = torch.cat([gt_boxes for _, _, gt_boxes in images])
         count = shared_factor(positive.sum(), logits)
         losses = {
             "loss_cls": self.loss_cls(logits[positive], qualities) / count,
-            "loss_bbox": self.loss_bbox(boxes[positive], wanted) / count,
+            "loss_bbox": self.loss_bbox(boxes[positive], gt_boxes) / count,
             "loss_obj": self.loss_obj(objectness.flatten(0, 1), positive.flatten()[:, None].float()) / count,
         }
         if self.l1_from_epoch is not None and self.epoch >= self.l1_from_epoch:
-            own = priors.expand(len(batch), -1, -1)[positive]
-            losses["loss_l1"] = self.loss_l1(codes[positive], encode(own, wanted)) / count
+            target = encode(of_positives(priors, positive), gt_boxes)
+            losses["loss_l1"] = self.loss_l1(deltas[positive], target) / count
         return losses
 
     def _image_targets(
         self, priors: Tensor, boxes: Tensor, scores: Tensor, objects: Targets
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Which places learn an object (A,) bool; the qualities (P, K) and boxes (P, 4) of those."""
-        # Places are assigned by the centres of their cells, and predict from the corners.
+        """The positives (A,) bool of one image, and their qualities (P, K) and ground-truth boxes (P, 4)."""
+        # Locations are assigned by the centres of their cells, and predict from the corners.
         centred = torch.cat((priors[:, :2] + 0.5 * priors[:, 2:], priors[:, 2:]), dim=1)
         assignment = self.assigner.assign(centred, boxes, scores, objects)
         positive = assignment.gt_indices >= 0
@@ -217,23 +205,23 @@ class YOLOXHead(DenseHead, FollowsEpochs):
         detections: list[Detections] = []
         for image in range(len(batch)):
             valid = scores[image] >= self.test_cfg.score_thr
-            own = scale_boxes(boxes[image][valid], batch.scales(image))
-            kept, found = self.test_cfg.nms.keep(own, scores[image][valid], labels[image][valid])
-            detections.append(Detections(boxes=own[kept], scores=found, labels=labels[image][valid][kept]))
+            scaled = scale_boxes(boxes[image][valid], batch.scales(image))
+            kept, found = self.test_cfg.nms.keep(scaled, scores[image][valid], labels[image][valid])
+            detections.append(Detections(boxes=scaled[kept], scores=found, labels=labels[image][valid][kept]))
         return detections
 
 
-def decode(priors: Tensor, codes: Tensor) -> Tensor:
-    """The boxes (..., A, 4) of codes (..., A, 4): shift of the centre in strides, and log of the size.
+def decode(priors: Tensor, deltas: Tensor) -> Tensor:
+    """The boxes (..., A, 4) of deltas (..., A, 4): shift of the centre in strides, and log of the size.
 
     `priors` are (A, 4) = (x, y, stride in x, stride in y).
     """
-    centre = codes[..., :2] * priors[:, 2:] + priors[:, :2]
-    half = codes[..., 2:].exp() * priors[:, 2:] / 2
-    return torch.cat((centre - half, centre + half), dim=-1)
+    centre = deltas[..., :2] * priors[:, 2:] + priors[:, :2]
+    half = deltas[..., 2:].exp() * priors[:, 2:] / 2
+    return boxes_around(centre, half)
 
 
 def encode(priors: Tensor, boxes: Tensor, eps: float = 1e-8) -> Tensor:
-    """The codes (N, 4) that lead from priors (N, 4) to boxes (N, 4)."""
-    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    """The deltas (N, 4) that lead from priors (N, 4) to boxes (N, 4)."""
+    centre, size = centres(boxes), boxes[:, 2:] - boxes[:, :2]
     return torch.cat(((centre - priors[:, :2]) / priors[:, 2:], (size / priors[:, 2:] + eps).log()), dim=1)

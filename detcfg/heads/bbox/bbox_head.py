@@ -1,4 +1,4 @@
-"""The base of the heads that classify and refine rois: their targets, losses and boxes.
+"""The base of the heads that classify rois and refine their boxes: targets, losses, decoding.
 
 Shapes: R rois over the whole batch, P + Q sampled ones of an image; S the side of pooled features;
 K classes. Rois are (R, 5) = (image index, x1, y1, x2, y2) in network pixels.
@@ -36,24 +36,25 @@ class BBoxHeadConfig(ModuleConfig):
     num_classes: int = derived()
     """K, without background."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
-    """How a box is written relative to its prior."""
+    """Encodes ground-truth boxes as deltas to their proposals, and decodes predicted deltas."""
     reg_class_agnostic: bool = False
-    """Whether all classes share one refined box."""
+    """Whether one box is predicted for all classes, rather than one for each class."""
     reg_decoded_bbox: bool = False
-    """Whether `loss_bbox` works on decoded boxes, as IoU losses need, rather than on their codes."""
+    """Whether `loss_bbox` compares decoded boxes, as IoU losses need, rather than deltas."""
     cls_predictor_cfg: PredictorConfig = LinearConfig()
-    """The last layer of the classes."""
+    """The last layer of the classification branch."""
     reg_predictor_cfg: PredictorConfig = LinearConfig()
-    """The last layer of the boxes."""
+    """The last layer of the regression branch."""
     loss_cls: ClassLossConfig = CrossEntropyLossConfig()
-    """The loss of the class scores; also says how scores become probabilities."""
+    """The classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = L1LossConfig()
-    """The loss of the boxes."""
+    """The box regression loss."""
 
     def wired(self) -> Self:
         wired = super().wired()
         if is_unset(wired.num_classes):
             return wired
+        wired.loss_cls.check_classes(wired.cls_channels, wired.num_classes)
         return evolve(wired, loss_cls=wired.loss_cls.for_classes(wired.num_classes))
 
     @property
@@ -63,7 +64,7 @@ class BBoxHeadConfig(ModuleConfig):
 
     @property
     def reg_channels(self) -> int:
-        """Numbers that describe the refined boxes of a roi."""
+        """Deltas of a roi: those of one box, or of a box for each class."""
         size = self.bbox_coder.encode_size
         return size if self.reg_class_agnostic else size * self.num_classes
 
@@ -73,20 +74,20 @@ class BBoxHeadConfig(ModuleConfig):
 
 @frozen(eq=False)
 class BBoxTargets:
-    """What the sampled rois of a batch learn."""
+    """Classification and regression targets of the sampled rois of a batch."""
 
     labels: Tensor
-    """(R,) int64; the number of classes stands for background."""
+    """(R,) int64; K for background."""
     label_weights: Tensor
-    """(R,) float."""
+    """(R,) float: weight in the classification loss."""
     bbox_targets: Tensor
-    """(R, 4) float: encoded boxes, or boxes where the loss works on decoded ones."""
+    """(R, 4) float: encoded ground-truth boxes, or the boxes themselves if `reg_decoded_bbox`; 0 for negatives."""
     bbox_weights: Tensor
-    """(R, 4) float: 1 for positives."""
+    """(R, 4) float: 1 for positives, 0 for negatives."""
 
 
 class BBoxHead(nn.Module):
-    """Pooled features (R, C, S, S) to logits (R, K + 1) and box codes (R, K * 4) or (R, 4)."""
+    """Pooled features (R, C, S, S) to logits (R, K + 1) and box deltas (R, K * 4) or (R, 4)."""
 
     def __init__(self, config: BBoxHeadConfig) -> None:
         super().__init__()
@@ -108,11 +109,11 @@ class BBoxHead(nn.Module):
         raise NotImplementedError
 
     def targets(self, samplings: Sequence[SamplingResult], pos_weight: float = -1.0) -> BBoxTargets:
-        """What the sampled rois learn, those of an image one after another, positives first.
+        """Targets of the sampled rois, image by image, positives first.
 
         Args:
             samplings: Of each image.
-            pos_weight: Weight of positives in classification; at most 0 for 1.
+            pos_weight: Weight of positives in the classification loss; at most 0 for 1.
         """
         weight = pos_weight if pos_weight > 0 else 1.0
         parts = [self._image_targets(sampling, weight) for sampling in samplings]
@@ -150,14 +151,18 @@ class BBoxHead(nn.Module):
         targets: BBoxTargets,
         reduction_override: Reduction | None = None,
     ) -> dict[str, Tensor]:
-        """`loss_cls`, averaged over the rois that count, and `loss_bbox`, summed over the positives
-        and divided by the number of all rois.
+        """`loss_cls`, averaged over the rois of weight > 0, and `loss_bbox`, summed over the positives and
+        divided by R, the number of all sampled rois.
         """
         losses = self.cls_loss(cls_score, targets, reduction_override)
         positive = ((targets.labels >= 0) & (targets.labels < self.num_classes)).nonzero().squeeze(1)
         pred = self.boxes_of_labels(bbox_pred, targets.labels, positive)
         if self.reg_decoded_bbox:
             pred = self.bbox_coder.decode(rois[positive, 1:], pred)
+        # Only positives have a box to regress, and yet R divides, not their number. R hardly changes, since the
+        # sampler fills up with negatives, so every positive counts the same in whichever batch it is sampled;
+        # divided by the number of positives, it would count the less the more of them its batch happens to have.
+        # `loss_cls` is averaged over the same R rois: `loss_weight` alone sets the balance of the two.
         losses["loss_bbox"] = self.loss_bbox(
             pred,
             targets.bbox_targets[positive],
@@ -170,21 +175,21 @@ class BBoxHead(nn.Module):
     def cls_loss(
         self, cls_score: Tensor, targets: BBoxTargets, reduction_override: Reduction | None = None
     ) -> dict[str, Tensor]:
-        """`loss_cls`, averaged over the rois that count."""
-        counted = (targets.label_weights > 0).sum().clamp(min=1).to(cls_score.dtype)
+        """`loss_cls`, averaged over the rois of weight > 0."""
+        count = (targets.label_weights > 0).sum().clamp(min=1).to(cls_score.dtype)
         return self.loss_cls.named(
-            cls_score, targets.labels, targets.label_weights, counted, reduction_override
+            cls_score, targets.labels, targets.label_weights, count, reduction_override
         )
 
     def boxes_of_labels(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        """(n, 4): of some rows of `bbox_pred` the box of the row's own class, labels (R,)."""
+        """(n, 4): rows (n,) of `bbox_pred`, of each the box of its class, labels (R,)."""
         if self.reg_class_agnostic:
             return bbox_pred[rows]
         size = bbox_pred.shape[-1] // self.num_classes
         return torch.unflatten(bbox_pred, -1, (self.num_classes, size))[rows, labels[rows]]
 
-    def hardness(self, cls_score: Tensor, labels: Tensor | None) -> Tensor:
-        """(R,): the classification loss of each roi, labels (R,) or None for background."""
+    def sample_losses(self, cls_score: Tensor, labels: Tensor | None) -> Tensor:
+        """(R,): per-sample classification loss, for hard example mining; labels (R,), None for background."""
         if labels is None:
             labels = torch.full_like(cls_score[:, 0], self.num_classes, dtype=torch.long)
         loss: Tensor = self.loss_cls(cls_score, labels, reduction_override="none")
@@ -195,19 +200,19 @@ class BBoxHead(nn.Module):
         return self.loss_cls.roi_probabilities(cls_score)[:, : self.num_classes]
 
     def predicted_labels(self, cls_score: Tensor) -> Tensor:
-        """(R,): the class of highest score, background aside."""
+        """(R,): the foreground class with the highest score."""
         return cls_score[:, : self.num_classes].argmax(dim=1)
 
     def score_factors(self, bbox_pred: Tensor) -> Tensor | None:
-        """(R,): what scores are multiplied by once low ones are gone; None: nothing."""
+        """(R,): factors of the scores that exceed `score_thr`; None: they stay as they are."""
         del bbox_pred
         return None  # mypy asks for it where a subclass may say more
 
     def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
-        """The refined boxes of one image of (height, width): of the shape of `bbox_pred`."""
+        """The predicted boxes of one image of (height, width), clipped to it; of the shape of `bbox_pred`."""
         return self.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)
 
     def refined(self, rois: Tensor, labels: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
-        """(R, 4): the refined box of each roi for one class, labels (R,)."""
+        """(R, 4): the predicted box of each roi for its class, labels (R,)."""
         rows = torch.arange(len(rois), device=rois.device)
         return self.decode(rois, self.boxes_of_labels(bbox_pred, labels, rows), size)

@@ -1,4 +1,4 @@
-"""The general bbox head: shared layers, then a branch for classes and one for boxes.
+"""The general bbox head: shared layers, then a classification branch and a regression branch.
 
                            /-> cls convs -> cls fcs -> fc_cls
     shared convs -> shared fcs
@@ -31,25 +31,25 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
     """A bbox head of any depth (mmdet/models/roi_heads/bbox_heads/convfc_bbox_head.py)."""
 
     num_shared_convs: int = field(default=0, validator=validators.ge(0))
-    """Convolutions that classes and boxes share."""
+    """Convolutions that both branches share."""
     num_shared_fcs: int = field(default=0, validator=validators.ge(0))
-    """Linear layers that classes and boxes share."""
+    """Linear layers that both branches share."""
     num_cls_convs: int = field(default=0, validator=validators.ge(0))
-    """Convolutions of the class branch."""
+    """Convolutions of the classification branch."""
     num_cls_fcs: int = field(default=0, validator=validators.ge(0))
-    """Linear layers of the class branch."""
+    """Linear layers of the classification branch."""
     num_reg_convs: int = field(default=0, validator=validators.ge(0))
-    """Convolutions of the box branch."""
+    """Convolutions of the regression branch."""
     num_reg_fcs: int = field(default=0, validator=validators.ge(0))
-    """Linear layers of the box branch."""
+    """Linear layers of the regression branch."""
     conv_out_channels: int = 256
     """Channels of the convolutions."""
     fc_out_channels: int = 1024
     """Channels of the linear layers."""
     with_reg: bool = True
-    """Whether boxes are refined; without it rois stay as they are, for another head to refine."""
+    """Whether there is a regression branch; without it rois stay as they are, for another head to refine."""
     with_avg_pool: bool = False
-    """Average over each roi before the linear layers, which otherwise see every place."""
+    """Average pooling over the S x S cells before the first linear layer, rather than flattening them."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
@@ -60,7 +60,7 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
         if not wired.with_reg and (wired.num_reg_convs or wired.num_reg_fcs):
             raise ConfigError(
                 f"with_reg is False, but num_reg_convs is {wired.num_reg_convs} and num_reg_fcs "
-                f"{wired.num_reg_fcs}. Leave the box branch out, or with_reg."
+                f"{wired.num_reg_fcs}. Leave them out, or with_reg."
             )
         return wired
 
@@ -69,7 +69,7 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
 
 
 class ConvFCBBoxHead(BBoxHead):
-    """Pooled features (R, C, S, S) to logits and box codes."""
+    """Pooled features (R, C, S, S) to logits and box deltas."""
 
     def __init__(self, config: ConvFCBBoxHeadConfig) -> None:
         super().__init__(config)
@@ -108,6 +108,11 @@ class ConvFCBBoxHead(BBoxHead):
             return self.cls_loss(cls_score, targets, reduction_override)
         return super().loss(cls_score, bbox_pred, rois, targets, reduction_override)
 
+    def boxes_of_labels(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        if not self.with_reg:
+            return bbox_pred[rows]
+        return super().boxes_of_labels(bbox_pred, labels, rows)
+
     def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
         if not self.with_reg:
             return clip_boxes(rois[:, 1:], size)
@@ -121,7 +126,7 @@ class ConvFCBBoxHead(BBoxHead):
         return x
 
     def _flat(self, x: Tensor) -> Tensor:
-        """(R, C, S, S) to (R, C) or (R, C * S * S); what is flat stays so."""
+        """(R, C, S, S) to (R, C) or (R, C * S * S); (R, D) stays as it is."""
         if x.dim() == 2:
             return x
         return x.mean(dim=(2, 3)) if self.with_avg_pool else x.flatten(1)
@@ -146,7 +151,7 @@ def _convs(config: ConvFCBBoxHeadConfig, count: int, width: int) -> tuple[nn.Mod
 
 
 def _fcs(config: ConvFCBBoxHeadConfig, count: int, width: int, area: int) -> tuple[nn.ModuleList, int, int]:
-    """Linear layers, and the channels and places after them."""
+    """Linear layers, and the channels and cells after them."""
     layers = nn.ModuleList()
     for _ in range(count):
         layer = nn.Linear(width * area, config.fc_out_channels)
@@ -161,7 +166,7 @@ class Shared2FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Two shared linear layers (Lin et al., 2016, https://arxiv.org/abs/1612.03144)."""
 
     num_shared_fcs: int = 2
-    """Linear layers that classes and boxes share."""
+    """Linear layers that both branches share."""
 
 
 @frozen(kw_only=True)
@@ -169,6 +174,6 @@ class Shared4Conv1FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Four shared convolutions and one linear layer (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
 
     num_shared_convs: int = 4
-    """Convolutions that classes and boxes share."""
+    """Convolutions that both branches share."""
     num_shared_fcs: int = 1
-    """Linear layers that classes and boxes share."""
+    """Linear layers that both branches share."""

@@ -1,4 +1,4 @@
-"""The bbox head of Double-Head R-CNN: linear layers classify, convolutions refine.
+"""The bbox head of Double-Head R-CNN: linear layers classify, convolutions regress.
 
 Shapes: R rois, C channels, S the side of pooled features, D = `conv_out_channels`.
 """
@@ -21,30 +21,31 @@ from detcfg.precision import in_full_precision
 
 @frozen(kw_only=True)
 class DoubleConvFCBBoxHeadConfig(BBoxHeadConfig):
-    """Convolutions for boxes, linear layers for classes (Wu et al., 2020, https://arxiv.org/abs/1904.06493).
+    """A regression branch of convolutions beside a classification branch of linear layers.
 
-    Follows mmdet/models/roi_heads/bbox_heads/double_bbox_head.py.
+    From Double-Head R-CNN (Wu et al., 2020, https://arxiv.org/abs/1904.06493). Follows
+    mmdet/models/roi_heads/bbox_heads/double_bbox_head.py.
     """
 
     num_convs: int = field(default=4, validator=validators.ge(0))
-    """Bottleneck blocks of the box branch, after one block that widens."""
+    """Bottleneck blocks of the regression branch, after one residual block that widens C channels to D."""
     num_fcs: int = field(default=2, validator=validators.ge(0))
-    """Linear layers of the class branch."""
+    """Linear layers of the classification branch."""
     conv_out_channels: int = field(default=1024, validator=validators.ge(4))
-    """D: channels of the box branch."""
+    """D: channels of the regression branch."""
     fc_out_channels: int = 1024
-    """Channels of the class branch."""
+    """Channels of the classification branch."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig = BNConfig()
-    """The norm after each convolution; None: a bias instead."""
+    """The norm after each convolution. Residual blocks need one."""
 
     def build(self) -> DoubleConvFCBBoxHead:
         return DoubleConvFCBBoxHead(self.resolved())
 
 
 class DoubleConvFCBBoxHead(BBoxHead):
-    """Two sets of pooled features (R, C, S, S), for classes and for boxes, to logits and box codes."""
+    """Two sets of pooled features (R, C, S, S), one a branch, to logits and box deltas."""
 
     def __init__(self, config: DoubleConvFCBBoxHeadConfig) -> None:
         super().__init__(config)
@@ -60,7 +61,7 @@ class DoubleConvFCBBoxHead(BBoxHead):
         self.add_predictors(config, width, config.conv_out_channels)
 
     def forward(self, x_cls: Tensor, /, x_reg: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`x_reg` are the features of the box branch; by default those of the class branch."""
+        """`x_cls` and `x_reg` (R, C, S, S) are pooled for the two branches; by default both read `x_cls`."""
         hidden: Tensor = self.res_block(x_cls if x_reg is None else x_reg)
         for block in self.conv_branch:
             hidden = block(hidden)
@@ -73,7 +74,7 @@ class DoubleConvFCBBoxHead(BBoxHead):
 
 
 class BasicResBlock(nn.Module):
-    """(R, C, S, S) to (R, D, S, S): a residual block whose shortcut widens."""
+    """(R, C, S, S) to (R, D, S, S): a residual block with a 1x1 convolution in its shortcut."""
 
     def __init__(self, config: DoubleConvFCBBoxHeadConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The head of Grid R-CNN, which finds a box by a grid of points on it.
+"""The head of Grid R-CNN, which predicts a box by the heatmaps of a grid of points on it.
 
-Shapes: R rois; S the side of pooled features; G grid points, counted column by column; heatmaps of side 2 S
-are each point's part of a map of side 4 S that covers twice the roi.
+Shapes: R rois; S the side of pooled features; G grid points, counted column by column. A map of side 4 S covers
+the roi enlarged twice; the heatmap of a point is its quarter of that map about the point, of side 2 S.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from detcfg.losses.base import LossConfig
 from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 
 RARE: Final = 0.01
-"""The probability of a point at a cell with which training starts."""
+"""The probability of every cell of a heatmap at the start of training."""
 
 
 @frozen(kw_only=True)
@@ -41,17 +41,17 @@ class GridHeadConfig(ModuleConfig):
     grid_points: int = field(default=9, validator=validators.ge(4))
     """G, a square number."""
     num_convs: int = field(default=8, validator=validators.ge(1))
-    """Convolutions; the first halves the size."""
+    """Convolutions; the first has stride 2."""
     conv_kernel_size: int = 3
     """Side of their kernels."""
     point_feat_channels: int = 64
-    """Channels of each point."""
+    """Channels of each grid point."""
     deconv_kernel_size: int = 4
-    """Side of the kernels of the two transposed convolutions, which double the size each."""
+    """Side of the kernels of the two transposed convolutions, each of stride 2."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = GNConfig(num_groups=36)
-    """The norm after each convolution."""
+    """The norm after each convolution; None: a bias instead."""
     loss_grid: LossConfig = CrossEntropyLossConfig(use_sigmoid=True, loss_weight=15.0)
     """The loss of the heatmaps."""
 
@@ -120,37 +120,37 @@ class GridHead(nn.Module):
         normal_init(self.deconv2, std=0.001, bias=-log((1 - RARE) / RARE))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The heatmaps with what points tell one another, and in training without; logits."""
+        """Heatmap logits (R, G, 2 S, 2 S) of the fused points, and in training of the unfused ones as well."""
         x = self.convs(features)
-        own = x.chunk(self.grid_points, dim=1)
-        first = self._told(self.forder_trans, own, own)
-        second = self._told(self.sorder_trans, own, first)
+        points = x.chunk(self.grid_points, dim=1)
+        first = self._fused(self.forder_trans, points, points)
+        second = self._fused(self.sorder_trans, points, first)
         fused = self._heatmap(torch.cat(second, dim=1))
         return fused, self._heatmap(x) if self.training else fused
 
-    def _told(
-        self, transitions: nn.ModuleList, own: tuple[Tensor, ...], others: tuple[Tensor, ...]
+    def _fused(
+        self, transitions: nn.ModuleList, points: tuple[Tensor, ...], sources: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """Each point's own features, and those of its neighbours through a transition of each edge."""
-        told: list[Tensor] = []
+        """The features of each point plus those of its neighbours in `sources`, each through a transition."""
+        fused: list[Tensor] = []
         for point, edges in enumerate(transitions):
-            total = own[point]
+            total = points[point]
             for neighbor, edge in zip(self.neighbors[point], edges.children(), strict=True):
-                total = total + edge(others[neighbor])
-            told.append(total)
-        return tuple(told)
+                total = total + edge(sources[neighbor])
+            fused.append(total)
+        return tuple(fused)
 
     def _heatmap(self, x: Tensor) -> Tensor:
         heatmap: Tensor = self.deconv2(F.relu(self.norm1(self.deconv1(x)), inplace=True))
         return heatmap
 
     def corners(self, like: Tensor) -> Tensor:
-        """(G, 2): where the part of each point begins in the whole map, as (x, y)."""
+        """(G, 2): the (x, y) at which the heatmap of each point begins in the whole map."""
         starts = [self._start(index) for index in range(self.grid_size)]
         return like.new_tensor([(x, y) for x in starts for y in starts])
 
     def _start(self, index: int) -> int:
-        """Where the part of a column or a row begins: as wide as half the map, about the point."""
+        """Where the heatmap of a column or row of points begins: half as wide as the map, about the point."""
         if index == 0:
             return 0
         if index == self.grid_size - 1:
@@ -158,7 +158,7 @@ class GridHead(nn.Module):
         return max(int((index / (self.grid_size - 1) - 0.25) * self.map_size), 0)
 
     def loss(self, heatmaps: tuple[Tensor, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """The loss of both heatmaps (R, G, 2 S, 2 S) of `forward`."""
+        """`loss_grid` of both heatmaps (R, G, 2 S, 2 S) of `forward`."""
         return {
             "loss_grid": sum(
                 (self.loss_grid(heatmap, targets) for heatmap in heatmaps), targets.new_zeros(())
@@ -166,37 +166,43 @@ class GridHead(nn.Module):
         }
 
     @torch.no_grad()
-    def targets(self, boxes: Tensor, objects: Tensor, radius: int) -> Tensor:
-        """(R, G, 2 S, 2 S) float: 1 within `radius` cells of each point of the objects (R, 4).
+    def targets(self, boxes: Tensor, gt_bboxes: Tensor, radius: int) -> Tensor:
+        """(R, G, 2 S, 2 S) float: 1 within `radius` cells of the grid point on the ground-truth box, else 0.
 
-        Boxes (R, 4) that are hardly larger than the grid learn that there is nothing.
+        Args:
+            boxes: (R, 4) rois. For those whose enlarged side is at most `grid_size` pixels all targets are 0.
+            gt_bboxes: (R, 4), one for each roi.
+            radius: In cells of the map.
         """
         size = boxes[:, 2:] - boxes[:, :2]
         corner = boxes[:, :2] - size / 2
         steps = torch.linspace(0, 1, self.grid_size, device=boxes.device)
-        along = objects[:, None, :2] * (1 - steps[:, None]) + objects[:, None, 2:] * steps[:, None]
+        along = gt_bboxes[:, None, :2] * (1 - steps[:, None]) + gt_bboxes[:, None, 2:] * steps[:, None]
         cells = ((along - corner[:, None]) / (2 * size[:, None]) * self.map_size).trunc()  # (R, side, 2)
         columns, rows = (
             cells[..., 0].repeat_interleave(self.grid_size, dim=1),
             cells[..., 1].repeat(1, self.grid_size),
         )
         starts = self.corners(boxes)
-        places = torch.arange(self.half_size, device=boxes.device)
-        dx = places + starts[:, :1] - columns[..., None]
-        dy = places + starts[:, 1:] - rows[..., None]
+        offsets = torch.arange(self.half_size, device=boxes.device)
+        dx = offsets + starts[:, :1] - columns[..., None]
+        dy = offsets + starts[:, 1:] - rows[..., None]
         near = dy.square()[..., :, None] + dx.square()[..., None, :] <= radius**2
         large = (2 * size > self.grid_size).all(dim=1)
         return (near & large[:, None, None, None]).to(boxes.dtype)
 
     def decode(self, heatmaps: Tensor, boxes: Tensor) -> Tensor:
-        """The boxes (R, 4) as the predicted_labels cell of each point says, by votes of the points on each side."""
-        scores, places = heatmaps.float().sigmoid().flatten(2).max(dim=2)
+        """The boxes (R, 4) that heatmap logits (R, G, 2 S, 2 S) of rois `boxes` (R, 4) predict.
+
+        Each point lies at its cell with the highest score; a side is the mean of its points, weighted by score.
+        """
+        scores, cells = heatmaps.float().sigmoid().flatten(2).max(dim=2)
         starts = self.corners(boxes)
         size = boxes[:, 2:] - boxes[:, :2]
         corner = boxes[:, :2] - size / 2
         # A heatmap covers half of the map, which covers twice the box: a cell is 1 / (2 S) of the box.
-        x = (places % self.half_size + starts[:, 0] + 0.5) / self.half_size * size[:, :1] + corner[:, :1]
-        y = (places // self.half_size + starts[:, 1] + 0.5) / self.half_size * size[:, 1:] + corner[:, 1:]
+        x = (cells % self.half_size + starts[:, 0] + 0.5) / self.half_size * size[:, :1] + corner[:, :1]
+        y = (cells // self.half_size + starts[:, 1] + 0.5) / self.half_size * size[:, 1:] + corner[:, 1:]
         scores, x, y = (torch.unflatten(v, 1, (self.grid_size, self.grid_size)) for v in (scores, x, y))
         sides = (
             (x[:, 0], scores[:, 0]),
@@ -209,22 +215,22 @@ class GridHead(nn.Module):
 
 def _neighbors(side: int) -> tuple[tuple[int, ...], ...]:
     """The points left of, above, below and right of each point, column by column, where there are any."""
-    found: list[tuple[int, ...]] = []
+    neighbors: list[tuple[int, ...]] = []
     for column in range(side):
         for row in range(side):
-            places = ((column - 1, row), (column, row - 1), (column, row + 1), (column + 1, row))
-            found.append(tuple(x * side + y for x, y in places if 0 <= x < side and 0 <= y < side))
-    return tuple(found)
+            near = ((column - 1, row), (column, row - 1), (column, row + 1), (column + 1, row))
+            neighbors.append(tuple(x * side + y for x, y in near if 0 <= x < side and 0 <= y < side))
+    return tuple(neighbors)
 
 
 def _transitions(neighbors: tuple[tuple[int, ...], ...], channels: int) -> nn.ModuleList:
-    """For each point and neighbour a depth-wise convolution and one across channels."""
+    """For each point and each of its neighbours a depthwise separable convolution."""
     return nn.ModuleList(
         nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, channels, 5, padding=2, groups=channels), nn.Conv2d(channels, channels, 1)
             )
-            for _ in own
+            for _ in near
         )
-        for own in neighbors
+        for near in neighbors
     )

@@ -1,4 +1,4 @@
-"""The bbox head of side-aware boundary localisation.
+"""The bbox head of side-aware boundary localisation (SABL).
 
 Shapes: R rois, C channels, F the side of pooled features, U = F * reg_feat_up_ratio buckets of an axis.
 """
@@ -31,46 +31,47 @@ class SABLHeadConfig(BBoxHeadConfig):
     """SABL (Wang et al., 2019, https://arxiv.org/abs/1912.04260).
 
     Follows mmdet/models/roi_heads/bbox_heads/sabl_head.py, whose `cls_in_channels` and `reg_in_channels`
-    are `in_channels` here. `loss_bbox` has no part in it.
+    are `in_channels` here. All classes share the buckets, so that `reg_class_agnostic` stays True and
+    `reg_decoded_bbox` False, and `loss_bbox_cls` and `loss_bbox_reg` take the place of `loss_bbox`.
     """
 
     bbox_coder: BucketingBBoxCoderConfig = BucketingBBoxCoderConfig(num_buckets=14, scale_factor=1.7)
-    """How a box is written relative to its prior."""
+    """Encodes each side of a ground-truth box as a bucket and an offset, and decodes both."""
     reg_class_agnostic: bool = True
-    """Whether one box is predicted rather than one for each class."""
+    """Whether one box is predicted for all classes; True."""
     reg_feat_up_ratio: int = field(default=2, validator=validators.ge(2))
-    """How many buckets a column or row of pooled features has."""
+    """Buckets for each row or column of pooled features."""
     reg_pre_kernel: int = 3
-    """Side of the kernels before the rows and columns are summed."""
+    """Side of the kernels of the convolutions before the rows and columns are summed."""
     reg_post_kernel: int = 3
-    """Side of the kernels after that."""
+    """Length of the kernels of the convolutions along each axis after that."""
     reg_pre_num: int = field(default=2, validator=validators.ge(0))
-    """Convolutions before the axes are separated."""
+    """Convolutions before the rows and columns are summed."""
     reg_post_num: int = field(default=1, validator=validators.ge(0))
     """Convolutions along each axis."""
     cls_out_channels: int = 1024
-    """Width of the hidden linear layers of the branch for classes."""
+    """Channels of the hidden linear layers of the classification branch."""
     reg_offset_out_channels: int = 256
-    """Width of those of the branch for offsets."""
+    """Channels of those of the offset branch."""
     reg_cls_out_channels: int = 256
-    """Width of those of the branch for buckets."""
+    """Channels of those of the bucket branch."""
     num_cls_fcs: int = field(default=1, validator=validators.ge(0))
-    """Linear layers of the class branch."""
+    """Hidden linear layers of the classification branch."""
     num_reg_fcs: int = field(default=0, validator=validators.ge(0))
-    """Linear layers of the box branch."""
+    """Hidden linear layers of the offset and the bucket branch."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""
     loss_bbox_cls: LossConfig = CrossEntropyLossConfig(use_sigmoid=True)
-    """Of the buckets."""
+    """The loss of the bucket scores."""
     loss_bbox_reg: LossConfig = SmoothL1LossConfig(beta=0.1)
-    """Of the offsets."""
+    """The loss of the offsets."""
 
     def wired(self) -> Self:
         if not self.reg_class_agnostic or self.reg_decoded_bbox or self.loss_bbox != L1LossConfig():
             raise ConfigError(
                 f"reg_class_agnostic is {self.reg_class_agnostic}, reg_decoded_bbox {self.reg_decoded_bbox} and "
-                f"loss_bbox {self.loss_bbox}, but all classes share the buckets, which are learnt by "
-                "loss_bbox_cls and loss_bbox_reg. Leave the three out."
+                f"loss_bbox {self.loss_bbox}, but all classes share the buckets, whose losses are loss_bbox_cls "
+                "and loss_bbox_reg. Leave the three out."
             )
         wired = super().wired()
         if is_unset(self.roi_feat_size):
@@ -88,7 +89,7 @@ class SABLHeadConfig(BBoxHeadConfig):
 
 
 class SABLHead(BBoxHead):
-    """Classes from whole rois; sides from the features along each axis."""
+    """Classifies rois by all of their features; finds their sides by the features summed along each axis."""
 
     def __init__(self, config: SABLHeadConfig) -> None:
         super().__init__(config)
@@ -127,7 +128,7 @@ class SABLHead(BBoxHead):
         return cls_score, torch.cat([*map(self._sides, buckets), *map(self._sides, offsets)], dim=-1)
 
     def _axes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C, F, F) to the features of each bucket along x and along y, (R, U, C) each."""
+        """(R, C, F, F) to the features of the buckets along x and along y, (R, U, C) each."""
         weight_x, weight_y = self.reg_conv_att_x(x).sigmoid(), self.reg_conv_att_y(x).sigmoid()
         along_x = (x * weight_x / weight_x.sum(dim=2, keepdim=True)).sum(dim=2, keepdim=True)
         along_y = (x * weight_y / weight_y.sum(dim=3, keepdim=True)).sum(dim=3, keepdim=True)
@@ -136,7 +137,7 @@ class SABLHead(BBoxHead):
         return along_x.transpose(1, 2), along_y.transpose(1, 2)
 
     def _sides(self, buckets: Tensor) -> Tensor:
-        """One number of each bucket (R, U, 1) to (R, 2 * S): each side's half from the outside inwards."""
+        """A number for each bucket of an axis (R, U, 1) to (R, 2 * side_num): each side's, from outside to inside."""
         half = self.bucket_coder.side_num
         values = buckets.squeeze(-1)
         return torch.cat([values[:, :half], values.flip(1)[:, :half]], dim=1)
@@ -166,13 +167,13 @@ class SABLHead(BBoxHead):
             torch.chunk(values, 2, dim=1)
             for values in (bbox_pred, targets.bbox_targets, targets.bbox_weights)
         ]
-        (buckets, offsets), (wanted_buckets, wanted_offsets), (bucket_weights, offset_weights) = triples
+        (buckets, offsets), (bucket_targets, offset_targets), (bucket_weights, offset_weights) = triples
         count = len(rois)
         losses["loss_bbox_cls"] = self.loss_bbox_cls(
-            buckets, wanted_buckets, bucket_weights, 4 * count, reduction_override
+            buckets, bucket_targets, bucket_weights, 4 * count, reduction_override
         )
         losses["loss_bbox_reg"] = self.loss_bbox_reg(
-            offsets, wanted_offsets, offset_weights, count, reduction_override
+            offsets, offset_targets, offset_weights, count, reduction_override
         )
         return losses
 
@@ -191,7 +192,7 @@ class SABLHead(BBoxHead):
 
 
 def _fcs(count: int, width: int, out: int) -> tuple[nn.ModuleList, int]:
-    """Linear layers, and the width after them."""
+    """Linear layers, and the channels after them."""
     layers = nn.ModuleList(nn.Linear(out if i else width, out) for i in range(count))
     return layers, out if count else width
 

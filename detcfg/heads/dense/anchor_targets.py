@@ -1,6 +1,6 @@
-"""What each anchor of a batch learns: shared by every head that assigns anchors.
+"""The targets of each anchor of a batch: shared by every head that assigns anchors.
 
-Shapes: B images; A anchors over all levels; N objects of one image.
+Shapes: B images; A anchors over all levels; N ground-truth objects of one image, P positives of the batch.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, inside_
 from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
+from detcfg.heads.dense.levels import of_positives
 from detcfg.losses.base import Loss
 from detcfg.structures import ImageBatch, Targets
 
-Places = Tensor | slice
-"""Some of all anchors: their indices, or all of them."""
+Inds = Tensor | slice
+"""Indices of some of all anchors of an image, or `slice(None)` for all."""
 
 
 @frozen(eq=False)
 class Candidates:
-    """The anchors of one image that may learn."""
+    """The anchors of one image that take part in assignment."""
 
     anchors: Tensor
     """(n, 4), of all levels one after another."""
@@ -32,12 +33,12 @@ class Candidates:
     """How many of them belong to each level."""
     image: int
     """The image's index in the batch."""
-    places: Places
-    """Which of all anchors they are: `predictions[image][places]` is what was predicted for them."""
+    inds: Inds
+    """Indices of these anchors among all anchors of the image: `predictions[image][inds]` are theirs."""
 
 
 Assign = Callable[[Candidates, Targets], Assignment]
-"""The candidates of one image and its objects to what each candidate learns."""
+"""Assigns the ground-truth boxes of one image to its candidates."""
 
 
 @frozen(eq=False)
@@ -46,8 +47,10 @@ class AnchorTargets:
 
     labels: Tensor
     """(B, A) int64; the number of classes stands for background."""
+    num_classes: int
+    """That number."""
     label_weights: Tensor
-    """(B, A) float: 0 where nothing is learnt."""
+    """(B, A) float: 0 for anchors that are neither positive nor negative."""
     bbox_targets: Tensor
     """(B, A, C) float: encoded boxes, or boxes where the loss works on decoded ones (C = 4)."""
     bbox_weights: Tensor
@@ -55,36 +58,46 @@ class AnchorTargets:
     avg_factor: float
     """What the sums of losses are divided by."""
     samplings: tuple[SamplingResult, ...]
-    """Of each image; indices are those of the anchors that lie inside it."""
+    """The sampling of each image; its indices count the candidates."""
     assignments: tuple[Assignment, ...]
-    """Of each image, over the anchors that lie inside it."""
-    places: tuple[Places, ...]
-    """Of each image, which anchors those are."""
+    """The assignment of each image, over the candidates."""
+    inds: tuple[Inds, ...]
+    """For each image the indices of the candidates among all anchors."""
     num_level_anchors: tuple[int, ...]
+    """How many anchors each level has."""
 
-    def positives(self, image: int) -> Tensor:
-        """(P,) int64: which of all anchors the positives of an image are, as in its sampling."""
+    @property
+    def positive(self) -> Tensor:
+        """(B, A) bool: the positives."""
+        return self.labels < self.num_classes
+
+    def priors_of(self, anchors: Sequence[Tensor]) -> Tensor:
+        """(P, 4): the anchors of the positives, from those of each level (n_i, 4)."""
+        return of_positives(torch.cat(list(anchors)), self.positive)
+
+    def pos_inds(self, image: int) -> Tensor:
+        """(p,) int64: indices of the positives of an image among all anchors, in the order of its sampling."""
         return self._of_all(image, self.samplings[image].pos_inds)
 
     def sampled(self) -> tuple[Tensor, Tensor]:
         """(n,) int64 each: image and anchor of every sample of the batch, by ascending anchor."""
         inds = [torch.cat([sampling.pos_inds, sampling.neg_inds]) for sampling in self.samplings]
-        anchors, order = torch.cat([self._of_all(image, own) for image, own in enumerate(inds)]).sort()
-        images = torch.cat([torch.full_like(own, image) for image, own in enumerate(inds)])
+        anchors, order = torch.cat([self._of_all(image, i) for image, i in enumerate(inds)]).sort()
+        images = torch.cat([torch.full_like(i, image) for image, i in enumerate(inds)])
         return images[order], anchors
 
     def _of_all(self, image: int, inds: Tensor) -> Tensor:
-        """Which of all anchors those are that an image's sampling speaks of."""
-        places = self.places[image]
-        return places[inds] if isinstance(places, Tensor) else inds
+        """Indices among the candidates of an image as indices among all anchors."""
+        candidates = self.inds[image]
+        return candidates[inds] if isinstance(candidates, Tensor) else inds
 
     @property
-    def objects(self) -> Tensor:
-        """(B, A) int64: the object that an anchor learns, counted over the batch; -1 for background."""
+    def gt_inds(self) -> Tensor:
+        """(B, A) int64: the ground-truth object of each positive, counted over the batch; else -1."""
         found = torch.full_like(self.labels, -1)
         before = 0
         for image, sampling in enumerate(self.samplings):
-            found[image, self.positives(image)] = sampling.pos_assigned_gt_inds + before
+            found[image, self.pos_inds(image)] = sampling.pos_assigned_gt_inds + before
             before += len(sampling.targets)
         return found
 
@@ -101,7 +114,7 @@ class _ImageTargets:
     bbox_weights: Tensor
     sampling: SamplingResult
     assignment: Assignment
-    places: Places
+    inds: Inds
 
 
 @frozen(kw_only=True, eq=False)
@@ -115,7 +128,7 @@ class AnchorTargetMaker:
     reg_decoded_bbox: bool = False
     """Whether the box loss works on decoded boxes."""
     allowed_border: int = -1
-    """Anchors that reach further than this out of the image learn nothing; -1 lets all learn."""
+    """Anchors that reach further than this out of the image, in pixels, are left out; -1 leaves none out."""
     pos_weight: float = -1.0
     """Weight of positives in classification; at most 0 for 1."""
 
@@ -132,42 +145,43 @@ class AnchorTargetMaker:
         """The targets of a batch.
 
         Args:
-            anchors: (n_i, 4) of each level, or (B, n_i, 4) where images have their own.
+            anchors: (n_i, 4) of each level, or (B, n_i, 4) where each image has its own.
             featmap_sizes: (height, width) of each level.
             batch: The images.
-            targets: The objects of each image.
-            assign: Says what the anchors of one image learn.
-            inside: Of each image, (A,) bool, the anchors that may learn, or None for all; without it,
-                those that lie in the image as far as `allowed_border` asks.
+            targets: The ground truth of each image.
+            assign: Assigns the ground-truth boxes of one image.
+            inside: For each image the candidates, (A,) bool, or None for all anchors. By default those that
+                lie in the image as far as `allowed_border` asks.
         """
         num_level_anchors = tuple(level.shape[-2] for level in anchors)
         of_images = torch.cat(list(anchors), dim=-2).expand(len(targets), -1, -1)
         images: list[_ImageTargets] = []
         for index, (flat, objects) in enumerate(zip(of_images, targets, strict=True)):
             flags = inside[index] if inside else self.inside(flat[:, None], featmap_sizes, batch, index)
-            places = slice(None) if flags is None else flags.nonzero().squeeze(1)
+            inds = slice(None) if flags is None else flags.nonzero().squeeze(1)
             counts = num_level_anchors if flags is None else _counts(flags, num_level_anchors)
-            candidates = Candidates(flat[places], counts, index, places)
+            candidates = Candidates(flat[inds], counts, index, inds)
             images.append(self._image_targets(flat, candidates, assign(candidates, objects), objects))
         samplings = tuple(image.sampling for image in images)
         return AnchorTargets(
             labels=torch.stack([image.labels for image in images]),
+            num_classes=self.num_classes,
             label_weights=torch.stack([image.label_weights for image in images]),
             bbox_targets=torch.stack([image.bbox_targets for image in images]),
             bbox_weights=torch.stack([image.bbox_weights for image in images]),
             avg_factor=sum(sampling.avg_factor for sampling in samplings),
             samplings=samplings,
             assignments=tuple(image.assignment for image in images),
-            places=tuple(image.places for image in images),
+            inds=tuple(image.inds for image in images),
             num_level_anchors=num_level_anchors,
         )
 
     def inside(
         self, shapes: Tensor, featmap_sizes: Sequence[tuple[int, int]], batch: ImageBatch, index: int
     ) -> Tensor | None:
-        """(A,) bool: the anchors that may learn, as one of their shapes (A, n, 4) lies in the image as far as asked.
+        """(A,) bool: the anchors one of whose shapes (A, n, 4) lies in the image as far as `allowed_border` asks.
 
-        None where all may, which saves a wait for the device.
+        None where all do, which saves a wait for the device.
         """
         padded = batch.padded_sizes[index]
         is_largest = padded == tuple(batch.tensor.shape[-2:])
@@ -184,8 +198,8 @@ class AnchorTargetMaker:
     ) -> _ImageTargets:
         sampling = self.sampler.sample(assignment, candidates.anchors, objects)
         positive, negative = sampling.pos_inds, sampling.neg_inds
-        if isinstance(candidates.places, Tensor):
-            positive, negative = candidates.places[positive], candidates.places[negative]
+        if isinstance(candidates.inds, Tensor):
+            positive, negative = candidates.inds[positive], candidates.inds[negative]
 
         size = 4 if self.reg_decoded_bbox else self.bbox_coder.encode_size
         labels = torch.full((len(anchors),), self.num_classes, device=anchors.device)
@@ -208,7 +222,7 @@ class AnchorTargetMaker:
             bbox_weights=bbox_weights,
             sampling=sampling,
             assignment=assignment,
-            places=candidates.places,
+            inds=candidates.inds,
         )
 
 
@@ -219,26 +233,20 @@ def _counts(inside: Tensor, num_level_anchors: tuple[int, ...]) -> tuple[int, ..
     return tuple(int(count) for count in counts)
 
 
-def level_losses(loss: Loss, learnt: AnchorTargets, pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def level_losses(loss: Loss, targets: AnchorTargets, pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """A loss summed over levels: in one call where that is the same, as levels share a divisor.
 
     Args:
         loss: A loss that reduces to a scalar.
-        learnt: Says where levels begin and what sums are divided by.
+        targets: Says where levels begin and what sums are divided by.
         pred: (B, A, ...).
         target: (B, A, ...).
         weight: (B, A) or (B, A, ...).
     """
     values = (pred, target, weight)
     if not loss.by_level:
-        whole: Tensor = loss(*(value.flatten(0, 1) for value in values), avg_factor=learnt.avg_factor)
+        whole: Tensor = loss(*(value.flatten(0, 1) for value in values), avg_factor=targets.avg_factor)
         return whole
-    levels = zip(*(learnt.levels(value) for value in values), strict=True)
-    losses = [loss(*(v.flatten(0, 1) for v in level), avg_factor=learnt.avg_factor) for level in levels]
+    levels = zip(*(targets.levels(value) for value in values), strict=True)
+    losses = [loss(*(v.flatten(0, 1) for v in level), avg_factor=targets.avg_factor) for level in levels]
     return torch.stack(losses).sum()
-
-
-def positives(learnt: AnchorTargets, anchors: Sequence[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
-    """(B, A) bool: the anchors of a batch that learn an object; and those anchors, (P, 4)."""
-    positive = learnt.labels < num_classes
-    return positive, torch.cat(list(anchors)).expand(len(positive), -1, -1)[positive]

@@ -1,6 +1,7 @@
 """From what a dense head predicts to detections.
 
-Shapes: B images; A predictions of one image, over all levels; K classes, C logits of a prediction.
+Shapes: B images; n_i priors of level i, A over all levels; K classes, C logits of a prior; c candidates and D
+detections of one image.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ class DenseTestConfig(Config):
     """How the detections of a dense head are chosen (MMDetection's `test_cfg`)."""
 
     nms_pre: int = 1000
-    """At most so many candidates of each level go on, by score; -1 for all."""
+    """Candidates of each level that go on to NMS, the best by score; -1 for all."""
     min_bbox_size: float = 0.0
-    """The width and the height that a detection exceeds, in pixels; below 0 for no bound."""
+    """Boxes at most this wide or high, in pixels, are dropped; negative: none are."""
     score_thr: float = field(default=0.05, validator=validators.ge(0))
-    """The score that a candidate exceeds."""
+    """Candidates with a score of at most this are dropped."""
     geometric_scores: bool = False
-    """Whether a score is the root of its product with the score factor, also where it is held against
-    `score_thr` (torchvision's FCOS), rather than the product once candidates are chosen."""
+    """Score = sqrt(class score x score factor), thresholded after that (torchvision's FCOS); else class score x
+    score factor, thresholded before."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
-    """How the detections of a class are thinned out."""
+    """Non-maximum suppression within each class."""
     max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
+    """Detections of an image at most, the best by score; -1 for all."""
 
 
 class Decode(Protocol):
@@ -50,7 +51,7 @@ def top_candidates(scores: Tensor, score_thr: float, nms_pre: int) -> tuple[Tens
 
     Args:
         scores: (n, K), without background.
-        score_thr: The score that a candidate exceeds.
+        score_thr: Scores of at most this are dropped.
         nms_pre: At most so many; -1 for all.
 
     Returns:
@@ -66,10 +67,10 @@ def top_candidates(scores: Tensor, score_thr: float, nms_pre: int) -> tuple[Tens
     return found, labels[order], indices[order]
 
 
-def choose_detections(
+def select_detections(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, test_cfg: DenseTestConfig, scales: tuple[float, float]
-) -> Detections:
-    """Of the candidates of one image, the detections in output pixels.
+) -> tuple[Detections, Tensor]:
+    """The detections among the candidates of one image, by size, NMS and rank.
 
     Args:
         boxes: (c, 4) in network pixels.
@@ -78,15 +79,11 @@ def choose_detections(
         test_cfg: How they are chosen.
         scales: `ImageBatch.scales` of the image.
 
+    Returns:
+        The detections in output pixels, and the candidate that each is (D,) int64.
+
     Follows `_bbox_post_process` in mmdet/models/dense_heads/base_dense_head.py.
     """
-    return chosen_with_indices(boxes, scores, labels, test_cfg=test_cfg, scales=scales)[0]
-
-
-def chosen_with_indices(
-    boxes: Tensor, scores: Tensor, labels: Tensor, *, test_cfg: DenseTestConfig, scales: tuple[float, float]
-) -> tuple[Detections, Tensor]:
-    """`choose_detections`, and which of the candidates each detection is (D,)."""
     boxes = scale_boxes(boxes, scales)
     indices = torch.arange(len(boxes), device=boxes.device)
     if test_cfg.min_bbox_size >= 0:
@@ -99,46 +96,7 @@ def chosen_with_indices(
     return Detections(boxes=boxes[kept], scores=scores, labels=labels[kept]), indices[kept]
 
 
-def dense_detections(
-    cls_scores: Sequence[Tensor],
-    bbox_preds: Sequence[Tensor],
-    priors: Sequence[Tensor],
-    batch: ImageBatch,
-    *,
-    test_cfg: DenseTestConfig,
-    probabilities: Callable[[Tensor], Tensor],
-    decode: Decode,
-    score_factors: Sequence[Tensor] | None = None,
-) -> list[Detections]:
-    """The detections of a batch, from the predictions of each level (level i has n_i of them).
-
-    Args:
-        cls_scores: (B, n_i, C) logits of each level.
-        bbox_preds: (B, n_i, ...) of each level.
-        priors: (n_i, ...) of each level.
-        batch: The images.
-        test_cfg: How detections are chosen.
-        probabilities: Logits (n, C) to scores (n, K).
-        decode: The head's box decoder.
-        score_factors: (B, n_i) of each level, by which scores are multiplied once the candidates
-            are chosen, such as a predicted centredness; in [0, 1].
-
-    Follows mmdet/models/dense_heads/base_dense_head.py.
-    """
-    found = detections_with_places(
-        cls_scores,
-        bbox_preds,
-        priors,
-        batch,
-        test_cfg=test_cfg,
-        probabilities=probabilities,
-        decode=decode,
-        score_factors=score_factors,
-    )
-    return [detections for detections, _ in found]
-
-
-def detections_with_places(
+def postprocess(
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
     priors: Sequence[Tensor],
@@ -149,13 +107,30 @@ def detections_with_places(
     decode: Decode,
     score_factors: Sequence[Tensor] | None = None,
 ) -> list[tuple[Detections, Tensor]]:
-    """`dense_detections`, and which of the A predictions of its image each detection is (D,)."""
+    """The detections of each image of a batch, from the predictions of each level.
+
+    Args:
+        cls_scores: (B, n_i, C) logits of each level.
+        bbox_preds: (B, n_i, ...) of each level.
+        priors: (n_i, ...) of each level.
+        batch: The images.
+        test_cfg: How detections are chosen.
+        probabilities: Logits (n, C) to scores (n, K).
+        decode: The head's box decoder.
+        score_factors: (B, n_i) of each level, in [0, 1], such as the predicted centerness.
+
+    Returns:
+        For each image its detections in output pixels, and the prior that each comes from (D,) int64, counted
+        over all A.
+
+    Follows mmdet/models/dense_heads/base_dense_head.py.
+    """
     detections: list[tuple[Detections, Tensor]] = []
     for image, size in enumerate(batch.sizes):
         boxes: list[Tensor] = []
         scores: list[Tensor] = []
         labels: list[Tensor] = []
-        places: list[Tensor] = []
+        inds: list[Tensor] = []
         start = 0
         for level, level_priors in enumerate(priors):
             found = probabilities(cls_scores[level][image].detach())
@@ -169,14 +144,14 @@ def detections_with_places(
             boxes.append(decode(level_priors[index], pred, max_shape=size))
             scores.append(score)
             labels.append(label)
-            places.append(index + start)
+            inds.append(index + start)
             start += len(level_priors)
-        chosen, kept = chosen_with_indices(
+        chosen, kept = select_detections(
             torch.cat(boxes),
             torch.cat(scores),
             torch.cat(labels),
             test_cfg=test_cfg,
             scales=batch.scales(image),
         )
-        detections.append((chosen, torch.cat(places)[kept]))
+        detections.append((chosen, torch.cat(inds)[kept]))
     return detections

@@ -1,6 +1,6 @@
 """What dense heads do with the maps of several levels.
 
-Shapes: B images; A predictions of one image, over all levels.
+Shapes: B images; A priors of one image, over all levels, n_i of level i.
 """
 
 from __future__ import annotations
@@ -27,11 +27,26 @@ def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
     return [(level.shape[-2], level.shape[-1]) for level in maps]
 
 
-def per_level(values: Sequence[float], points: Sequence[Tensor]) -> Tensor:
-    """(A,): one number for each level, repeated for each of its points (n_i, 2)."""
+def per_level(values: Sequence[float], priors: Sequence[Tensor]) -> Tensor:
+    """(A,): one number for each level, repeated for each of its priors (n_i, ...)."""
     return torch.cat(
-        [level.new_full((len(level),), value) for value, level in zip(values, points, strict=True)]
+        [level.new_full((len(level),), value) for value, level in zip(values, priors, strict=True)]
     )
+
+
+def level_of_each(priors: Sequence[Tensor]) -> Tensor:
+    """(A,) int64: the level of each prior."""
+    return per_level(range(len(priors)), priors).long()
+
+
+def of_positives(values: Tensor, positive: Tensor) -> Tensor:
+    """(P, ...): for each positive the value of its prior.
+
+    Args:
+        values: (A, ...), the same for every image, such as priors or strides.
+        positive: (B, A) bool, of which P are true.
+    """
+    return values.expand(len(positive), *values.shape)[positive]
 
 
 def geometric_mean(first: Tensor, second: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""What each point of a batch learns: shared by FCOS and its relatives.
+"""The targets of each point of a batch: shared by FCOS and its relatives.
 
-Shapes: B images; A points over all levels; N objects of one image.
+Shapes: B images; A points over all levels; N ground-truth objects of one image, P positives of the batch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.boxes.geometry import side_distances
-from detcfg.heads.dense.levels import per_level
-from detcfg.masks import centres
+from detcfg import masks
+from detcfg.boxes.geometry import boxes_around, centres, inside, side_distances
+from detcfg.heads.dense.levels import of_positives, per_level
 from detcfg.structures import Targets
 
 FAR = 1e8
@@ -28,16 +28,27 @@ class PointTargets:
 
     labels: Tensor
     """(B, A) int64; the number of classes stands for background."""
+    num_classes: int
+    """That number."""
     distances: Tensor
     """(B, A, 4) float: (left, top, right, bottom) to the sides of the point's object, in pixels; any
     numbers for background."""
-    objects: Tensor
-    """(B, A) int64: the index of the point's object among the learnt ones; any number for background."""
+    gt_inds: Tensor
+    """(B, A) int64: the index of the point's object among those not ignored; any number for background."""
+
+    @property
+    def positive(self) -> Tensor:
+        """(B, A) bool: the positives."""
+        return self.labels < self.num_classes
+
+    def priors_of(self, points: Sequence[Tensor]) -> Tensor:
+        """(P, 2): the points of the positives, from those of each level (n_i, 2)."""
+        return of_positives(torch.cat(list(points)), self.positive)
 
 
 @frozen(kw_only=True, eq=False)
 class PointTargetMaker:
-    """A point learns the smallest of the objects that it lies in and that suit its level.
+    """Assigns to each point the smallest of the objects that it lies in and that suit its level.
 
     From FCOS (Tian et al., 2019, https://arxiv.org/abs/1904.01355). Follows `get_targets` in
     mmdet/models/dense_heads/fcos_head.py.
@@ -48,14 +59,15 @@ class PointTargetMaker:
     strides: tuple[int, ...]
     """Stride of each level."""
     regress_ranges: tuple[tuple[float, float], ...]
-    """For each level, how far the farthest side of its objects may be, in pixels."""
+    """For each level the least and the greatest distance from a point to the farthest side of its object, in
+    pixels."""
     center_sample_radius: float | None = None
-    """Only points so many strides around an object's centre learn it; None: all points in its box."""
+    """Positives lie within this many strides of their object's centre, in x and in y; None: anywhere in its box."""
     mask_centres: bool = False
-    """Whether that centre is its mask's centre of mass, where the data has masks, or that of its box."""
+    """Whether that centre is the mask's centre of mass, where the data has masks, or that of the box."""
 
     def __call__(self, points: Sequence[Tensor], targets: Sequence[Targets]) -> PointTargets:
-        """The targets of a batch, from the points (n_i, 2) of each level and the objects of each image."""
+        """The targets of a batch, from the points (n_i, 2) of each level and the ground truth of each image."""
         flat = torch.cat(list(points))
         least = per_level([low for low, _ in self.regress_ranges], points)
         most = per_level([high for _, high in self.regress_ranges], points)
@@ -65,42 +77,36 @@ class PointTargetMaker:
         images = [self._image(flat, least, most, reach, objects.not_ignored) for objects in targets]
         return PointTargets(
             labels=torch.stack([labels for labels, _, _ in images]),
+            num_classes=self.num_classes,
             distances=torch.stack([distances for _, distances, _ in images]),
-            objects=torch.stack([chosen for _, _, chosen in images]),
+            gt_inds=torch.stack([chosen for _, _, chosen in images]),
         )
 
     def _image(
         self, points: Tensor, least: Tensor, most: Tensor, reach: Tensor | None, objects: Targets
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels (A,), distances (A, 4) and objects (A,)."""
+        """Labels (A,), distances (A, 4) and indices of objects (A,)."""
         if len(objects) == 0:
             labels = torch.full((len(points),), self.num_classes, device=points.device)
             return labels, points.new_zeros(len(points), 4), torch.zeros_like(labels)
         boxes = objects.boxes.to(points)
-        distances = side_distances(points, boxes)
-        inside = distances.amin(dim=-1) > 0
+        distances = side_distances(points[:, None], boxes)
+        positive = distances.amin(dim=-1) > 0
         if reach is not None:
-            inside &= _near(points, self._centres(objects), reach)
+            # Corners rather than the distance to the centre, for MMDetection's rounding.
+            positive &= inside(points, boxes_around(self._centres(objects), reach[:, None, None]), 0)
         farthest = distances.amax(dim=-1)
         suits = (farthest >= least[:, None]) & (farthest <= most[:, None])
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        smallest, chosen = areas.where(inside & suits, torch.inf).min(dim=1)
+        smallest, chosen = areas.where(positive & suits, torch.inf).min(dim=1)
         labels = objects.labels[chosen].where(smallest.isfinite(), self.num_classes)
         return labels, distances[torch.arange(len(points), device=points.device), chosen], chosen
 
     def _centres(self, objects: Targets) -> Tensor:
         """(N, 2)."""
         if self.mask_centres and objects.masks is not None:
-            return centres(objects.masks)
-        return (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
-
-
-def _near(points: Tensor, centre: Tensor, reach: Tensor) -> Tensor:
-    """(A, N): which points are less than their `reach` (A,) beside a centre (N, 2), in x and in y."""
-    reach = reach[:, None, None]
-    # Corners rather than the distance to the centre, for MMDetection's rounding.
-    before, after = points[:, None] - (centre - reach), (centre + reach) - points[:, None]
-    return torch.cat([before, after], dim=-1).amin(dim=-1) > 0
+            return masks.centres(objects.masks)
+        return centres(objects.boxes)
 
 
 def centerness(distances: Tensor) -> Tensor:

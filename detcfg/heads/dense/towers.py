@@ -2,84 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal
 
+from attrs import field, frozen, validators
 from torch import nn
 
+from detcfg.config import derived
+from detcfg.heads.dense.base import DenseHeadConfig
+from detcfg.layers.activation import ActivationConfig
 from detcfg.layers.conv import ConvConfig
-from detcfg.layers.conv_module import ConvModule
+from detcfg.layers.conv_module import RELU, ConvModule
+from detcfg.layers.depthwise import DepthwiseSeparableConvModule
 from detcfg.layers.init import bias_init_with_prob, constant_init, normal_init
 from detcfg.layers.norm import NormConfig
+
+
+@frozen(kw_only=True, slots=False)  # two bases with slots of their own have no common subclass
+class TowerConfig(DenseHeadConfig):
+    """A head with towers: stacks of 3 x 3 convolutions, one before the class scores and one before the boxes."""
+
+    in_channels: int = derived()
+    """Channels of every feature map."""
+    feat_channels: int = 256
+    """Channels of each layer of a tower."""
+    stacked_convs: int = field(default=4, validator=validators.ge(0))
+    """Layers of each tower; 0: predictors read the feature maps themselves."""
+    conv_cfg: ConvConfig | None = None
+    """The kind of convolution; None: the ordinary one."""
+    norm_cfg: NormConfig | None = None
+    """The norm after each convolution; None: a bias instead."""
+
+    def layer_kinds(self) -> list[ConvConfig | None]:
+        """The kind of convolution of each layer; None is the ordinary one."""
+        return [self.conv_cfg] * self.stacked_convs
+
+    def tower(self) -> nn.Module:
+        """One tower, with weights of its own: (B, in_channels, H, W) to (B, tower_channels, H, W)."""
+        return conv_tower(self.in_channels, self.feat_channels, self.layer_kinds(), norm_cfg=self.norm_cfg)
+
+    @property
+    def tower_channels(self) -> int:
+        """Channels that come out of a tower, which predictors read."""
+        return self.feat_channels if self.stacked_convs else self.in_channels
 
 
 def conv_tower(
     in_channels: int,
     feat_channels: int,
-    stacked_convs: int,
+    kinds: Sequence[ConvConfig | None],
     *,
-    conv_cfg: ConvConfig | None = None,
     norm_cfg: NormConfig | None = None,
+    act_cfg: ActivationConfig | None = RELU,
     bias: bool | Literal["auto"] = "auto",
-    first_conv_cfg: ConvConfig | None = None,
-    last_conv_cfg: ConvConfig | None = None,
+    depthwise: bool = False,
 ) -> nn.Sequential:
-    """A stack of 3 x 3 convolutions with norm and ReLU, (B, in_channels, H, W) to (B, feat_channels, H, W).
+    """A stack of 3 x 3 convolutions with norm and activation: (B, in_channels, H, W) to (B, feat_channels, H, W).
 
     Args:
         in_channels: Channels that come in.
         feat_channels: Channels of every layer's output.
-        stacked_convs: How many; none is the identity.
-        conv_cfg: The kind of convolution.
+        kinds: The kind of convolution of each layer, None for the ordinary one. No layer is the identity.
         norm_cfg: The norm of each layer.
+        act_cfg: The activation of each layer.
         bias: "auto" is a bias exactly where no norm follows.
-        first_conv_cfg: The kind of the first convolution, if it differs.
-        last_conv_cfg: The kind of the last convolution, if it differs.
+        depthwise: Whether the layers are depthwise separable.
     """
-    kinds = [conv_cfg] * stacked_convs
-    if first_conv_cfg is not None:
-        kinds[:1] = [first_conv_cfg] * min(1, stacked_convs)
-    if last_conv_cfg is not None:
-        kinds[-1:] = [last_conv_cfg] * min(1, stacked_convs)
+    block = DepthwiseSeparableConvModule if depthwise else ConvModule
     return nn.Sequential(
         *(
-            ConvModule(
-                in_channels if i == 0 else feat_channels,
+            block(
+                feat_channels if layer else in_channels,
                 feat_channels,
                 3,
                 padding=1,
+                bias=bias,
                 conv_cfg=kind,
                 norm_cfg=norm_cfg,
-                bias=bias,
+                act_cfg=act_cfg,
             )
-            for i, kind in enumerate(kinds)
+            for layer, kind in enumerate(kinds)
         )
     )
 
 
-class TowerConfig(Protocol):
-    """A config of a head with stacks of convolutions, one before the class scores and one before the boxes."""
-
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def feat_channels(self) -> int: ...
-    @property
-    def stacked_convs(self) -> int: ...
-    @property
-    def conv_cfg(self) -> ConvConfig | None: ...
-    @property
-    def norm_cfg(self) -> NormConfig | None: ...
-
-
-def tower_of(config: TowerConfig) -> nn.Sequential:
-    """One of the stacks, with weights of its own."""
-    return conv_tower(
-        config.in_channels,
-        config.feat_channels,
-        config.stacked_convs,
-        conv_cfg=config.conv_cfg,
-        norm_cfg=config.norm_cfg,
-    )
+def share_convs(towers: Sequence[nn.Module]) -> None:
+    """Let towers, one for each level, have the convolutions of the first; the norms stay each level's own."""
+    first, *others = towers
+    for tower in others:
+        for layer, shared in zip(tower.children(), first.children(), strict=True):
+            layer.conv = shared.conv
 
 
 def init_convs(module: nn.Module, std: float = 0.01) -> None:

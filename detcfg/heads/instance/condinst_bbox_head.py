@@ -1,6 +1,6 @@
 """The box head of CondInst, which predicts the weights of a small network for each instance.
 
-Shapes: B images; A points over all levels, one at each place; P instances of one image; Q parameters.
+Shapes: B images; A points over all levels, one at each location; P instances of one image; Q parameters.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class CondInstBboxHeadConfig(FCOSHeadConfig):
     """
 
     num_params: int = derived()
-    """Q: what the mask head needs for an instance."""
+    """Q: parameters of the small network of an instance."""
     norm_on_bbox: bool = True
     """Whether distances are predicted in strides."""
     centerness_on_reg: bool = True
-    """Whether the centre-ness is predicted from the features of the boxes."""
+    """Whether the centerness is predicted from the tower for boxes, rather than from that for classes."""
     center_sampling: bool = True
-    """Whether only points near the centre of mass of an object's mask learn it."""
+    """Whether positives lie near the centre of mass of their object's mask."""
     loss_bbox: LossConfig = GIoULossConfig()
-    """The loss of the boxes."""
+    """Box regression loss."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
 
@@ -48,7 +48,7 @@ class CondInstBboxHeadConfig(FCOSHeadConfig):
 
 @frozen(eq=False)
 class Instances:
-    """What the mask head needs to know of the instances of one image."""
+    """The instances of one image, as the mask head needs them."""
 
     points: Tensor
     """(P, 2) = (x, y): where each was predicted, in network pixels."""
@@ -58,8 +58,8 @@ class Instances:
     """(P, Q)."""
     scores: Tensor
     """(P,): the highest class probability times the predicted centerness."""
-    objects: Tensor
-    """(P,) int64: the learnt object of each, in training; else any number."""
+    gt_inds: Tensor
+    """(P,) int64: in training the index of its object among those not ignored; else any number."""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -70,12 +70,12 @@ class Instances:
             strides=self.strides[index],
             params=self.params[index],
             scores=self.scores[index],
-            objects=self.objects[index],
+            gt_inds=self.gt_inds[index],
         )
 
 
 class CondInstBboxHead(FCOSHead):
-    """FCOS's predictions and, from the stack for boxes, a map of parameters."""
+    """FCOS's predictions and, from the tower for boxes, a map of parameters."""
 
     def __init__(self, config: CondInstBboxHeadConfig) -> None:
         super().__init__(config)
@@ -89,36 +89,34 @@ class CondInstBboxHead(FCOSHead):
     def loss_and_instances(
         self, features: tuple[Tensor, ...], targets: Sequence[Targets]
     ) -> tuple[dict[str, Tensor], list[Instances]]:
-        """The losses of the boxes, and for each image the points that learn an object."""
+        """The losses of the boxes, and the positives of each image as instances."""
         predictions = self(features)
-        points = self.points(predictions[0])
-        learnt = self.scaled_targets(points, targets)
-        everywhere = self._instances(predictions, points, learnt.objects)
-        positive = learnt.labels < self.num_classes
-        found = [instances[chosen] for instances, chosen in zip(everywhere, positive, strict=True)]
-        return self.losses_of_targets(predictions, points, learnt), found
+        points = self.priors(predictions[0])
+        point_targets = self.scaled_targets(points, targets)
+        everywhere = self._instances(predictions, points, point_targets.gt_inds)
+        chosen = zip(everywhere, point_targets.positive, strict=True)
+        found = [instances[positive] for instances, positive in chosen]
+        return self.losses_of_targets(predictions, points, point_targets), found
 
     def predict_with_instances(
         self, features: tuple[Tensor, ...], batch: ImageBatch
     ) -> list[tuple[Detections, Instances]]:
         """The detections of each image in output pixels, and the same as instances."""
         predictions = self(features)
-        points = self.points(predictions[0])
+        points = self.priors(predictions[0])
         nothing = torch.zeros(len(batch), sum(map(len, points)), dtype=torch.long, device=points[0].device)
         everywhere = self._instances(predictions, points, nothing)
-        found = self.detections_with_places(predictions, batch)
-        return [
-            (boxes, instances[places]) for (boxes, places), instances in zip(found, everywhere, strict=True)
-        ]
+        found = self.postprocess(predictions, batch)
+        return [(boxes, instances[inds]) for (boxes, inds), instances in zip(found, everywhere, strict=True)]
 
     def _instances(
-        self, predictions: tuple[tuple[Tensor, ...], ...], points: Sequence[Tensor], objects: Tensor
+        self, predictions: tuple[tuple[Tensor, ...], ...], points: Sequence[Tensor], gt_inds: Tensor
     ) -> list[Instances]:
-        """For each image all A points, with objects (B, A)."""
+        """For each image all A points, with the object of each (B, A)."""
         cls_scores, _, centernesses, param_preds = predictions
         params = flatten_levels(param_preds, param_preds[0].shape[1])
         scores = self.probabilities(flatten_levels(cls_scores, self.cls_out_channels)).amax(dim=-1)
         scores = scores * flatten_levels(centernesses, 1).squeeze(-1).sigmoid()
         flat, strides = torch.cat(list(points)), per_level(self.strides, points)
-        images = zip(params, scores.detach(), objects, strict=True)
+        images = zip(params, scores.detach(), gt_inds, strict=True)
         return [Instances(flat, strides, *image) for image in images]

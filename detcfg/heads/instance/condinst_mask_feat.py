@@ -56,7 +56,7 @@ class CondInstMaskFeatModuleConfig(ModuleConfig):
 
 
 class CondInstMaskFeatModule(nn.Module):
-    """A convolution on each level, and a stack on their sum."""
+    """A convolution on each level, and a tower on their sum."""
 
     def __init__(self, config: CondInstMaskFeatModuleConfig) -> None:
         super().__init__()
@@ -67,8 +67,7 @@ class CondInstMaskFeatModule(nn.Module):
         self.conv_branch = conv_tower(
             config.feat_channels,
             config.feat_channels,
-            config.num_stacked_convs,
-            conv_cfg=config.conv_cfg,
+            [config.conv_cfg] * config.num_stacked_convs,
             norm_cfg=config.norm_cfg,
             bias=False,
         )

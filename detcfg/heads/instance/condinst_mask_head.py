@@ -46,7 +46,7 @@ class CondInstMaskHeadConfig(ModuleConfig):
     in_strides: tuple[int, ...] = derived()
     """Stride of each feature map."""
     mask_feature_head: CondInstMaskFeatModuleConfig = CondInstMaskFeatModuleConfig()
-    """What the small networks see, beside where they look."""
+    """The features that the small networks see, beside coordinates."""
     num_layers: int = field(default=3, validator=validators.ge(1))
     """Layers of a small network."""
     feat_channels: int = 8
@@ -54,13 +54,13 @@ class CondInstMaskHeadConfig(ModuleConfig):
     mask_out_stride: int = 4
     """Pixels of the image to one of a predicted mask."""
     size_of_interest: int = 8
-    """How many strides of an instance's level are the unit of its coordinates."""
+    """The unit of an instance's coordinates, in strides of its level."""
     max_masks_to_train: int = -1
-    """At most so many instances of an image learn, chosen at random; -1 for all."""
+    """Instances of an image that enter the loss at most, chosen at random; -1 for all."""
     topk_masks_per_img: int = -1
-    """About so many instances of an image learn, the best of each object; -1 for all."""
+    """Instances of an image that enter the loss, about, the best of each object; -1 for all."""
     loss_mask: LossConfig = DiceLossConfig(eps=5e-6)
-    """The loss of the masks."""
+    """Mask loss."""
     test_cfg: CondInstMaskTestConfig = CondInstMaskTestConfig()
     """How predictions become detections."""
 
@@ -126,7 +126,7 @@ class CondInstMaskHead(nn.Module):
         return aligned_bilinear(masks.reshape(len(masks), 1, height, width), self.enlargement)[:, 0]
 
     def network(self, x: Tensor, params: Tensor) -> Tensor:
-        """Each instance's own network with `params` (P, Q) on its input (P, E + 2, n): (P, 1, n)."""
+        """The network of each instance, with `params` (P, Q), on its input (P, E + 2, n): (P, 1, n)."""
         weights_and_biases = torch.split(
             params, [size * out for size, out in self.layer_sizes] + [out for _, out in self.layer_sizes], 1
         )
@@ -141,40 +141,42 @@ class CondInstMaskHead(nn.Module):
     def loss(
         self, features: tuple[Tensor, ...], found: Sequence[Instances], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        """The loss of the masks of the points that learn an object."""
+        """The loss of the masks of the positives."""
         total = features[0].new_zeros(())
         count = 0
         images = zip(self.mask_feature_head(features), found, targets, strict=True)
         for mask_features, instances, objects in images:
-            learning = instances[self._chosen(instances)]
-            masks = self(mask_features, learning)
-            wanted = self._wanted(objects.not_ignored, (masks.shape[-2], masks.shape[-1]))
-            losses = self.loss_mask(masks, wanted[learning.objects], reduction_override="none")
+            sampled = instances[self._sampled(instances)]
+            masks = self(mask_features, sampled)
+            gt_masks = self._gt_masks(objects.not_ignored, (masks.shape[-2], masks.shape[-1]))
+            losses = self.loss_mask(masks, gt_masks[sampled.gt_inds], reduction_override="none")
             total = total + losses.sum()
-            count += len(learning)
+            count += len(sampled)
         return {"loss_mask": total / shared_factor(count, total)}
 
-    def _wanted(self, objects: Targets, size: tuple[int, int]) -> Tensor:
+    def _gt_masks(self, objects: Targets, size: tuple[int, int]) -> Tensor:
         """The masks (N, *size) float of objects at every `mask_out_stride`-th pixel."""
         if objects.masks is None:
-            raise ValueError("CondInst learns masks, and the targets have none. Load the data with masks.")
+            raise ValueError(
+                "CondInst is trained with masks, and the targets have none. Load the data with masks."
+            )
         step = self.mask_out_stride
         masks = objects.masks[:, step // 2 :: step, step // 2 :: step]
         right, below = size[1] - masks.shape[-1], size[0] - masks.shape[-2]
         return F.pad(masks.float(), (0, right, 0, below))
 
-    def _chosen(self, instances: Instances) -> Tensor:
-        """Which instances learn, since the masks of all would take much memory."""
+    def _sampled(self, instances: Instances) -> Tensor:
+        """Indices of the instances that enter the loss, since the masks of all would take much memory."""
         count = len(instances)
         if self.max_masks_to_train != -1 and count > self.max_masks_to_train:
             return torch.randperm(count, device=instances.points.device)[: self.max_masks_to_train]
         if self.topk_masks_per_img == -1 or count == 0:
             return torch.arange(count, device=instances.points.device)
-        learnt, which = unique(instances.objects)
-        each = max(self.topk_masks_per_img // len(learnt), 1)
+        objects, which = unique(instances.gt_inds)
+        each = max(self.topk_masks_per_img // len(objects), 1)
         order = instances.scores.argsort(descending=True)
         order = order[which[order].argsort(stable=True)]  # object by object, the best first
-        counts = which.bincount(minlength=len(learnt))
+        counts = which.bincount(minlength=len(objects))
         first = counts.cumsum(0) - counts
         rank = torch.arange(count, device=order.device) - first[which[order]]
         return order[rank < each]

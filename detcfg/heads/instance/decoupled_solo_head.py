@@ -7,7 +7,7 @@ row; K classes.
 from __future__ import annotations
 
 import torch
-from attrs import frozen
+from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
@@ -23,6 +23,7 @@ from detcfg.layers.conv import ConvConfig
 from detcfg.layers.coordinates import coordinate_maps, with_coordinates
 from detcfg.losses.base import LossConfig
 from detcfg.losses.dice import DiceLossConfig
+from detcfg.precision import widened
 
 
 @frozen(kw_only=True)
@@ -33,20 +34,19 @@ class DecoupledSOLOHeadConfig(SOLOHeadConfig):
     """
 
     loss_mask: LossConfig = DiceLossConfig(activate=False, loss_weight=3.0)
-    """It takes probabilities."""
+    """Mask loss, of probabilities."""
 
     def build(self) -> DecoupledSOLOHead:
         return DecoupledSOLOHead(self.resolved())
 
 
 class DecoupledSOLOHead(SOLOHead):
-    """A stack of layers for columns, which see x, and one for rows, which see y."""
+    """A tower for columns, which sees x, and one for rows, which sees y."""
 
     def _init_layers(self, config: SOLOHeadConfig) -> None:
-        width, depth = config.feat_channels, config.stacked_convs
-        self.mask_convs_x = conv_tower(config.in_channels + 1, width, depth, norm_cfg=config.norm_cfg)
-        self.mask_convs_y = conv_tower(config.in_channels + 1, width, depth, norm_cfg=config.norm_cfg)
-        self.cls_convs = conv_tower(config.in_channels, width, depth, norm_cfg=config.norm_cfg)
+        self.mask_convs_x = config.tower(config.in_channels + 1)
+        self.mask_convs_y = config.tower(config.in_channels + 1)
+        self.cls_convs = config.tower(config.in_channels)
         self._init_predictors(config)
 
     def _init_predictors(self, config: SOLOHeadConfig) -> None:
@@ -69,12 +69,13 @@ class DecoupledSOLOHead(SOLOHead):
             column_features, row_features = self.mask_features(x)
             columns.append(self.conv_mask_list_x[level](doubled(column_features)))
             rows.append(self.conv_mask_list_y[level](doubled(row_features)))
-        return SOLOPredictions(tuple(cls_scores), (tuple(columns), tuple(rows)))
+        return SOLOPredictions(widened(tuple(cls_scores)), (widened(tuple(columns)), widened(tuple(rows))))
 
     def mask_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features (B, C, H, W) of a level's columns and of its rows."""
-        places = coordinate_maps(x)
-        columns, rows = torch.cat((x, places[:, :1]), dim=1), torch.cat((x, places[:, 1:]), dim=1)
+        coordinates = coordinate_maps(x)
+        columns = torch.cat((x, coordinates[:, :1]), dim=1)
+        rows = torch.cat((x, coordinates[:, 1:]), dim=1)
         return self.mask_convs_x(columns), self.mask_convs_y(rows)
 
     def cell_masks(self, predictions: SOLOPredictions, image: int, level: int, cells: Tensor) -> Tensor:
@@ -99,27 +100,29 @@ class DecoupledSOLOHead(SOLOHead):
 
 @frozen(kw_only=True)
 class DecoupledSOLOLightHeadConfig(DecoupledSOLOHeadConfig):
-    """One stack of layers for both (`DecoupledSOLOLightHead` in mmdet/models/dense_heads/solo_head.py)."""
+    """One tower for both (`DecoupledSOLOLightHead` in mmdet/models/dense_heads/solo_head.py)."""
 
-    stacked_convs: int = 4
-    """Convolutions of each tower."""
+    stacked_convs: int = field(default=4, validator=validators.ge(1))
+    """Layers of each tower."""
     scale_ranges: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
-    """Square roots of areas, in pixels, of the objects that each level learns."""
+    """For each level the least and the greatest square root of the areas of its objects' boxes, in pixels."""
     dcn_cfg: ConvConfig | None = None
-    """The kind of the last convolution of each stack; None is the ordinary one."""
+    """The kind of the last convolution of each tower; None: the ordinary one."""
+
+    def tower(self, in_channels: int) -> nn.Sequential:
+        kinds = [None] * (self.stacked_convs - 1) + [self.dcn_cfg]
+        return conv_tower(in_channels, self.feat_channels, kinds, norm_cfg=self.norm_cfg)
 
     def build(self) -> DecoupledSOLOLightHead:
         return DecoupledSOLOLightHead(self.resolved())
 
 
 class DecoupledSOLOLightHead(DecoupledSOLOHead):
-    """A stack of layers for columns and rows together, which see x and y."""
+    """One tower for columns and rows, which sees x and y."""
 
     def _init_layers(self, config: SOLOHeadConfig) -> None:
-        last = config.dcn_cfg if isinstance(config, DecoupledSOLOLightHeadConfig) else None
-        width, depth, norm = config.feat_channels, config.stacked_convs, config.norm_cfg
-        self.mask_convs = conv_tower(config.in_channels + 2, width, depth, norm_cfg=norm, last_conv_cfg=last)
-        self.cls_convs = conv_tower(config.in_channels, width, depth, norm_cfg=norm, last_conv_cfg=last)
+        self.mask_convs = config.tower(config.in_channels + 2)
+        self.cls_convs = config.tower(config.in_channels)
         self._init_predictors(config)
 
     def mask_features(self, x: Tensor) -> tuple[Tensor, Tensor]:

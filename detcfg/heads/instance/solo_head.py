@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
+from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.matrix_nms import matrix_nms
-from detcfg.config import Config, ConfigError, derived, is_unset
+from detcfg.config import Config, ConfigError, derived
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
 from detcfg.heads.instance.solo_targets import GridTargetMaker, GridTargets
@@ -27,6 +28,7 @@ from detcfg.losses.focal import FocalLossConfig
 from detcfg.losses.reduce import num_shares, shared_factor
 from detcfg.masks import enlarge, shrink
 from detcfg.ops import unique
+from detcfg.precision import widened
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -35,19 +37,19 @@ class SOLOTestConfig(Config):
     """How the detections of SOLO are chosen (MMDetection's `test_cfg`)."""
 
     nms_pre: int = 500
-    """At most so many candidates go on to matrix NMS, by score; -1 for all."""
+    """Candidates that go on to matrix NMS, the best by score; -1 for all."""
     score_thr: float = 0.1
-    """The score that a candidate exceeds."""
+    """Candidates with a score of at most this are dropped."""
     mask_thr: float = 0.5
     """A pixel belongs to an object above this probability."""
     filter_thr: float = 0.05
-    """The least score after matrix NMS; at most 0 for no bound."""
+    """Detections with a score below this after matrix NMS are dropped; at most 0: none are."""
     kernel: Literal["gaussian", "linear"] = "gaussian"
     """How matrix NMS lowers the scores of masks that overlap."""
     sigma: float = 2.0
-    """Of the Gaussian kernel."""
+    """Of the Gaussian kernel: larger values lower scores more."""
     max_per_img: int = 100
-    """At most so many detections of an image; -1 for all."""
+    """Detections of an image at most, the best by score; -1 for all."""
 
 
 @frozen(kw_only=True)
@@ -61,32 +63,32 @@ class SOLOHeadConfig(DenseHeadConfig):
     """Channels of every feature map."""
     feat_channels: int = 256
     """Channels of the hidden layers."""
-    stacked_convs: int = field(default=7, validator=validators.ge(0))
-    """Layers of each stack."""
+    stacked_convs: int = field(default=7, validator=validators.ge(1))
+    """Layers of each tower."""
     scale_ranges: tuple[tuple[float, float], ...] = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
-    """The sizes of the objects that each level learns, as square roots of box areas in pixels."""
+    """For each level the least and the greatest square root of the areas of its objects' boxes, in pixels."""
     pos_scale: float = 0.2
-    """Cells within this share of an object's box around its centre learn it."""
+    """The share of an object's box, around its centre, whose cells are positive."""
     num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)
     """Cells along each side of each level's grid."""
     cls_down_index: int = 0
-    """The layer of the classification stack before which features are resized to the grid."""
+    """The layer of the tower for classes before which features are resized to the grid."""
     loss_mask: LossConfig = DiceLossConfig(loss_weight=3.0)
-    """The loss of the masks."""
+    """Mask loss."""
     loss_cls: ClassLossConfig = FocalLossConfig()
-    """The loss of the class scores; also says how scores become probabilities."""
+    """Classification loss. Also decides between sigmoid and softmax."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
     test_cfg: SOLOTestConfig = SOLOTestConfig()
     """How predictions become detections."""
 
     def wired(self) -> Self:
-        for name in ("num_grids", "scale_ranges"):
-            value: tuple[object, ...] = getattr(self, name)
-            if not is_unset(self.in_strides) and len(value) != len(self.in_strides):
-                raise ConfigError(
-                    f"{name} is {value} and in_strides is {self.in_strides}; they differ in length."
-                )
+        check_one_per_level(self, "in_strides", "num_grids", "scale_ranges")
+        if not 0 <= self.cls_down_index < self.stacked_convs:
+            raise ConfigError(
+                f"cls_down_index is {self.cls_down_index} and stacked_convs is {self.stacked_convs}; features are "
+                f"resized before one of the layers, 0 to {self.stacked_convs - 1}."
+            )
         return self
 
     @property
@@ -94,6 +96,11 @@ class SOLOHeadConfig(DenseHeadConfig):
         """Stride of each level once the first is halved and the last brought to the size before it."""
         first, *between, _ = self.in_strides
         return (2 * first, *between, between[-1])
+
+    def tower(self, in_channels: int) -> nn.Sequential:
+        """One tower, with weights of its own: (B, in_channels, H, W) to (B, feat_channels, H, W)."""
+        kinds = [None] * self.stacked_convs
+        return conv_tower(in_channels, self.feat_channels, kinds, norm_cfg=self.norm_cfg)
 
     def build(self) -> SOLOHead:
         return SOLOHead(self.resolved())
@@ -106,14 +113,14 @@ class SOLOPredictions:
     cls_scores: tuple[Tensor, ...]
     """(B, K, G_i, G_i) logits of each level."""
     masks: tuple[tuple[Tensor, ...], ...]
-    """What masks are made of; each head knows its own."""
+    """What masks are made of, which differs from head to head."""
 
 
 class SOLOHead(DenseHead):
     """Relatives replace `forward`, `cell_masks`, `cell_probabilities` and perhaps `mask_stride`."""
 
     shared_cells = False
-    """Whether a cell learns the masks of all objects whose it is, rather than the last one's."""
+    """Whether a cell has the masks of all objects that it is positive for as targets, or that of the last."""
 
     def __init__(self, config: SOLOHeadConfig) -> None:
         super().__init__()
@@ -134,9 +141,9 @@ class SOLOHead(DenseHead):
         self._init_layers(config)
 
     def _init_layers(self, config: SOLOHeadConfig) -> None:
-        width, depth = config.feat_channels, config.stacked_convs
-        self.mask_convs = conv_tower(config.in_channels + 2, width, depth, norm_cfg=config.norm_cfg)
-        self.cls_convs = conv_tower(config.in_channels, width, depth, norm_cfg=config.norm_cfg)
+        width = config.feat_channels
+        self.mask_convs = config.tower(config.in_channels + 2)
+        self.cls_convs = config.tower(config.in_channels)
         self.conv_mask_list = nn.ModuleList(nn.Conv2d(width, grid**2, 1) for grid in config.num_grids)
         self.conv_cls = nn.Conv2d(width, config.num_classes, 3, padding=1)
         init_convs(self)
@@ -151,7 +158,7 @@ class SOLOHead(DenseHead):
             cls_scores.append(self.classify(x, level))
             mask_features = doubled(self.mask_convs(with_coordinates(x)))
             masks.append(self.conv_mask_list[level](mask_features))
-        return SOLOPredictions(tuple(cls_scores), (tuple(masks),))
+        return SOLOPredictions(widened(tuple(cls_scores)), (widened(tuple(masks)),))
 
     def classify(self, x: Tensor, level: int) -> Tensor:
         """The logits (B, K, G, G) of a level."""
@@ -183,10 +190,10 @@ class SOLOHead(DenseHead):
     ) -> dict[str, Tensor]:
         predictions = self(features)
         canvas = (batch.tensor.shape[-2], batch.tensor.shape[-1])
-        learnt = [objects.not_ignored for objects in targets]
-        grids = [self.target_maker(objects, canvas) for objects in learnt]
+        images = [objects.not_ignored for objects in targets]
+        grids = [self.target_maker(objects, canvas) for objects in images]
         losses: list[Tensor] = []
-        for image, (objects, levels) in enumerate(zip(learnt, grids, strict=True)):
+        for image, (objects, levels) in enumerate(zip(images, grids, strict=True)):
             losses += self._mask_losses(predictions, image, objects, levels, canvas)
         num_pos = sum((level.labels < self.num_classes).sum() for levels in grids for level in levels)
         num_pos = torch.as_tensor(num_pos, device=batch.tensor.device)
@@ -207,14 +214,14 @@ class SOLOHead(DenseHead):
         levels: tuple[GridTargets, ...],
         canvas: tuple[int, int],
     ) -> list[Tensor]:
-        """For each level the loss of each cell that learns a mask."""
+        """For each level the loss of the mask of each positive cell."""
         losses: list[Tensor] = []
         assert objects.masks is not None
         for level, target in enumerate(levels):
             masks = self.cell_masks(predictions, image, level, target.cells)
-            learnt, which = unique(target.objects)
-            wanted = shrink(objects.masks[learnt], self.mask_stride(level), canvas)
-            losses.append(self.loss_mask(masks, wanted[which], reduction_override="none"))
+            inds, which = unique(target.gt_inds)
+            gt_masks = shrink(objects.masks[inds], self.mask_stride(level), canvas)
+            losses.append(self.loss_mask(masks, gt_masks[which], reduction_override="none"))
         return losses
 
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:

@@ -1,6 +1,6 @@
-"""Which cells of a grid learn which objects: shared by the heads of SOLO.
+"""The targets of the cells of a grid: shared by the heads of SOLO.
 
-Shapes: N objects of one image; a level has a grid of G x G cells, numbered row by row.
+Shapes: N ground-truth objects of one image; a level has a grid of G x G cells, numbered row by row.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from detcfg.structures import Targets
 
 @frozen(eq=False)
 class GridTargets:
-    """What the cells of one level learn in one image."""
+    """The targets of the cells of one level in one image."""
 
     labels: Tensor
     """(G * G,) int64; the number of classes stands for background."""
     cells: Tensor
-    """(P,) int64: the cells that learn a mask."""
-    objects: Tensor
+    """(P,) int64: the cells with a mask as target."""
+    gt_inds: Tensor
     """(P,) int64: the index of the object of each."""
 
 
 @frozen(kw_only=True, eq=False)
 class GridTargetMaker:
-    """Lets the cells around an object's centre of mass learn it.
+    """Assigns objects to the cells around their centres of mass.
 
     Follows `_get_targets_single` in mmdet/models/dense_heads/solo_head.py and solov2_head.py.
     """
@@ -36,19 +36,21 @@ class GridTargetMaker:
     num_grids: tuple[int, ...]
     """G of each level."""
     scale_ranges: tuple[tuple[float, float], ...]
-    """The sizes of the objects of each level, as square roots of box areas in pixels."""
+    """For each level the least and the greatest square root of the areas of its objects' boxes, in pixels."""
     pos_scale: float
-    """Cells within this share of an object's box around its centre learn it."""
+    """The share of an object's box, around its centre, whose cells are positive."""
     shared_cells: bool
-    """Whether a cell learns the masks of all objects whose it is, rather than the last one's."""
+    """Whether a cell has the masks of all objects that it is positive for as targets, or that of the last."""
 
     def __call__(self, targets: Targets, canvas: tuple[int, int]) -> tuple[GridTargets, ...]:
         """For each level the targets of one image in a batch of (height, width) `canvas`.
 
-        Objects are counted as in `targets`, which must all be learnt ones and have masks.
+        Objects are counted as in `targets`, none of which may be ignored, and which must have masks.
         """
         if targets.masks is None:
-            raise ValueError("SOLO learns masks, and the targets have none. Load the data with masks.")
+            raise ValueError(
+                "SOLO is trained with masks, and the targets have none. Load the data with masks."
+            )
         extents = targets.boxes[:, 2:] - targets.boxes[:, :2]
         sizes = (extents[:, 0] * extents[:, 1]).sqrt()
         visible = targets.masks.flatten(1).any(dim=1)
@@ -78,7 +80,7 @@ class GridTargetMaker:
         return numbers[taken], taken.nonzero()[:, 0]
 
     def _level(self, labels: Tensor, cells: Tensor, objects: Tensor, grid: int) -> GridTargets:
-        """Settle which object labels a cell that several want: the last one."""
+        """The targets of a level; the label of a cell of several objects is that of the last."""
         claims = torch.arange(len(cells), device=cells.device)
         last = torch.full((grid * grid,), -1, device=cells.device).scatter_reduce(0, cells, claims, "amax")
         taken = (last >= 0).nonzero().flatten()
@@ -87,9 +89,9 @@ class GridTargetMaker:
         cell_labels[taken] = labels[owners]
         if not self.shared_cells:
             cells, objects = taken, owners
-        return GridTargets(labels=cell_labels, cells=cells, objects=objects)
+        return GridTargets(labels=cell_labels, cells=cells, gt_inds=objects)
 
 
 def _cell(share: Tensor, grid: int) -> Tensor:
-    """The cell of a place that is given as a share of the image."""
+    """The cell of a point that is given as a share of the image."""
     return torch.div(share, 1.0 / grid, rounding_mode="trunc").long()

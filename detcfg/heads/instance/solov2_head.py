@@ -29,19 +29,19 @@ class SOLOV2HeadConfig(SOLOHeadConfig):
     """
 
     feat_channels: int = 512
-    """Channels of the convolutions."""
-    stacked_convs: int = field(default=4, validator=validators.ge(0))
-    """Convolutions of each tower."""
+    """Channels of the hidden layers."""
+    stacked_convs: int = field(default=4, validator=validators.ge(1))
+    """Layers of each tower."""
     cls_down_index: Literal[0] = 0
-    """Features are resized to the grid before both stacks."""
+    """Features are resized to the grid before both towers."""
     mask_feature_head: SOLOV2MaskFeatModuleConfig = SOLOV2MaskFeatModuleConfig()
-    """What the kernels are applied to."""
+    """The features that the kernels are applied to."""
     dynamic_conv_size: int = 1
     """Side of the kernels, which is odd."""
     dcn_cfg: ConvConfig | None = None
-    """The kind of convolution of the two stacks; None is the ordinary one."""
+    """The kind of convolution of the two towers; None: the ordinary one."""
     dcn_apply_to_all_conv: bool = True
-    """Whether `dcn_cfg` is for all layers of a stack or for the last."""
+    """Whether `dcn_cfg` is for all layers of a tower or for the last."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -58,12 +58,17 @@ class SOLOV2HeadConfig(SOLOHeadConfig):
             )
         return evolve(wired, mask_feature_head=features)
 
+    def tower(self, in_channels: int) -> nn.Sequential:
+        kind = self.dcn_cfg if self.dcn_apply_to_all_conv else None
+        kinds = [kind] * (self.stacked_convs - 1) + [self.dcn_cfg]
+        return conv_tower(in_channels, self.feat_channels, kinds, norm_cfg=self.norm_cfg)
+
     def build(self) -> SOLOV2Head:
         return SOLOV2Head(self.resolved())
 
 
 class SOLOV2Head(SOLOHead):
-    """One stack of layers for classes and one, which sees coordinates, for kernels."""
+    """One tower for classes and one, which sees coordinates, for kernels."""
 
     shared_cells = True
 
@@ -73,18 +78,8 @@ class SOLOV2Head(SOLOHead):
         features = config.mask_feature_head
         self.mask_feature_head = features.build()
         self.feature_stride = features.mask_stride
-        kind = config.dcn_cfg if config.dcn_apply_to_all_conv else None
-        self.kernel_convs, self.cls_convs = (
-            conv_tower(
-                channels,
-                config.feat_channels,
-                config.stacked_convs,
-                conv_cfg=kind,
-                last_conv_cfg=config.dcn_cfg,
-                norm_cfg=config.norm_cfg,
-            )
-            for channels in (config.in_channels + 2, config.in_channels)
-        )
+        self.kernel_convs = config.tower(config.in_channels + 2)
+        self.cls_convs = config.tower(config.in_channels)
         kernel_size = features.out_channels * config.dynamic_conv_size**2
         self.conv_kernel = nn.Conv2d(config.feat_channels, kernel_size, 3, padding=1)
         self.conv_cls = nn.Conv2d(config.feat_channels, config.num_classes, 3, padding=1)
@@ -103,7 +98,9 @@ class SOLOV2Head(SOLOHead):
             cells = F.interpolate(with_coordinates(x), size=(grid, grid), mode="bilinear")
             kernels.append(self.conv_kernel(self.kernel_convs(cells)))
             cls_scores.append(self.conv_cls(self.cls_convs(cells[:, :-2])))
-        return SOLOPredictions(tuple(cls_scores), (tuple(kernels), (mask_features,)))
+        return SOLOPredictions(
+            widened(tuple(cls_scores)), (widened(tuple(kernels)), (widened(mask_features),))
+        )
 
     def mask_stride(self, level: int) -> float:
         del level
@@ -115,7 +112,7 @@ class SOLOV2Head(SOLOHead):
         if len(cells) == 0:  # torch has no convolution to no channels
             return mask_features[image, :0] * weights.sum()
         size = self.dynamic_conv_size
-        # MMDetection has no padding, with which a kernel of more than one place would fail.
+        # MMDetection does not pad, so that a kernel larger than 1 x 1 fails there.
         kernel = weights.reshape(len(cells), -1, size, size)
         masks: Tensor = widened(F.conv2d(mask_features[image], kernel, padding=size // 2))
         return masks

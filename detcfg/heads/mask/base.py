@@ -1,4 +1,4 @@
-"""What every mask head is to a RoI head.
+"""The contract of mask heads.
 
 Shapes: P positive rois over the whole batch; S the side of pooled features, M the side of a mask.
 """
@@ -33,7 +33,7 @@ class MaskHeadConfig(ModuleConfig):
 
 
 class MaskHead(nn.Module):
-    """Pooled features (P, C, S, S) to mask logits (P, K, M, M), or (P, 1, M, M) for all classes."""
+    """Pooled features (P, C, S, S) to mask logits (P, K, M, M), or (P, 1, M, M) if class-agnostic."""
 
     def forward(self, features: Tensor) -> Tensor:
         raise NotImplementedError
@@ -41,36 +41,39 @@ class MaskHead(nn.Module):
     def loss(
         self, features: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """The losses of the positives of all images, whose pooled features (P, C, S, S) come in the same order.
+        """The losses by name, each a scalar.
 
-        `canvas` is the (height, width) of the padded batch.
+        Args:
+            features: (P, C, S, S) pooled features of the positives, image by image.
+            samplings: Of each image.
+            canvas: (height, width) of the padded batch.
         """
         raise NotImplementedError
 
     def predict(
         self, features: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], threshold: float
     ) -> Tensor:
-        """The masks (n, *size) bool of the detections of one image.
+        """The masks (n, height, width) bool of the n detections of one image.
 
         Args:
             features: (n, C, S, S) pooled features.
             boxes: (n, 4) in output pixels.
             labels: (n,).
             size: (height, width) of the output.
-            threshold: The probability from which a pixel belongs to the object.
+            threshold: Pixels with at least this probability belong to the mask.
         """
         raise NotImplementedError
 
 
 def masks_of(targets: Targets) -> Tensor:
-    """(N, H, W) bool: the masks of the objects of one image.
+    """(N, H, W) bool: the ground-truth masks of one image.
 
     Raises:
         DetcfgError: The data has none.
     """
     if targets.masks is None:
         raise DetcfgError(
-            "The model learns masks, but the targets have none. Set the data's `with_mask` "
+            "The model is trained on masks, but the targets have none. Set the data's `with_mask` "
             "(`data.with_mask=true` on the command line), or give `Targets` its `masks`."
         )
     return targets.masks

@@ -1,16 +1,20 @@
-"""The mask head of PointRend, whose masks are coarse.
+"""The mask head of PointRend, which predicts coarse masks.
 
 Shapes: P rois; S the side of pooled features, M that of a mask; K classes.
 """
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
+from detcfg.config import ConfigError
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
+from detcfg.layers.conv import Conv2dConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import constant_init, xavier_init
 from detcfg.layers.upsample import UpsampleConfig
@@ -24,15 +28,23 @@ class CoarseMaskHeadConfig(FCNMaskHeadConfig):
     """
 
     num_convs: int = field(default=0, validator=validators.ge(0))
-    """Convolutions before the features are made smaller."""
+    """Convolutions before the downsampling."""
     upsample_cfg: UpsampleConfig | None = field(default=None, validator=validators.instance_of(type(None)))
-    """Not used: this head makes features smaller."""
+    """None: this head downsamples, and an upsampling would have no effect."""
     num_fcs: int = field(default=2, validator=validators.ge(1))
     """Linear layers before the logits."""
     fc_out_channels: int = 1024
     """Channels of the linear layers."""
     downsample_factor: int = field(default=2, validator=validators.ge(1))
-    """The features are made smaller by it."""
+    """By which the features are downsampled, S to M."""
+
+    def wired(self) -> Self:
+        if self.predictor_cfg != Conv2dConfig():
+            raise ConfigError(
+                f"predictor_cfg is {type(self.predictor_cfg).__name__}, but the last layer of a CoarseMaskHead is "
+                "linear: it would have no effect. Leave it out."
+            )
+        return super().wired()
 
     @property
     def drawn_size(self) -> int:
@@ -43,7 +55,7 @@ class CoarseMaskHeadConfig(FCNMaskHeadConfig):
 
 
 class CoarseMaskHead(FCNMaskHead):
-    """A convolution that makes the features smaller, and linear layers that see all of them."""
+    """A strided convolution downsamples the features, and linear layers on all of them predict the mask."""
 
     def add_predictor(self, config: FCNMaskHeadConfig, channels: int) -> None:
         assert isinstance(config, CoarseMaskHeadConfig)
@@ -62,7 +74,7 @@ class CoarseMaskHead(FCNMaskHead):
         self.fcs = nn.ModuleList(
             nn.Linear(width if index else channels * area, width) for index in range(config.num_fcs)
         )
-        # All classes have masks even where they are meant to share one: as in MMDetection.
+        # As in MMDetection, there are masks of all classes even if `class_agnostic`: the first is the shared one.
         self.fc_logits = nn.Linear(width, config.num_classes * area)
         for fc in self.fcs:
             xavier_init(fc)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import derived, fill, is_unset
 from detcfg.heads.mask.base import MaskHead, MaskHeadConfig, masks_of
-from detcfg.layers.conv import Conv2dConfig, ConvConfig
+from detcfg.layers.conv import Conv2dConfig, ConvConfig, ConvSpec
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init
 from detcfg.layers.norm import NormConfig
@@ -26,7 +26,7 @@ from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.masks import crop_and_resize, paste
 
 PIECE: Final = 128
-"""Detections whose masks are drawn at a time: the layers' output is far larger than a mask."""
+"""Detections whose masks are predicted at a time: the layers' outputs are far larger than a mask."""
 
 
 @frozen(kw_only=True)
@@ -39,25 +39,25 @@ class FCNMaskHeadConfig(MaskHeadConfig):
     num_convs: int = field(default=4, validator=validators.ge(0))
     """Convolutions before the prediction."""
     conv_kernel_size: int = field(default=3, validator=validators.ge(1))
-    """Kernel of the convolutions."""
+    """Side of their kernels."""
     conv_out_channels: int = 256
-    """Channels of the convolutions."""
+    """Channels of the convolutions and of the upsampling."""
     class_agnostic: bool = False
-    """Whether all classes share one mask."""
+    """Whether one mask is predicted for all classes, rather than one for each class."""
     upsample_cfg: UpsampleConfig | None = DeconvUpsampleConfig()
-    """What enlarges the features before the masks are drawn, or None."""
+    """Upsamples the features before the logits; None: there is no upsampling."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""
     predictor_cfg: ConvConfig = Conv2dConfig()
-    """The kind of the last layer."""
+    """The kind of convolution of the last layer."""
     loss_mask: LossConfig = CrossEntropyLossConfig(use_mask=True)
-    """The loss of the masks."""
+    """The loss of the mask logits."""
     mask_size: int = derived()
     """M: side of the masks, `roi_feat_size` times the scale of `upsample_cfg`."""
     soft_mask_target: bool = False
-    """Whether a cell learns how much of it is covered, rather than whether half of it is."""
+    """Whether the target of a cell is the fraction of it that the mask covers, rather than whether that is half."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -67,12 +67,12 @@ class FCNMaskHeadConfig(MaskHeadConfig):
 
     @property
     def convolved_size(self) -> int:
-        """Side of the features after the convolutions: an even kernel takes one cell away."""
+        """Side of the features after the convolutions: each with an even kernel takes a cell off."""
         return self.roi_feat_size - self.num_convs * (1 - self.conv_kernel_size % 2)
 
     @property
     def drawn_size(self) -> int:
-        """Side of the masks that come out."""
+        """Side of the predicted masks."""
         return self.convolved_size * (1 if self.upsample_cfg is None else self.upsample_cfg.scale_factor)
 
     def build(self) -> FCNMaskHead:
@@ -80,7 +80,7 @@ class FCNMaskHeadConfig(MaskHeadConfig):
 
 
 class FCNMaskHead(MaskHead):
-    """Convolutions, an upsampling, and a logit for each cell and class."""
+    """Convolutions, an upsampling, and a 1x1 convolution to the logits."""
 
     def __init__(self, config: FCNMaskHeadConfig) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class FCNMaskHead(MaskHead):
         self.add_predictor(config, width if config.num_convs else config.in_channels)
 
     def add_predictor(self, config: FCNMaskHeadConfig, channels: int) -> None:
-        """Set the layers of `draw`, which read so many channels."""
+        """Set the layers of `draw`, which read `channels`."""
         width, outputs = config.conv_out_channels, 1 if config.class_agnostic else config.num_classes
         self.upsample = None
         if config.upsample_cfg is not None:
             self.upsample = config.upsample_cfg.build_for(channels, width)
             channels = config.upsample_cfg.channels(channels, width)
-        self.conv_logits = config.predictor_cfg.build_for(channels, outputs, 1)
+        self.conv_logits = config.predictor_cfg.build_for(ConvSpec(channels, outputs, 1))
         kaiming_init(self.conv_logits)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -136,14 +136,14 @@ class FCNMaskHead(MaskHead):
     def loss_of(
         self, logits: Tensor, samplings: Sequence[SamplingResult], canvas: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """The losses of the positives' logits."""
+        """`loss_mask` of the logits (P, K, M, M) of the positives."""
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
         return {
             "loss_mask": self.loss_mask(self.masks_of_labels(logits, labels), self.targets(samplings, canvas))
         }
 
     def targets(self, samplings: Sequence[SamplingResult], canvas: tuple[int, int]) -> Tensor:
-        """(P, M, M) float: what each positive learns, in [0, 1]."""
+        """(P, M, M) float in [0, 1]: the mask of each positive's ground truth, cropped to its box and resized."""
         return torch.cat([self._image_targets(sampling, canvas) for sampling in samplings])
 
     def _image_targets(self, sampling: SamplingResult, canvas: tuple[int, int]) -> Tensor:
@@ -157,17 +157,17 @@ class FCNMaskHead(MaskHead):
         )
 
     def masks_of_labels(self, masks: Tensor, labels: Tensor) -> Tensor:
-        """(n, M, M): of each roi's masks, (n, K, M, M) or (n, 1, M, M), that of its class, labels (n,)."""
+        """(n, M, M): of masks (n, K, M, M) or (n, 1, M, M) that of each roi's class, labels (n,)."""
         rows = torch.arange(len(masks), device=masks.device)
         return masks[:, 0] if self.class_agnostic else masks[rows, labels]
 
     def logits_of_labels(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(n, M, M) float: the logits of detections whose classes are known."""
+        """(n, M, M) float: mask logits of pooled features (n, C, S, S), for each its class, labels (n,)."""
         parts = zip(torch.split(features, PIECE), torch.split(labels, PIECE), strict=True)
-        return torch.cat([self.masks_of_labels(self(part), own).float() for part, own in parts])
+        return torch.cat([self.masks_of_labels(self(part), classes).float() for part, classes in parts])
 
     def probabilities(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(n, M, M): how likely each cell belongs to the detection, whose class is known."""
+        """(n, M, M): the same as probabilities."""
         return self.logits_of_labels(features, labels).sigmoid()
 
     def predict(

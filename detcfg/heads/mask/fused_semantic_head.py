@@ -1,11 +1,12 @@
-"""The semantic head of Hybrid Task Cascade: the class of each pixel, from all feature maps at once.
+"""The semantic segmentation head of Hybrid Task Cascade.
 
-Shapes: B images; features are (B, C, H_i, W_i), finest first.
+Shapes: B images; features are (B, C, H_i, W_i), finest first; K classes of pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 from detcfg.structures import ImageBatch, Targets
 
 UNKNOWN = 255
-"""The class of a pixel of which nothing is known."""
+"""The label of pixels without ground truth, which the loss ignores."""
 
 
 @frozen(kw_only=True)
@@ -36,30 +37,35 @@ class FusedSemanticHeadConfig(ModuleConfig):
     in_channels: int = derived()
     """Channels of every feature map."""
     num_ins: int = derived()
-    """How many feature maps there are."""
+    """Number of feature maps."""
     fusion_level: int = 1
-    """The feature map to whose size the others are brought."""
+    """The feature map, counted from 0, to whose size the others are resized."""
     seg_scale_factor: float = 1 / 8
-    """Size of that map by the image's."""
+    """Size of that map divided by the image's: the ground truth is resized by it."""
     num_convs: int = field(default=4, validator=validators.ge(0))
     """Convolutions after the sum of the feature maps."""
     conv_out_channels: int = 256
-    """Channels of these convolutions, and of the features for boxes and masks."""
+    """Channels of these convolutions, and of the features that are fused with those of rois."""
     num_classes: int = 183
-    """Classes of pixels, stuff included; not the classes of objects."""
+    """K: classes of pixels, stuff included; not the detector's classes."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""
     loss_seg: ClassLossConfig = CrossEntropyLossConfig(ignore_index=UNKNOWN, loss_weight=0.2)
-    """The loss of the pixels' classes."""
+    """The loss of the pixels."""
+
+    def wired(self) -> Self:
+        wired = super().wired()
+        wired.loss_seg.check_classes(wired.num_classes, wired.num_classes)
+        return wired
 
     def build(self) -> FusedSemanticHead:
         return FusedSemanticHead(self.resolved())
 
 
 class FusedSemanticHead(nn.Module):
-    """All feature maps through 1x1 convolutions, summed up, and through some 3x3 ones."""
+    """Feature maps through 1x1 convolutions, resized and summed, then through 3x3 convolutions."""
 
     def __init__(self, config: FusedSemanticHeadConfig) -> None:
         super().__init__()
@@ -88,7 +94,7 @@ class FusedSemanticHead(nn.Module):
         self.criterion = config.loss_seg.build()
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Logits (B, K, H_i, W_i) of the `fusion_level`, and features (B, C', H_i, W_i) for others to use."""
+        """Logits (B, K, H_i, W_i) and features (B, C', H_i, W_i), of the size of the `fusion_level`."""
         fused: Tensor = self.lateral_convs[self.fusion_level](features[self.fusion_level])
         for index, level in enumerate(features):
             if index != self.fusion_level:
@@ -99,7 +105,11 @@ class FusedSemanticHead(nn.Module):
         return self.conv_logits(fused), self.conv_embedding(fused)
 
     def loss(self, logits: Tensor, batch: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """The loss of each pixel's class."""
+        """`loss_semantic_seg`, averaged over all pixels, those without ground truth included (as in MMDetection).
+
+        Raises:
+            DetcfgError: The targets have no semantic segmentation.
+        """
         height, width = batch.tensor.shape[-2:]
         maps = [_semantic(image) for image in targets]
         padded = torch.stack(
@@ -112,7 +122,7 @@ class FusedSemanticHead(nn.Module):
 def _semantic(targets: Targets) -> Tensor:
     if targets.semantic is None:
         raise DetcfgError(
-            "The model has a semantic_head, which learns the class of each pixel, but the targets have none. "
+            "The model has a semantic_head, which is trained on the class of each pixel, but the targets have none. "
             "Give `Targets` its `semantic`, or leave semantic_head out."
         )
     return targets.semantic

@@ -1,4 +1,4 @@
-"""The mask head of Hybrid Task Cascade, which may read what the head of the stage before made.
+"""The mask head of Hybrid Task Cascade, which may read the features of the stage before.
 
 Shapes: P rois; S the side of pooled features.
 """
@@ -14,20 +14,20 @@ from detcfg.layers.conv_module import ConvModule
 
 @frozen(kw_only=True)
 class HTCMaskHeadConfig(FCNMaskHeadConfig):
-    """The head of a stage of HTC (Chen et al., 2019, https://arxiv.org/abs/1901.07518).
+    """The mask head of a stage of HTC (Chen et al., 2019, https://arxiv.org/abs/1901.07518).
 
     Follows mmdet/models/roi_heads/mask_heads/htc_mask_head.py.
     """
 
     with_conv_res: bool = True
-    """Whether it reads the features of the stage before; the first has none to read."""
+    """Whether it adds the features of the stage before, through a 1x1 convolution; the first stage has none."""
 
     def build(self) -> HTCMaskHead:
         return HTCMaskHead(self.resolved())
 
 
 class HTCMaskHead(FCNMaskHead):
-    """`convolved` takes the features of the stage before, too."""
+    """An `FCNMaskHead` whose `convolved` takes the features of the stage before, too."""
 
     def __init__(self, config: HTCMaskHeadConfig) -> None:
         super().__init__(config)
@@ -42,7 +42,7 @@ class HTCMaskHead(FCNMaskHead):
             )
 
     def convolved(self, features: Tensor, before: Tensor | None = None) -> Tensor:
-        """(P, C, S, S) to (P, C', S, S), with what the stage before made, (P, C', S, S)."""
+        """(P, C, S, S) to (P, C', S, S), with the `convolved` features (P, C', S, S) of the stage before."""
         if before is not None:
             assert self.conv_res is not None
             features = features + self.conv_res(before)

@@ -1,4 +1,4 @@
-"""The head of Mask Scoring R-CNN that says how good a mask is.
+"""The head of Mask Scoring R-CNN that predicts the IoU of a mask with its object.
 
 Shapes: P positive rois over the whole batch; S the side of pooled features, M = 2 S that of a mask; K classes.
 """
@@ -23,7 +23,7 @@ from detcfg.losses.reduce import shared_factor
 from detcfg.masks import shares_within
 
 EPS: Final = 1e-7
-"""Keeps the area of an object of which nothing lies in a box finite."""
+"""Keeps the estimated area of an object finite where none of it lies in the box."""
 
 
 @frozen(kw_only=True)
@@ -40,7 +40,7 @@ class MaskIoUHeadConfig(ModuleConfig):
     num_classes: int = derived()
     """K, without background."""
     num_convs: int = field(default=4, validator=validators.ge(1))
-    """The last of them halves the size."""
+    """Convolutions; the last halves the size."""
     num_fcs: int = field(default=2, validator=validators.ge(1))
     """Linear layers before the IoUs."""
     conv_out_channels: int = 256
@@ -50,14 +50,14 @@ class MaskIoUHeadConfig(ModuleConfig):
     loss_iou: LossConfig = MSELossConfig(loss_weight=0.5)
     """The loss of the IoUs."""
     mask_thr_binary: float = 0.5
-    """The logit above which a cell of a mask counts, where the IoU to learn is measured."""
+    """Cells with a logit above this belong to the predicted mask whose IoU is the target."""
 
     def build(self) -> MaskIoUHead:
         return MaskIoUHead(self.resolved())
 
 
 class MaskIoUHead(nn.Module):
-    """Pooled features and a mask to the IoU of the mask with its object, for each class."""
+    """Pooled features and the logits of a mask to the IoU of the mask with its object, for each class."""
 
     def __init__(self, config: MaskIoUHeadConfig) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class MaskIoUHead(nn.Module):
         normal_init(self.fc_mask_iou, std=0.01)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Features (P, C, S, S) and each roi's own mask logits (P, M, M) to IoUs (P, K)."""
+        """Features (P, C, S, S) and the mask logits (P, M, M) of each roi's class to IoUs (P, K)."""
         x = torch.cat((features, F.max_pool2d(logits.sigmoid()[:, None], 2)), dim=1)
         for conv in self.convs:
             x = F.relu(conv(x))
@@ -100,7 +100,7 @@ class MaskIoUHead(nn.Module):
         return ious
 
     def of_class(self, features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """(P,): the IoU of each roi's mask for its class, labels (P,)."""
+        """(P,): the predicted IoU of each roi's mask for its class, labels (P,)."""
         ious: Tensor = self(features, logits)
         return ious[torch.arange(len(labels), device=labels.device), labels]
 
@@ -111,20 +111,27 @@ class MaskIoUHead(nn.Module):
         mask_targets: Tensor,
         samplings: Sequence[SamplingResult],
     ) -> dict[str, Tensor]:
-        """The loss of the IoUs of the masks that have any; `mask_targets` (P, M, M) are the masks to draw."""
+        """`loss_mask_iou`, averaged over the positives whose masks overlap their objects.
+
+        Args:
+            features: (P, C, S, S).
+            logits: (P, M, M), of the mask of each positive's class.
+            mask_targets: (P, M, M), as the mask head has them.
+            samplings: Of each image.
+        """
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
         targets = self.targets(logits, mask_targets, samplings)
-        learnt = (targets > 0).float()
-        count = shared_factor(learnt.sum(), learnt)
-        return {
-            "loss_mask_iou": self.loss_iou(self.of_class(features, logits, labels), targets, learnt, count)
-        }
+        weights = (targets > 0).float()
+        count = shared_factor(weights.sum(), weights)
+        pred = self.of_class(features, logits, labels)
+        return {"loss_mask_iou": self.loss_iou(pred, targets, weights, count)}
 
     @torch.no_grad()
     def targets(self, logits: Tensor, mask_targets: Tensor, samplings: Sequence[SamplingResult]) -> Tensor:
-        """(P,): the IoU of each mask, which its box bounds, with the whole of its object.
+        """(P,): the IoU of each predicted mask, which its box bounds, with the whole mask of its object.
 
-        Of the object only the part within the box is drawn; its share of the object makes up for the rest.
+        `mask_targets` hold only what of the object lies in the box. Divided by the fraction of the object that lies
+        there, their area is that of the whole object.
         """
         shares = torch.cat(
             [shares_within(masks_of(s.targets), s.pos_priors, s.pos_assigned_gt_inds) for s in samplings]
@@ -133,5 +140,5 @@ class MaskIoUHead(nn.Module):
         overlaps = (masks * mask_targets).sum((1, 2))
         whole = mask_targets.sum((1, 2)) / (shares + EPS)
         unions = masks.sum((1, 2)) + whole - overlaps
-        # Without a union there is no overlap either; MMDetection's 0 / 0 is not learnt either.
+        # Without a union the target is 0, which has no weight; MMDetection's 0 / 0 has none either.
         return overlaps / unions.clamp(min=EPS)

@@ -1,4 +1,4 @@
-"""The head of PointRend that tells at single points whether they belong to the object.
+"""The head of PointRend that predicts single points of a mask.
 
 Shapes: P rois with Q points each; C channels of fine features; K classes.
 """
@@ -34,19 +34,19 @@ class MaskPointHeadConfig(ModuleConfig):
     """
 
     in_channels: int = derived()
-    """C: channels of all the feature maps that are sampled."""
+    """C: channels of the sampled feature maps, concatenated."""
     num_classes: int = derived()
     """K, without background."""
     num_fcs: int = field(default=3, validator=validators.ge(1))
-    """Layers before the logits."""
+    """Layers before the logits, the same for each point."""
     fc_channels: int = 256
     """Channels of these layers."""
     class_agnostic: bool = False
-    """Whether all classes share one logit."""
+    """Whether one logit is predicted for all classes, rather than one for each class."""
     coarse_pred_each_layer: bool = True
-    """Whether each layer reads the coarse masks, rather than the first alone."""
+    """Whether every layer reads the coarse mask logits, rather than only the first."""
     conv_cfg: ConvConfig = Conv1dConfig()
-    """The kind of these layers."""
+    """The kind of convolution of these layers."""
     norm_cfg: NormConfig | None = None
     """The norm after each; None: a bias instead."""
     act_cfg: ActivationConfig = ReLUConfig()
@@ -59,7 +59,7 @@ class MaskPointHeadConfig(ModuleConfig):
 
 
 class MaskPointHead(nn.Module):
-    """Linear layers that work on each point alone."""
+    """Layers that predict each point from its own features."""
 
     def __init__(self, config: MaskPointHeadConfig) -> None:
         super().__init__()
@@ -93,18 +93,18 @@ class MaskPointHead(nn.Module):
         logits: Tensor = self.fc_logits(x)
         return logits
 
-    def own_points(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(P, Q): of each roi's logits those of its class, labels (P,)."""
+    def points_of_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(P, Q): of logits (P, K, Q) or (P, 1, Q) those of each roi's class, labels (P,)."""
         rows = torch.arange(len(logits), device=logits.device)
         return logits[:, 0] if self.class_agnostic else logits[rows, labels]
 
     def loss(self, logits: Tensor, points: Tensor, samplings: Sequence[SamplingResult]) -> dict[str, Tensor]:
-        """The loss of the points (P, Q, 2) in [0, 1] of the positives."""
+        """`loss_point` of logits (P, K, Q) at points (P, Q, 2) in [0, 1] of the positives' boxes."""
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
         pixels = in_pixels(bbox2roi([sampling.pos_priors for sampling in samplings]), points)
         parts = torch.split(pixels, [sampling.num_pos for sampling in samplings])
         targets = [
-            at_points(masks_of(sampling.targets), own, sampling.pos_assigned_gt_inds)
-            for sampling, own in zip(samplings, parts, strict=True)
+            at_points(masks_of(sampling.targets), part, sampling.pos_assigned_gt_inds)
+            for sampling, part in zip(samplings, parts, strict=True)
         ]
-        return {"loss_point": self.loss_point(self.own_points(logits, labels), torch.cat(targets))}
+        return {"loss_point": self.loss_point(self.points_of_labels(logits, labels), torch.cat(targets))}

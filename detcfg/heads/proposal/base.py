@@ -20,7 +20,7 @@ from detcfg.structures import Detections, ImageBatch, Targets
 
 @frozen(kw_only=True)
 class ProposalHeadConfig(DenseHeadConfig):
-    """A config that builds a `ProposalHead`. It knows objects only, not their classes."""
+    """A config that builds a `ProposalHead`. It tells objects from background, not one class from another."""
 
     num_classes: int = 1
     """K, without background."""
@@ -46,7 +46,7 @@ class ProposalHead(DenseHead):
 
 
 def as_one_class(targets: Sequence[Targets]) -> list[Targets]:
-    """Objects of whatever class."""
+    """The ground truth with all objects of one class, 0."""
     return [evolve(target, labels=torch.zeros_like(target.labels)) for target in targets]
 
 

@@ -1,6 +1,6 @@
 """Region proposals in stages, each of which refines the anchors of the one before.
 
-Shapes: B images; features are (B, C, H_i, W_i); one anchor at each place, n_i of level i.
+Shapes: B images; features are (B, C, H_i, W_i); one anchor at each location, n_i of level i.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class StageOutput:
     anchors: Sequence[Tensor]
     """(B, n_i, 4) of each level."""
     predictions: tuple[tuple[Tensor, ...], ...]
-    """Logits, which a stage may do without, and box codes."""
+    """Logits, which a stage may do without, and deltas."""
 
     def losses(self, batch: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The stage's losses."""
@@ -124,4 +124,4 @@ class StageOutput:
 
     def proposals(self, batch: ImageBatch, test_cfg: RPNTestConfig) -> list[Detections]:
         """The proposals of each image in network pixels."""
-        return self.stage.choose_proposals(self.predictions, batch, test_cfg, self.anchors)
+        return self.stage.select_proposals(self.predictions, batch, test_cfg, self.anchors)

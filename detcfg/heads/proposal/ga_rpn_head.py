@@ -1,6 +1,6 @@
 """A region proposal network with guided anchors.
 
-Shapes: B images; features are (B, C, H_i, W_i); one anchor at each place, n_i of level i.
+Shapes: B images; features are (B, C, H_i, W_i); one anchor at each location, n_i of level i.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.heads.anchor_based.guided_anchor_head import GuidedAnchorHead, GuidedAnchorHeadConfig
-from detcfg.heads.dense.detections import choose_detections
+from detcfg.heads.dense.detections import select_detections
 from detcfg.heads.proposal.base import ProposalHead, ProposalHeadConfig, as_one_class, in_output_pixels
 from detcfg.heads.proposal.rpn_head import RPNTestConfig
 from detcfg.structures import Detections, ImageBatch, Targets
@@ -28,14 +28,14 @@ class GARPNTestConfig(RPNTestConfig):
     """How proposals are chosen."""
 
     nms_post: int = field(default=1000, validator=validators.ge(1))
-    """At most so many of a level after NMS."""
+    """Proposals of each level after NMS at most."""
     nms_across_levels: bool = False
     """Whether proposals of all levels suppress each other once more."""
 
     def of_level(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Of the candidates of one level, (c, 4) and (c,), those that go on, by falling score."""
         one_class = torch.zeros_like(scores, dtype=torch.long)
-        found = choose_detections(
+        found, _ = select_detections(
             boxes, scores, one_class, test_cfg=evolve(self, max_per_img=self.nms_post), scales=(1.0, 1.0)
         )
         return found.boxes, found.scores
@@ -59,9 +59,9 @@ class GARPNHeadConfig(GuidedAnchorHeadConfig, ProposalHeadConfig):
     """
 
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
-    """Which anchors learn which object."""
+    """Assigns ground-truth boxes to guided anchors."""
     sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)
-    """Which of the assigned anchors are learnt from."""
+    """Samples the positives and negatives that enter the loss."""
     rpn_proposal: GARPNTestConfig = GARPNTestConfig(nms_pre=2000, max_per_img=300)
     """How proposals are chosen in training."""
     test_cfg: GARPNTestConfig = GARPNTestConfig(max_per_img=300)
@@ -103,16 +103,16 @@ class GARPNHead(GuidedAnchorHead, ProposalHead):
         predictions = self(features)
         losses = self.losses(predictions, batch, targets)
         named = {name if "rpn" in name else f"rpn_{name}": loss for name, loss in losses.items()}
-        return named, self.choose_proposals(predictions, batch, self.rpn_proposal)
+        return named, self.select_proposals(predictions, batch, self.rpn_proposal)
 
     def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
+        return self.select_proposals(self(features), batch, self.rpn_test_cfg)
 
     def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        return in_output_pixels(self.choose_proposals(predictions, batch, self.rpn_test_cfg), batch)
+        return in_output_pixels(self.select_proposals(predictions, batch, self.rpn_test_cfg), batch)
 
     @torch.no_grad()
-    def choose_proposals(
+    def select_proposals(
         self,
         predictions: tuple[tuple[Tensor, ...], ...],
         batch: ImageBatch,
@@ -133,8 +133,8 @@ class GARPNHead(GuidedAnchorHead, ProposalHead):
     ) -> Detections:
         candidates = self.candidates(predictions, index, test_cfg.nms_pre, filtered=not self.training)
         levels = [
-            test_cfg.of_level(self.bbox_coder.decode(anchors, codes, max_shape=size), scores.squeeze(-1))
-            for scores, codes, anchors in candidates
+            test_cfg.of_level(self.bbox_coder.decode(anchors, deltas, max_shape=size), scores.squeeze(-1))
+            for scores, deltas, anchors in candidates
         ]
         boxes, scores = (torch.cat(parts) for parts in zip(*levels, strict=True))
         return test_cfg.of_image(boxes, scores)

@@ -1,11 +1,12 @@
 """The region proposal network.
 
-Shapes: B images; features are (B, C, H_i, W_i); a anchors at each place, n_i of level i.
+Shapes: B images; features are (B, C, H_i, W_i); a anchors at each location, n_i of level i.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,14 @@ from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import check_unused
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
-from detcfg.heads.dense.detections import DenseTestConfig, choose_detections
+from detcfg.heads.dense.detections import DenseTestConfig, select_detections
 from detcfg.heads.dense.levels import flatten_level
 from detcfg.heads.proposal.base import ProposalHead, ProposalHeadConfig, as_one_class
+from detcfg.heads.proposal.sparse_backward import pays_off, sparse_losses
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import normal_init
-from detcfg.layers.neighbourhoods import conv_at
 from detcfg.losses.base import LossConfig
 from detcfg.losses.l1 import L1LossConfig
 from detcfg.precision import in_full_precision
@@ -36,11 +38,15 @@ class RPNTestConfig(DenseTestConfig):
     """How proposals are chosen."""
 
     score_thr: float = 0.0
-    """Not used: proposals go by rank."""
+    """Has no effect: proposals go by rank. Another value is refused, and so it is of `geometric_scores`."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.7)
-    """How the proposals of a level are thinned out."""
+    """Non-maximum suppression within each level."""
     max_per_img: int = 1000
-    """At most so many for an image."""
+    """Proposals of an image at most, the best by score; -1 for all."""
+
+    def wired(self) -> Self:
+        check_unused(self, "proposals go by rank", "score_thr", "geometric_scores")
+        return self
 
 
 @frozen(kw_only=True)
@@ -51,15 +57,15 @@ class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
     """
 
     num_convs: int = field(default=1, validator=validators.ge(1))
-    """3x3 convolutions before the two predictions."""
+    """3 x 3 convolutions before the two predictions."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,))
     """The anchors of each level; its strides must be those of the feature maps."""
     loss_bbox: LossConfig = L1LossConfig()
-    """The loss of the boxes."""
+    """Box regression loss."""
     assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     sampler: SamplerConfig = RandomSamplerConfig(num=256, pos_fraction=0.5, add_gt_as_proposals=False)
-    """Which of the assigned priors are learnt from."""
+    """Samples the positives and negatives that enter the loss."""
     rpn_proposal: RPNTestConfig = RPNTestConfig(nms_pre=2000)
     """How proposals are chosen in training."""
     test_cfg: RPNTestConfig = RPNTestConfig()
@@ -70,12 +76,11 @@ class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
 
 
 class RPNHead(AnchorHead, ProposalHead):
-    """Says of each anchor whether it is an object, and where."""
+    """Predicts objectness and box deltas for each anchor."""
 
     def __init__(self, config: RPNHeadConfig) -> None:
         super().__init__(config)
         self.rpn_test_cfg = config.test_cfg
-        self.most_sampled = config.sampler.num if isinstance(config.sampler, RandomSamplerConfig) else None
         self.rpn_proposal = config.rpn_proposal
         self.rpn_conv = self._convs(config)
         self.rpn_cls = nn.Conv2d(config.feat_channels, self.num_base_priors * self.cls_out_channels, 1)
@@ -105,24 +110,20 @@ class RPNHead(AnchorHead, ProposalHead):
     def loss_and_proposals(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> tuple[dict[str, Tensor], list[Detections]]:
-        few = self.uses_sparse_backward(features)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
+        sparse = self.uses_sparse_backward(features)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
             predictions = self(features)
         losses = (
             self.sparse_losses(features, predictions, batch, targets)
-            if few
+            if sparse
             else self.losses(predictions, batch, targets)
         )
-        return losses, self.choose_proposals(predictions, batch, self.rpn_proposal)
+        return losses, self.select_proposals(predictions, batch, self.rpn_proposal)
 
     def uses_sparse_backward(self, features: Sequence[Tensor]) -> bool:
-        """Whether so few places are learnt from that it saves work to go back from those alone."""
-        if type(self) is not RPNHead or self.most_sampled is None:  # a subclass may compute something else
-            return False
-        plain = type(self.rpn_conv) is nn.Conv2d
-        places = sum(feature[0, 0].numel() for feature in features)
-        by_level = self.loss_cls.by_level or self.loss_bbox.by_level
-        return plain and not by_level and 9 * self.most_sampled <= places
+        """Whether the losses go back from the sampled anchors alone, as `sparse_backward` says."""
+        # A subclass may compute something else in any of its methods.
+        return type(self) is RPNHead and pays_off(self, self.rpn_conv, features)
 
     def sparse_losses(
         self,
@@ -131,71 +132,56 @@ class RPNHead(AnchorHead, ProposalHead):
         batch: ImageBatch,
         targets: Sequence[Targets],
     ) -> dict[str, Tensor]:
-        """`losses`, with the predictions of the sampled anchors made again for their gradient.
-
-        The others weigh nothing, so every gradient is the same. It saves the backward pass of the
-        convolutions over whole maps, and the memory of what they would keep for it.
-        """
-        anchors = self.anchors(predictions[0])
-        learnt = self.targets(anchors, predictions[0], batch, as_one_class(targets))
-        images, chosen = learnt.sampled()
-        hidden = self._hidden_at(features, images, chosen // self.num_base_priors)
-        a = self.num_base_priors
-        one = torch.arange(len(chosen), device=chosen.device), chosen % a
-        scores, codes = (
-            torch.unflatten(in_full_precision(layer, hidden[:, :, None, None]).flatten(1), 1, (a, -1))[one]
-            for layer in (self.rpn_cls, self.rpn_reg)
+        """The loss at the sampled anchors only; the same gradient without a backward pass over whole maps."""
+        layers = (self.rpn_conv, self.rpn_cls, self.rpn_reg)
+        losses = sparse_losses(
+            self,
+            layers,
+            features=features,
+            predictions=predictions,
+            batch=batch,
+            targets=as_one_class(targets),
         )
-        if self.reg_decoded_bbox:
-            codes = self.bbox_coder.decode(torch.cat(list(anchors))[chosen], codes)
-        at = images, chosen
-        factor = learnt.avg_factor
-        loss_cls = self.loss_cls(scores, learnt.labels[at], learnt.label_weights[at], avg_factor=factor)
-        loss_bbox = self.loss_bbox(codes, learnt.bbox_targets[at], learnt.bbox_weights[at], avg_factor=factor)
-        return {"loss_rpn_cls": loss_cls, "loss_rpn_bbox": loss_bbox}
-
-    def _hidden_at(self, features: tuple[Tensor, ...], images: Tensor, places: Tensor) -> Tensor:
-        """The hidden layer (n, C) at places (n,) that ascend over all levels."""
-        assert isinstance(self.rpn_conv, nn.Conv2d)
-        sizes = [feature[0, 0].numel() for feature in features]
-        starts = [sum(sizes[:level]) for level in range(len(sizes))]
-        levels = torch.bucketize(places, torch.tensor(starts[1:], device=places.device), right=True)
-        counts = [int(count) for count in torch.bincount(levels, minlength=len(sizes)).cpu()]
-        parts = zip(features, torch.split(images, counts), torch.split(places, counts), starts, strict=True)
-        return F.relu(
-            torch.cat([conv_at(self.rpn_conv, x, image, at - start) for x, image, at, start in parts])
-        )
+        return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
 
     def proposals(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return self.choose_proposals(self(features), batch, self.rpn_test_cfg)
+        return self.select_proposals(self(features), batch, self.rpn_test_cfg)
 
     def detections(self, predictions: tuple[tuple[Tensor, ...], ...], batch: ImageBatch) -> list[Detections]:
-        return self.choose_proposals(predictions, batch, self.rpn_test_cfg, rescale=True)
+        return self.select_proposals(predictions, batch, self.rpn_test_cfg, rescale=True)
 
     @torch.no_grad()
-    def choose_proposals(
+    def select_proposals(
         self,
         predictions: tuple[tuple[Tensor, ...], ...],
         batch: ImageBatch,
         test_cfg: RPNTestConfig,
-        own_anchors: Sequence[Tensor] | None = None,
+        anchors: Sequence[Tensor] | None = None,
         *,
         rescale: bool = False,
     ) -> list[Detections]:
-        """The proposals of each image, from anchors (B, n_i, 4) that are its own or all's.
+        """The proposals of each image.
 
-        They are in network pixels, or in output pixels if `rescale`, and so is `min_bbox_size`. The best of
-        all levels are decoded together, and one call of NMS an image goes over all levels, of which each is
-        a group of its own.
+        The best of all levels are decoded together, and one call of NMS for an image goes over all levels, of
+        which each is a group.
+
+        Args:
+            predictions: What `forward` predicts.
+            batch: The images.
+            test_cfg: How proposals are chosen.
+            anchors: (n_i, 4) of each level, or (B, n_i, 4) where each image has its own; by default `priors`.
+            rescale: Whether proposals are in output pixels rather than in network pixels. `min_bbox_size` is
+                in the same.
         """
         cls_scores, bbox_preds = predictions[:2]
         scores: list[Tensor] = []
-        codes: list[Tensor] = []
-        anchors: list[Tensor] = []
+        deltas: list[Tensor] = []
+        chosen: list[Tensor] = []
         levels: list[Tensor] = []
-        for level, priors in enumerate(own_anchors or self.anchors(cls_scores)):
+        # In a model of double precision too, proposals are chosen in float32, as MMDetection chooses them.
+        for level, priors in enumerate(anchors or self.priors(cls_scores)):
             score = self.probabilities(flatten_level(cls_scores[level], self.cls_out_channels).float())
-            code = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
+            delta = flatten_level(bbox_preds[level], self.bbox_coder.encode_size).float()
             score = score.squeeze(-1)
             best = torch.arange(score.shape[1], device=score.device).expand_as(score)
             if (
@@ -204,24 +190,19 @@ class RPNHead(AnchorHead, ProposalHead):
                 score, best = score.sort(dim=1, descending=True)
                 score, best = score[:, : test_cfg.nms_pre], best[:, : test_cfg.nms_pre]
             scores.append(score)
-            codes.append(code.gather(1, best[..., None].expand(-1, -1, code.shape[-1])))
-            anchors.append(priors.expand(len(score), -1, -1).gather(1, best[..., None].expand(-1, -1, 4)))
+            deltas.append(delta.gather(1, best[..., None].expand(-1, -1, delta.shape[-1])))
+            chosen.append(priors.expand(len(score), -1, -1).gather(1, best[..., None].expand(-1, -1, 4)))
             levels.append(torch.full_like(best, level))
         all_scores, all_levels = torch.cat(scores, dim=1), torch.cat(levels, dim=1)
-        all_codes, all_anchors = torch.cat(codes, dim=1), torch.cat(anchors, dim=1)
-        return [
-            _of_one_class(
-                choose_detections(
-                    self.bbox_coder.decode(all_anchors[image], all_codes[image], max_shape=size),
-                    all_scores[image],
-                    all_levels[image],
-                    test_cfg=test_cfg,
-                    scales=batch.scales(image) if rescale else (1.0, 1.0),
-                )
+        all_deltas, all_anchors = torch.cat(deltas, dim=1), torch.cat(chosen, dim=1)
+        proposals: list[Detections] = []
+        for image, size in enumerate(batch.sizes):
+            found, _ = select_detections(
+                self.bbox_coder.decode(all_anchors[image], all_deltas[image], max_shape=size),
+                all_scores[image],
+                all_levels[image],
+                test_cfg=test_cfg,
+                scales=batch.scales(image) if rescale else (1.0, 1.0),
             )
-            for image, size in enumerate(batch.sizes)
-        ]
-
-
-def _of_one_class(found: Detections) -> Detections:
-    return evolve(found, labels=torch.zeros_like(found.labels))
+            proposals.append(evolve(found, labels=torch.zeros_like(found.labels)))
+        return proposals

@@ -1,6 +1,6 @@
 """One stage of a cascade of region proposal networks.
 
-Shapes: B images; features are (B, C, H_i, W_i); one anchor at each place, n_i of level i.
+Shapes: B images; features are (B, C, H_i, W_i); one anchor at each location, n_i of level i.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detcfg.boxes.assigners.base import AssignerConfig, Assignment
 from detcfg.boxes.assigners.region import RegionAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
-from detcfg.config import Config, ConfigError, is_unset
+from detcfg.config import Config, ConfigError
 from detcfg.heads.dense.anchor_targets import Candidates, level_losses
 from detcfg.heads.dense.levels import flatten_level, sizes_of
 from detcfg.heads.proposal.rpn_head import RPNHead, RPNHeadConfig
@@ -37,7 +37,7 @@ class AdaptConfig(Config):
     """How the first convolution of a stage fits the anchors."""
 
     adapt_type: Literal["dilation", "offset"] = "dilation"
-    """MMDetection's `type`: a dilated convolution, or a deformable one that samples each place's anchor."""
+    """MMDetection's `type`: a dilated convolution, or a deformable one that looks where each location's anchor is."""
     dilation: int = field(default=3, validator=validators.ge(1))
     """Distance of the kernel's taps."""
 
@@ -55,9 +55,9 @@ class StageCascadeRPNHeadConfig(RPNHeadConfig):
     with_cls: bool = True
     """Whether it scores the anchors, as the last stage must."""
     assigner: AssignerConfig = RegionAssignerConfig()
-    """Which priors learn which object."""
+    """Assigns ground-truth boxes to priors."""
     sampler: SamplerConfig = PseudoSamplerConfig()
-    """Which of the assigned priors are learnt from."""
+    """Samples the positives and negatives that enter the loss."""
 
     def wired(self) -> Self:
         if self.num_convs != 1:
@@ -65,11 +65,7 @@ class StageCascadeRPNHeadConfig(RPNHeadConfig):
                 f"num_convs is {self.num_convs}, but a stage has one convolution. Leave it out."
             )
         wired = super().wired()
-        if not is_unset(wired.in_strides) and wired.num_base_priors != 1:
-            raise ConfigError(
-                f"anchor_generator makes {wired.num_base_priors} anchors at a place, but a stage refines one. "
-                "Give one scale and one ratio."
-            )
+        wired.anchor_generator.check_single("anchor_generator", type(self).__name__)
         return wired
 
     def build(self) -> StageCascadeRPNHead:
@@ -77,7 +73,7 @@ class StageCascadeRPNHeadConfig(RPNHeadConfig):
 
 
 class StageCascadeRPNHead(RPNHead):
-    """A region proposal network whose anchors are each image's own."""
+    """A region proposal network with anchors that differ from image to image."""
 
     def __init__(self, config: StageCascadeRPNHeadConfig) -> None:
         super().__init__(config)
@@ -99,19 +95,19 @@ class StageCascadeRPNHead(RPNHead):
     def forward(  # type: ignore[override]  # anchors come in
         self, features: tuple[Tensor, ...], anchors: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
-        """The features for the next stage; logits, unless it has none, and box codes of each level."""
+        """The features for the next stage; logits, unless it has none, and deltas of each level."""
         strides = self.anchor_generator.strides
         hidden = tuple(
             F.relu(
-                self.rpn_conv(x, anchor_offsets(own, stride, (x.shape[-2], x.shape[-1])))
+                self.rpn_conv(x, anchor_offsets(level, stride, (x.shape[-2], x.shape[-1])))
                 if self.adapts
                 else self.rpn_conv(x)
             )
-            for x, own, stride in zip(features, anchors, strides, strict=True)
+            for x, level, stride in zip(features, anchors, strides, strict=True)
         )
         scores = tuple(in_full_precision(self.rpn_cls, x) for x in hidden) if self.with_cls else ()
-        codes = tuple(in_full_precision(self.rpn_reg, x) for x in hidden)
-        return hidden if self.bridged_feature else features, (scores, codes)
+        deltas = tuple(in_full_precision(self.rpn_reg, x) for x in hidden)
+        return hidden if self.bridged_feature else features, (scores, deltas)
 
     def stage_losses(
         self,
@@ -121,25 +117,25 @@ class StageCascadeRPNHead(RPNHead):
         targets: Sequence[Targets],
     ) -> dict[str, Tensor]:
         """The losses of what `forward` predicts for anchors (B, n_i, 4)."""
-        scores, codes = predictions
-        sizes = sizes_of(codes)
+        scores, deltas = predictions
+        sizes = sizes_of(deltas)
         assign = partial(self.assign_in, sizes)
-        learnt = self.target_maker(anchors, sizes, batch, targets, assign=assign)
-        if not learnt.samplings[0].avg_factor_with_neg:
-            learnt = evolve(learnt, avg_factor=learnt.labels.numel() / LOSS_SHARE)
+        anchor_targets = self.target_maker(anchors, sizes, batch, targets, assign=assign)
+        if not anchor_targets.samplings[0].avg_factor_with_neg:
+            share = anchor_targets.labels.numel() / LOSS_SHARE
+            anchor_targets = evolve(anchor_targets, avg_factor=share)
         losses: dict[str, Tensor] = {}
         if self.with_cls:
             flat = self.flat_scores(scores)
-            losses["loss_rpn_cls"] = level_losses(
-                self.loss_cls, learnt, flat, learnt.labels, learnt.label_weights
-            )
-        losses["loss_rpn_reg"] = self.box_loss(codes, anchors, learnt)
+            labels, label_weights = anchor_targets.labels, anchor_targets.label_weights
+            losses["loss_rpn_cls"] = level_losses(self.loss_cls, anchor_targets, flat, labels, label_weights)
+        losses["loss_rpn_reg"] = self.box_loss(deltas, anchors, anchor_targets)
         return losses
 
     def assign_in(
         self, featmap_sizes: Sequence[tuple[int, int]], candidates: Candidates, targets: Targets
     ) -> Assignment:
-        """What each candidate of one image learns, on feature maps of these sizes."""
+        """Assign the ground-truth boxes of one image to its candidates, on feature maps of these sizes."""
         if not isinstance(self.assigner, RegionAssignerConfig):
             return self.assign(candidates, targets)
         return self.assigner.assign(
@@ -153,15 +149,15 @@ class StageCascadeRPNHead(RPNHead):
 
     @torch.no_grad()
     def refined(
-        self, codes: Sequence[Tensor], anchors: Sequence[Tensor], batch: ImageBatch
+        self, deltas: Sequence[Tensor], anchors: Sequence[Tensor], batch: ImageBatch
     ) -> tuple[Tensor, ...]:
         """The anchors (B, n_i, 4) of the next stage."""
         return tuple(
             torch.stack(
                 [
-                    self.bbox_coder.decode(own, code, max_shape=size)
-                    for own, code, size in zip(level, flatten_level(maps, 4), batch.sizes, strict=True)
+                    self.bbox_coder.decode(priors, pred, max_shape=size)
+                    for priors, pred, size in zip(level, flatten_level(maps, 4), batch.sizes, strict=True)
                 ]
             )
-            for level, maps in zip(anchors, codes, strict=True)
+            for level, maps in zip(anchors, deltas, strict=True)
         )

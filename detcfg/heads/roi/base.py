@@ -17,7 +17,7 @@ from detcfg.structures import Detections, ImageBatch, Targets
 
 @frozen(kw_only=True)
 class RoIHeadConfig(ModuleConfig):
-    """A config that builds a `RoIHead`: one prediction for each proposal."""
+    """A config that builds a `RoIHead`."""
 
     num_classes: int = derived()
     """Classes of the data, without background."""
@@ -31,7 +31,7 @@ class RoIHeadConfig(ModuleConfig):
 
 
 class RoIHead(nn.Module):
-    """Classifies and refines proposals; its own sampling and post-processing included."""
+    """Classifies and refines proposals, from sampling to post-processing."""
 
     def loss(
         self,

@@ -17,23 +17,23 @@ class DoubleHeadRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: DoubleConvFCBBoxHeadConfig = DoubleConvFCBBoxHeadConfig()
-    """The head that classifies and refines boxes."""
+    """Classifies rois and refines their boxes, each task from other features."""
     reg_roi_scale_factor: float = field(default=1.3, validator=validators.gt(0))
-    """The regression branch pools from boxes enlarged by this factor."""
+    """The regression branch pools from proposals enlarged about their centres by this factor."""
 
     def build(self) -> DoubleHeadRoIHead:
         return DoubleHeadRoIHead(self.resolved())
 
 
 class DoubleHeadRoIHead(StandardRoIHead):
-    """Pools twice: from the proposals for classes, from enlarged ones for boxes."""
+    """Pools twice: from the proposals for classification, from enlarged ones for regression."""
 
     def __init__(self, config: DoubleHeadRoIHeadConfig) -> None:
         super().__init__(config)
         self.reg_roi_scale_factor = config.reg_roi_scale_factor
 
     def bbox_forward(self, features: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        for_classes = self.pool(features, rois)
-        for_boxes = self.pool(features, rois, self.reg_roi_scale_factor)
-        cls_score, bbox_pred = self.bbox_head(for_classes, for_boxes)
-        return cls_score, bbox_pred, for_classes
+        x_cls = self.pool(features, rois)
+        x_reg = self.pool(features, rois, self.reg_roi_scale_factor)
+        cls_score, bbox_pred = self.bbox_head(x_cls, x_reg)
+        return cls_score, bbox_pred, x_cls

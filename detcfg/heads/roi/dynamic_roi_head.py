@@ -1,4 +1,4 @@
-"""The RoI head of Dynamic R-CNN: it asks for more as the proposals become better."""
+"""The RoI head of Dynamic R-CNN: IoU thresholds rise and the box loss sharpens as the proposals become better."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from torch import Tensor
 from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import Config, ConfigError
-from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
+from detcfg.heads.bbox.bbox_head import BBoxHeadConfig, BBoxTargets
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
+from detcfg.heads.roi.stage import BBoxResults
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.layers.training_state import HasTrainingState
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
 EPS: Final = 1e-15
-"""A beta below it is not taken."""
+"""The least beta that is set: the loss divides by it."""
 
 
 @frozen(kw_only=True)
 class DynamicTrainConfig(Config):
-    """How the threshold and the loss follow the proposals."""
+    """How the IoU threshold of the assigner and the beta of the smooth L1 loss follow the proposals."""
 
     iou_topk: int = field(default=75, validator=validators.ge(1))
-    """An image's quality is the IoU of its proposal of this rank; its mean becomes the threshold."""
+    """Of each image the IoU of this rank among its proposals, from above; their mean becomes the threshold."""
     beta_topk: int = field(default=10, validator=validators.ge(1))
-    """An image's error is the regression target of this rank, from below; its median becomes beta."""
+    """Of each step the regression target of this rank (times the images), from below; their median becomes beta."""
     update_iter_interval: int = field(default=100, validator=validators.ge(1))
-    """Steps from one change to the next."""
+    """Training steps from one update to the next."""
     initial_iou: float = 0.4
-    """The least threshold that is set."""
+    """The least IoU threshold that is set."""
     initial_beta: float = 1.0
     """The greatest beta that is set."""
 
@@ -47,7 +48,7 @@ class DynamicRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(loss_bbox=SmoothL1LossConfig(beta=1.0))
-    """What classifies and refines rois; its `loss_bbox` has a beta."""
+    """Classifies rois and refines their boxes; its `loss_bbox` has a beta."""
     dynamic_rcnn: DynamicTrainConfig = DynamicTrainConfig()
     """How the threshold and beta follow the proposals."""
 
@@ -66,7 +67,7 @@ class DynamicRoIHeadConfig(StandardRoIHeadConfig):
 
 
 class DynamicRoIHead(StandardRoIHead, HasTrainingState):
-    """Every so many training steps, changes the thresholds of `assigner` and the beta of `loss_bbox`."""
+    """Updates the IoU thresholds of `assigner` and the beta of `loss_bbox` every `update_iter_interval` steps."""
 
     def __init__(self, config: DynamicRoIHeadConfig) -> None:
         super().__init__(config)
@@ -75,8 +76,8 @@ class DynamicRoIHead(StandardRoIHead, HasTrainingState):
         assert isinstance(loss, SmoothL1LossConfig)
         self.loss_bbox = loss
         self.iou: float | None = None
-        """The threshold that was set; None: those of the config."""
-        # They stay on the device until the next change, so that a step waits for nothing.
+        """The threshold that was set last; None: the config's are in use."""
+        # They stay on the device until the next update, so that a step waits for nothing.
         self.iou_history: list[Tensor] = []
         self.beta_history: list[Tensor] = []
 
@@ -96,31 +97,28 @@ class DynamicRoIHead(StandardRoIHead, HasTrainingState):
         assignments = super().assign(proposals, targets)
         if self.training:
             overlaps = [assignment.max_overlaps for assignment in assignments]
-            self.iou_history.append(torch.stack([self._quality(image) for image in overlaps]).mean())
+            self.iou_history.append(torch.stack([self._iou_of_rank(image) for image in overlaps]).mean())
         return assignments
 
-    def _quality(self, overlaps: Tensor) -> Tensor:
-        """The `iou_topk`-th largest of an image's overlaps (A,); 0 where it has no proposals."""
+    def _iou_of_rank(self, overlaps: Tensor) -> Tensor:
+        """The `iou_topk`-th largest IoU of an image's proposals (A,); 0 where it has none."""
         rank = min(self.dynamic_rcnn.iou_topk, len(overlaps))
         return overlaps.topk(rank).values[-1] if rank else overlaps.new_zeros(())
 
-    def bbox_loss(
-        self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult]
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def bbox_loss(self, results: BBoxResults, samplings: Sequence[SamplingResult]) -> dict[str, Tensor]:
         if self.training:
-            self._record_errors(samplings)
-        return super().bbox_loss(features, samplings)
+            self._record_error(results.targets, len(samplings))
+        return super().bbox_loss(results, samplings)
 
-    def _record_errors(self, samplings: Sequence[SamplingResult]) -> None:
-        """Note the `beta_topk`-th smallest regression target of an image's positives."""
-        targets = self.bbox_head.targets(samplings)
+    def _record_error(self, targets: BBoxTargets, num_images: int) -> None:
+        """Note the regression target of rank `beta_topk` an image, from below, among all positives."""
         errors = targets.bbox_targets[targets.bbox_weights[:, 0] > 0, :2].abs().mean(dim=1)
         if len(errors):
-            rank = min(self.dynamic_rcnn.beta_topk * len(samplings), len(errors))
+            rank = min(self.dynamic_rcnn.beta_topk * num_images, len(errors))
             self.beta_history.append(errors.kthvalue(rank).values)
 
     def update_hyperparameters(self) -> None:
-        """Set the thresholds and beta by what the last steps were like, and forget these."""
+        """Set the thresholds and beta from what was noted since the last update."""
         dynamic = self.dynamic_rcnn
         iou = max(dynamic.initial_iou, float(torch.stack(self.iou_history).mean()))
         self._set_threshold(iou)

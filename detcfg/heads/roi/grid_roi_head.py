@@ -15,19 +15,19 @@ from torch import Tensor
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.geometry import clip_boxes, scale_boxes
 from detcfg.boxes.samplers.base import SamplingResult
-from detcfg.config import fill, is_unset
+from detcfg.config import is_unset
 from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.bbox.grid_head import GridHeadConfig
 from detcfg.heads.mask.fcn_mask_head import PIECE
-from detcfg.heads.roi.common import on_pooled
+from detcfg.heads.roi.common import wired_head
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig, RoIExtractorConfig, bbox2roi
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
-from detcfg.structures import Detections, ImageBatch, Targets
+from detcfg.structures import Detections, ImageBatch
 
 AMPLITUDE: Final = 0.15
-"""By how much of its size a positive is moved and stretched at most before the grid head learns from it."""
+"""Positives are shifted and scaled by up to this fraction of their size before the grid head is trained on them."""
 
 
 @frozen(kw_only=True)
@@ -38,43 +38,36 @@ class GridRoIHeadConfig(StandardRoIHeadConfig):
     """
 
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(with_reg=False)
-    """What says which class a roi has; boxes are the grid head's."""
+    """Classifies rois; the grid head refines their boxes."""
     grid_roi_extractor: RoIExtractorConfig | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
-    """None: grids are pooled as boxes are."""
+    """Pools features for the grid head; None: `bbox_roi_extractor` does."""
     grid_head: GridHeadConfig = GridHeadConfig()
-    """What refines the boxes that are left after non-maximum suppression."""
+    """Refines the boxes that non-maximum suppression keeps."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
-    """What each proposal is to learn."""
+    """Assigns ground-truth boxes to proposals."""
     pos_radius: int = field(default=1, validator=validators.ge(0))
-    """Cells about a point that learn it."""
+    """Cells within this distance of a grid point are positive in its heatmap."""
     max_num_grid: int = field(default=192, validator=validators.ge(1))
-    """At most so many positives of a batch are learnt by the grid head."""
+    """The grid head is trained on at most so many positives of a batch, drawn at random."""
 
     def wired(self) -> Self:
         wired = super().wired()
         if is_unset(wired.in_strides):
             return wired
-        name, extractor = "bbox_roi_extractor", wired.bbox_roi_extractor
-        own = wired.grid_roi_extractor
-        if own is not None:
-            own = own.fed(wired.in_channels, wired.in_strides)
-            name, extractor = "grid_roi_extractor", own
-        shared = wired.shared_head
-        if shared is None:
-            head = on_pooled(wired.grid_head, name, extractor)
-        else:
-            head = fill(wired.grid_head, "shared_head.feature_channels", in_channels=shared.feature_channels)
-            head = fill(head, "shared_head.feature_size", roi_feat_size=shared.feature_size)
-        return evolve(wired, grid_roi_extractor=own, grid_head=head)
+        source, extractor = "bbox_roi_extractor", wired.grid_roi_extractor
+        if extractor is not None:
+            source, extractor = "grid_roi_extractor", extractor.fed(wired.in_channels, wired.in_strides)
+        head = wired_head(wired.grid_head, source, extractor or wired.bbox_roi_extractor, wired.shared_head)
+        return evolve(wired, grid_roi_extractor=extractor, grid_head=head)
 
     def build(self) -> GridRoIHead:
         return GridRoIHead(self.resolved())
 
 
 class GridRoIHead(StandardRoIHead):
-    """The bbox head says what a roi is, the grid head where its sides are."""
+    """The bbox head classifies rois, the grid head refines their boxes."""
 
     def __init__(self, config: GridRoIHeadConfig) -> None:
         super().__init__(config)
@@ -85,35 +78,21 @@ class GridRoIHead(StandardRoIHead):
         self.max_num_grid = config.max_num_grid
 
     def pool_grids(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        """The features of each roi for its grid."""
+        """The features (R, C, S, S) of rois (R, 5) for the grid head."""
         return self.pool(features, rois, extractor=self.grid_roi_extractor)
 
-    def loss(
-        self,
-        features: tuple[Tensor, ...],
-        proposals: Sequence[Detections],
-        batch: ImageBatch,
-        targets: Sequence[Targets],
-    ) -> dict[str, Tensor]:
-        samplings = self.sample(features, proposals, targets)
-        losses, pooled = self.bbox_loss(features, samplings)
-        losses |= self.grid_loss(features, samplings, batch)
-        if self.mask_head is not None:
-            losses |= self.mask_loss(features, pooled, samplings, batch)
-        return losses
-
-    def grid_loss(
+    def extra_losses(
         self, features: tuple[Tensor, ...], samplings: Sequence[SamplingResult], batch: ImageBatch
     ) -> dict[str, Tensor]:
-        """The loss of the grid head, on positives that are moved a little."""
+        """`loss_grid`, on positives that are jittered."""
         boxes = [
             jittered(sampling.pos_priors, size) for sampling, size in zip(samplings, batch.sizes, strict=True)
         ]
         rois = bbox2roi(boxes)
-        objects = torch.cat([sampling.pos_gt_bboxes for sampling in samplings])
+        gt_bboxes = torch.cat([sampling.pos_gt_bboxes for sampling in samplings])
         chosen = torch.randperm(len(rois))[: self.max_num_grid].to(rois.device)
         heatmaps = self.grid_head(self.pool_grids(features, rois[chosen]))
-        targets = self.grid_head.targets(rois[chosen, 1:], objects[chosen], self.pos_radius)
+        targets = self.grid_head.targets(rois[chosen, 1:], gt_bboxes[chosen], self.pos_radius)
         return self.grid_head.loss(heatmaps, targets)
 
     def predict_boxes(
@@ -124,27 +103,27 @@ class GridRoIHead(StandardRoIHead):
         *,
         rescale: bool,
     ) -> list[Detections]:
-        found = super().predict_boxes(features, proposals, batch, rescale=False)
-        refined = self.refine(features, bbox2roi([image.boxes for image in found]))
-        parts = torch.split(refined, [len(image) for image in found])
-        detections: list[Detections] = []
-        for index, (image, part) in enumerate(zip(found, parts, strict=True)):
-            # Points may lie outside the image, and boxes stay there: MMDetection clips a copy of them.
+        detections = super().predict_boxes(features, proposals, batch, rescale=False)
+        refined = self.refine(features, bbox2roi([image.boxes for image in detections]))
+        parts = torch.split(refined, [len(image) for image in detections])
+        gridded: list[Detections] = []
+        for index, (image, part) in enumerate(zip(detections, parts, strict=True)):
+            # Boxes may reach beyond the image, as in MMDetection, which clips a copy of them.
             boxes = scale_boxes(part, batch.scales(index)) if rescale else part
-            detections.append(evolve(image, boxes=boxes))
-        return detections
+            gridded.append(evolve(image, boxes=boxes))
+        return gridded
 
     def refine(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        """(R, 4): the boxes of rois (R, 5) as their grids say."""
+        """(R, 4): the boxes that the grids of rois (R, 5) predict."""
         boxes: list[Tensor] = []
-        for own in torch.split(rois, PIECE):
-            heatmaps, _ = self.grid_head(self.pool_grids(features, own))
-            boxes.append(self.grid_head.decode(heatmaps, own[:, 1:]))
+        for part in torch.split(rois, PIECE):
+            heatmaps, _ = self.grid_head(self.pool_grids(features, part))
+            boxes.append(self.grid_head.decode(heatmaps, part[:, 1:]))
         return torch.cat(boxes)
 
 
 def jittered(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (P, 4) moved and stretched at random, within an image of (height, width)."""
+    """Boxes (P, 4) shifted and scaled at random by up to `AMPLITUDE`, clipped to an image of (height, width)."""
     offsets = boxes.new_empty(boxes.shape).uniform_(-AMPLITUDE, AMPLITUDE)
     extent = (boxes[:, 2:] - boxes[:, :2]).abs()
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2 + extent * offsets[:, :2]

@@ -1,7 +1,8 @@
-"""The RoI head of Hybrid Task Cascade: boxes and masks in turn, and the whole image's meaning beside them.
+"""The RoI head of Hybrid Task Cascade: box and mask branches interleaved over stages, with an optional semantic
+segmentation branch.
 
-Shapes: B images; features are (B, C, H_i, W_i), finest first; R rois over the whole batch. With a semantic
-head, its map (B, C', H_i, W_i) goes along as one more feature map, the last.
+Shapes: B images; features are (B, C, H_i, W_i), finest first; R rois over the whole batch; S the side of pooled
+features, M that of a mask. With a semantic head, its features (B, C', H_i, W_i) follow as the last level.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from detcfg.config import ConfigError, fill, is_unset
 from detcfg.heads.mask.fcn_mask_head import PIECE
 from detcfg.heads.mask.fused_semantic_head import FusedSemanticHeadConfig
 from detcfg.heads.mask.htc_mask_head import HTCMaskHead, HTCMaskHeadConfig
-from detcfg.heads.roi.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig
-from detcfg.roi_extractors.base import RoIAlignConfig, RoIExtractorConfig, bbox2roi
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHead, CascadeRoIHeadConfig, CascadeStage
+from detcfg.roi_extractors.base import RoIAlignConfig, RoIExtractor, RoIExtractorConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
@@ -35,23 +36,25 @@ class HybridTaskCascadeRoIHeadConfig(CascadeRoIHeadConfig):
     mask_roi_extractor: RoIExtractorConfig | tuple[RoIExtractorConfig, ...] | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
-    """How the features of masks are pooled; None: like those of boxes."""
+    """Pools features for the mask head of each stage; None: `bbox_roi_extractor` does."""
     mask_head: HTCMaskHeadConfig | tuple[HTCMaskHeadConfig, ...] | None = (
         HTCMaskHeadConfig(with_conv_res=False),
         HTCMaskHeadConfig(),
         HTCMaskHeadConfig(),
     )
-    """What draws the masks of each stage; None: no masks."""
+    """Predicts the masks of each stage; None: no masks."""
     semantic_head: FusedSemanticHeadConfig | None = None
-    """What tells the class of each pixel, stuff included; its features help boxes and masks."""
+    """The semantic segmentation branch, stuff classes included, whose features are fused with those of rois;
+    None: there is none."""
     semantic_roi_extractor: RoIExtractorConfig | None = None
-    """How the semantic features are pooled; None: like those of masks, if there are any."""
+    """Pools the semantic features; None: to 14 x 14, if there is a `semantic_head`."""
     semantic_fusion: tuple[Literal["bbox", "mask"], ...] = ("bbox", "mask")
-    """Where the semantic features are added."""
+    """The branches to whose pooled features the semantic ones are added."""
     interleaved: bool = True
-    """Whether a stage's masks learn from the boxes that the stage has refined already."""
+    """Whether a stage's mask head is trained on the boxes that its bbox head has refined, sampled anew, rather
+    than on the samples of the bbox head."""
     mask_info_flow: bool = True
-    """Whether each mask head reads what those before it made."""
+    """Whether each mask head reads the features of the mask head of the stage before."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -59,7 +62,7 @@ class HybridTaskCascadeRoIHeadConfig(CascadeRoIHeadConfig):
         semantic = wired.semantic_head
         if semantic is None and wired.semantic_roi_extractor is not None:
             raise ConfigError(
-                "semantic_roi_extractor is given, but semantic_head is None. Give both or neither."
+                "semantic_roi_extractor is given, but semantic_head is None. Leave the one out, or give the other."
             )
         if is_unset(wired.in_strides) or semantic is None:
             return wired
@@ -80,10 +83,10 @@ class HybridTaskCascadeRoIHeadConfig(CascadeRoIHeadConfig):
         return evolve(wired, semantic_head=semantic, semantic_roi_extractor=extractor)
 
     def check_flow(self) -> None:
-        """Refuse mask heads that cannot read what those before them made."""
+        """Refuse mask heads that cannot read the features of the stage before."""
         if self.mask_head is None or not self.mask_info_flow:
             return
-        for stage, head in enumerate(self.stages("mask_head", self.mask_head)):
+        for stage, head in enumerate(self.each("mask_head", self.mask_head)):
             if stage > 0 and not head.with_conv_res:
                 raise ConfigError(
                     f"mask_head.{stage}.with_conv_res is False, but mask_info_flow is True. "
@@ -95,7 +98,7 @@ class HybridTaskCascadeRoIHeadConfig(CascadeRoIHeadConfig):
 
 
 class HybridTaskCascadeRoIHead(CascadeRoIHead):
-    """A cascade whose mask heads follow one another, with semantic features where there is such a head."""
+    """A cascade of `HTCStage`, with a semantic segmentation branch if there is a `semantic_head`."""
 
     def __init__(self, config: HybridTaskCascadeRoIHeadConfig) -> None:
         super().__init__(config)
@@ -107,8 +110,8 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             self.semantic_roi_extractor = config.semantic_roi_extractor.build()
             self.semantic_head = config.semantic_head.build()
 
-    def mask_head_of(self, stage: int) -> HTCMaskHead:
-        return cast("HTCMaskHead", super().mask_head_of(stage))
+    def stage(self, index: int) -> HTCStage:
+        return HTCStage(self, index)
 
     def loss(
         self,
@@ -131,22 +134,50 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             features = (*features, semantic)
         return super().predict(features, proposals, batch)
 
+    def mask_probabilities(self, features: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
+        """(R, M, M): the masks of the last stage alone, as in MMDetection."""
+        last = self.stage(self.num_stages - 1)
+        pooled = last.pool_masks(features, rois)
+        parts = zip(torch.split(pooled, PIECE), torch.split(labels, PIECE), strict=True)
+        head = last.fcn_mask_head
+        logits = [head.masks_of_labels(last.mask_logits(part), classes) for part, classes in parts]
+        return torch.cat(logits).float().sigmoid()
+
+
+class HTCStage(CascadeStage):
+    """Pools semantic features too, and predicts masks by way of the mask heads of the stages before."""
+
+    def __init__(self, head: HybridTaskCascadeRoIHead, index: int) -> None:
+        super().__init__(head, index)
+        self.interleaved = head.interleaved
+        self.semantic_fusion = head.semantic_fusion
+        self.semantic_roi_extractor = head.semantic_roi_extractor
+        first = 0 if head.mask_info_flow else index
+        heads = [] if head.mask_head is None else list(head.mask_head)[first : index + 1]
+        self.mask_heads = cast("list[HTCMaskHead]", heads)
+        """Those that a mask goes through: this stage's is the last."""
+
     def mask_samplings(
         self,
-        stage: int,
         features: tuple[Tensor, ...],
-        samplings: Sequence[SamplingResult],
+        samplings: list[SamplingResult],
         refined: Sequence[Detections],
         targets: Sequence[Targets],
-    ) -> Sequence[SamplingResult]:
-        return self.sample(stage, features, refined, targets) if self.interleaved else samplings
+    ) -> list[SamplingResult]:
+        return self.sample(features, refined, targets) if self.interleaved else samplings
 
-    def pool(self, stage: int, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        pooled = super().pool(stage, features, rois)
+    def pool(
+        self,
+        features: tuple[Tensor, ...],
+        rois: Tensor,
+        roi_scale_factor: float | None = None,
+        extractor: RoIExtractor | None = None,
+    ) -> Tensor:
+        pooled = super().pool(features, rois, roi_scale_factor, extractor)
         return self._fused(pooled, features, rois) if "bbox" in self.semantic_fusion else pooled
 
-    def pool_masks(self, stage: int, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        pooled = super().pool_masks(stage, features, rois)
+    def pool_masks(self, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        pooled = super().pool(features, rois, extractor=self.mask_roi_extractor)
         return self._fused(pooled, features, rois) if "mask" in self.semantic_fusion else pooled
 
     def _fused(self, pooled: Tensor, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
@@ -161,28 +192,19 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     def mask_loss(
         self,
-        stage: int,
         features: tuple[Tensor, ...],
+        pooled: Tensor,
         samplings: Sequence[SamplingResult],
         batch: ImageBatch,
     ) -> dict[str, Tensor]:
-        pooled = self.pool_masks(stage, features, bbox2roi([s.pos_priors for s in samplings]))
+        del features
         height, width = batch.tensor.shape[-2:]
-        return self.mask_head_of(stage).loss_of(self.mask_logits(stage, pooled), samplings, (height, width))
+        return self.fcn_mask_head.loss_of(self.mask_logits(pooled), samplings, (height, width))
 
-    def mask_logits(self, stage: int, pooled: Tensor) -> Tensor:
-        """The logits of a stage, by way of the stages before it."""
-        made: Tensor | None = None
-        for earlier in range(stage) if self.mask_info_flow else ():
-            made = self.mask_head_of(earlier).convolved(pooled, made)
-        head = self.mask_head_of(stage)
-        return head.draw(head.convolved(pooled, made))
-
-    def mask_probabilities(self, features: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
-        """(R, M, M): the masks of the last stage, as in MMDetection."""
-        last = self.num_stages - 1
-        pooled = self.pool_masks(last, features, rois)
-        parts = zip(torch.split(pooled, PIECE), torch.split(labels, PIECE), strict=True)
-        head = self.mask_head_of(last)
-        logits = [head.masks_of_labels(self.mask_logits(last, part), own) for part, own in parts]
-        return torch.cat(logits).float().sigmoid()
+    def mask_logits(self, pooled: Tensor) -> Tensor:
+        """Mask logits (R, K, M, M) of pooled features (R, C, S, S), through the mask heads in turn."""
+        *earlier, head = self.mask_heads
+        passed: Tensor | None = None
+        for before in earlier:
+            passed = before.convolved(pooled, passed)
+        return head.draw(head.convolved(pooled, passed))

@@ -12,7 +12,7 @@ from torch import Tensor
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ConfigError, fill, is_unset
-from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.mask.mask_iou_head import MaskIoUHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.masks import paste
@@ -31,13 +31,13 @@ class MaskScoringRoIHeadConfig(StandardRoIHeadConfig):
     mask_roi_extractor: RoIExtractorConfig | None = SingleRoIExtractorConfig(
         roi_layer=RoIAlignConfig(output_size=14)
     )
-    """How the features of masks are pooled; None: like those of boxes."""
+    """Pools features for the two mask heads; None: they read those pooled for the bbox head."""
     mask_head: FCNMaskHeadConfig = FCNMaskHeadConfig()
-    """What draws the masks."""
+    """Predicts the masks."""
     mask_iou_head: MaskIoUHeadConfig = MaskIoUHeadConfig()
-    """What says how good a mask is."""
+    """Predicts the IoU of each mask with its object."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
-    """What each proposal is to learn."""
+    """Assigns ground-truth boxes to proposals."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -59,17 +59,11 @@ class MaskScoringRoIHeadConfig(StandardRoIHeadConfig):
 
 
 class MaskScoringRoIHead(StandardRoIHead):
-    """A third head says how good each mask is, and detections are scored by that, too."""
+    """Scores each detection by the predicted IoU of its mask, times its class score."""
 
     def __init__(self, config: MaskScoringRoIHeadConfig) -> None:
         super().__init__(config)
         self.mask_iou_head = config.mask_iou_head.build()
-
-    @property
-    def drawing_head(self) -> FCNMaskHead:
-        """The mask head, which a config of this kind always has."""
-        assert isinstance(self.mask_head, FCNMaskHead)
-        return self.mask_head
 
     def mask_loss(
         self,
@@ -78,17 +72,18 @@ class MaskScoringRoIHead(StandardRoIHead):
         samplings: Sequence[SamplingResult],
         batch: ImageBatch,
     ) -> dict[str, Tensor]:
-        own = self.pool_positives(features, pooled, samplings)
+        del features
+        head = self.fcn_mask_head
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
-        logits = self.drawing_head.masks_of_labels(self.drawing_head(own), labels)
+        logits = head.masks_of_labels(head(pooled), labels)
         height, width = batch.tensor.shape[-2:]
-        targets = self.drawing_head.targets(samplings, (height, width))
-        losses = {"loss_mask": self.drawing_head.loss_mask(logits, targets)}
-        return losses | self.mask_iou_head.loss(own, logits, targets, samplings)
+        targets = head.targets(samplings, (height, width))
+        losses = {"loss_mask": head.loss_mask(logits, targets)}
+        return losses | self.mask_iou_head.loss(pooled, logits, targets, samplings)
 
-    def with_masks(self, found: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
-        logits = self.drawing_head.logits_of_labels(pooled, found.labels)
-        ious = self.mask_iou_head.of_class(pooled, logits, found.labels)
-        masks = paste(logits.sigmoid(), found.boxes, size, self.test_cfg.mask_thr_binary)
-        scored = evolve(found, scores=found.scores * ious, masks=masks)
+    def with_masks(self, detections: Detections, pooled: Tensor, size: tuple[int, int]) -> Detections:
+        logits = self.fcn_mask_head.logits_of_labels(pooled, detections.labels)
+        ious = self.mask_iou_head.of_class(pooled, logits, detections.labels)
+        masks = paste(logits.sigmoid(), detections.boxes, size, self.test_cfg.mask_thr_binary)
+        scored = evolve(detections, scores=detections.scores * ious, masks=masks)
         return scored[scored.scores.argsort(descending=True, stable=True)]

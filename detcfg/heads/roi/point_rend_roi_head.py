@@ -1,6 +1,6 @@
-"""The RoI head of PointRend: coarse masks, made fine at the points where they are uncertain.
+"""The RoI head of PointRend: coarse masks, refined at the points where they are uncertain.
 
-Shapes: R rois; Q points of each; M the side of a coarse mask; K classes.
+Shapes: R rois; Q points of each; M the side of a mask; K classes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from attrs import evolve, field, frozen, validators
 from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
-from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import fill, is_unset
 from detcfg.heads.mask.coarse_mask_head import CoarseMaskHeadConfig
-from detcfg.heads.mask.fcn_mask_head import PIECE, FCNMaskHead, FCNMaskHeadConfig
+from detcfg.heads.mask.fcn_mask_head import PIECE, FCNMaskHeadConfig
 from detcfg.heads.mask.mask_point_head import MaskPointHeadConfig
-from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.common import RoITestConfig, with_pasted_masks
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.layers.points import point_sample, sample_rois, uncertain_points, uncertainty
-from detcfg.masks import paste
 from detcfg.roi_extractors.base import RoIExtractorConfig, bbox2roi
 from detcfg.roi_extractors.generic import GenericRoIExtractorConfig
 from detcfg.roi_extractors.simple_roi_align import SimpleRoIAlignConfig
@@ -32,17 +30,17 @@ from detcfg.structures import Detections, ImageBatch
 
 @frozen(kw_only=True)
 class PointRendTestConfig(RoITestConfig):
-    """How detections are chosen and their masks made fine."""
+    """How detections are selected and their masks refined by subdivision."""
 
     subdivision_steps: int = field(default=5, validator=validators.ge(0))
-    """How often a mask is enlarged."""
+    """Subdivision steps, each of which enlarges the mask and refines its most uncertain points."""
     subdivision_num_points: int = field(default=28 * 28, validator=validators.ge(1))
-    """Points that are told anew each time."""
+    """Points that are predicted anew in each step."""
     scale_factor: int = field(default=2, validator=validators.ge(1))
-    """By which it is enlarged each time."""
+    """By which a step enlarges the mask."""
 
     def num_points(self, step: int, side: int) -> int:
-        """Points that a step tells of a mask of this side; none if the next step tells all of its own."""
+        """Points that a step predicts anew in a mask of this side; 0 if the next step predicts all of its points."""
         if (
             step < self.subdivision_steps - 1
             and self.subdivision_num_points >= (self.scale_factor * side) ** 2
@@ -61,21 +59,21 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
     mask_roi_extractor: RoIExtractorConfig = GenericRoIExtractorConfig(
         aggregation="concat", roi_layer=SimpleRoIAlignConfig(output_size=14), featmap_strides=(4,)
     )
-    """Its feature maps are sampled for the point head, too."""
+    """Pools features for the coarse masks; the point head samples its feature maps as well."""
     mask_head: FCNMaskHeadConfig = CoarseMaskHeadConfig()
-    """What draws the coarse masks."""
+    """Predicts the coarse masks."""
     point_head: MaskPointHeadConfig = MaskPointHeadConfig()
-    """What tells at points whether they belong to the object."""
+    """Predicts at points whether they belong to the object."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
-    """What each proposal is to learn."""
+    """Assigns ground-truth boxes to proposals."""
     num_points: int = field(default=14 * 14, validator=validators.ge(1))
-    """Points that each positive learns."""
+    """Points of each positive on which the point head is trained."""
     oversample_ratio: float = field(default=3.0, validator=validators.ge(1))
-    """So many times as many are drawn, from which the uncertain ones are chosen."""
+    """So many times `num_points` candidates are drawn, of which the most uncertain are taken."""
     importance_sample_ratio: float = field(default=0.75, validator=[validators.ge(0), validators.le(1)])
-    """The share of points that are chosen so; the others are drawn anywhere."""
+    """Fraction of `num_points` taken by uncertainty; the others are drawn uniformly."""
     test_cfg: PointRendTestConfig = PointRendTestConfig()
-    """How detections are chosen and their masks made fine."""
+    """How predictions become detections, and their masks are refined."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -91,7 +89,7 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
 
 
 class PointRendRoIHead(StandardRoIHead):
-    """A second head tells points of a mask from the coarse mask and from the feature maps there."""
+    """A point head predicts single points of a mask, from the coarse mask and the feature maps at these points."""
 
     def __init__(self, config: PointRendRoIHeadConfig) -> None:
         super().__init__(config)
@@ -102,12 +100,6 @@ class PointRendRoIHead(StandardRoIHead):
         self.importance_sample_ratio = config.importance_sample_ratio
         self.subdivision = config.test_cfg
 
-    @property
-    def drawing_head(self) -> FCNMaskHead:
-        """The mask head, which a config of this kind always has."""
-        assert isinstance(self.mask_head, FCNMaskHead)
-        return self.mask_head
-
     def mask_loss(
         self,
         features: tuple[Tensor, ...],
@@ -117,41 +109,36 @@ class PointRendRoIHead(StandardRoIHead):
     ) -> dict[str, Tensor]:
         rois = bbox2roi([sampling.pos_priors for sampling in samplings])
         labels = torch.cat([sampling.pos_gt_labels for sampling in samplings])
-        coarse = self.drawing_head(self.pool_positives(features, pooled, samplings))
+        coarse = self.fcn_mask_head(pooled)
         height, width = batch.tensor.shape[-2:]
-        losses = self.drawing_head.loss_of(coarse, samplings, (height, width))
-        own = self.drawing_head.masks_of_labels(coarse, labels)
+        losses = self.fcn_mask_head.loss_of(coarse, samplings, (height, width))
+        masks = self.fcn_mask_head.masks_of_labels(coarse, labels)
         points = uncertain_points(
-            own.detach(), self.num_points, self.oversample_ratio, self.importance_sample_ratio
+            masks.detach(), self.num_points, self.oversample_ratio, self.importance_sample_ratio
         )
         logits = self.point_head(self.fine_features(features, rois, points), point_sample(coarse, points))
         return losses | self.point_head.loss(logits, points, samplings)
 
     def fine_features(self, features: tuple[Tensor, ...], rois: Tensor, points: Tensor) -> Tensor:
-        """(R, C, Q): the feature maps at points (R, Q, 2) in [0, 1] of their rois."""
+        """(R, C, Q): the feature maps, concatenated, at points (R, Q, 2) in [0, 1] of their rois."""
         levels = zip(features, self.strides, strict=False)
         return torch.cat([sample_rois(level, rois, points, stride) for level, stride in levels], dim=1)
 
     def predict_masks(
-        self, features: tuple[Tensor, ...], found: Sequence[Detections], batch: ImageBatch
+        self, features: tuple[Tensor, ...], detections: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        rois = bbox2roi([image.boxes for image in found])
-        labels = torch.cat([image.labels for image in found])
+        rois = bbox2roi([image.boxes for image in detections])
+        labels = torch.cat([image.labels for image in detections])
         parts = zip(torch.split(rois, PIECE), torch.split(labels, PIECE), strict=True)
-        logits = torch.cat([self.fine_masks(features, own, classes) for own, classes in parts])
-        detections: list[Detections] = []
-        for index, own in enumerate(torch.split(logits, [len(image) for image in found])):
-            boxes = scale_boxes(found[index].boxes, batch.scales(index))
-            masks = paste(own.sigmoid(), boxes, batch.output_sizes[index], self.test_cfg.mask_thr_binary)
-            detections.append(evolve(found[index], boxes=boxes, masks=masks))
-        return detections
+        logits = torch.cat([self.fine_masks(features, part, classes) for part, classes in parts])
+        return with_pasted_masks(detections, logits.sigmoid(), batch, self.test_cfg.mask_thr_binary)
 
     def fine_masks(self, features: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
-        """(R, M', M') float: the logits of rois whose classes are known, enlarged step by step."""
+        """(R, M', M') float: mask logits of rois (R, 5) of classes `labels` (R,), subdivided step by step."""
         cfg = self.subdivision
-        coarse = self.drawing_head(self.pool_masks(features, rois))
-        # Only the own class is drawn: at full size, those of all would be gigabytes.
-        logits = self.drawing_head.masks_of_labels(coarse, labels).float()
+        coarse = self.fcn_mask_head(self.pool_masks(features, rois))
+        # Only the mask of the detected class: at full size, those of all classes would take gigabytes.
+        logits = self.fcn_mask_head.masks_of_labels(coarse, labels).float()
         for step in range(cfg.subdivision_steps):
             logits = _enlarged(logits, cfg.scale_factor)
             side = logits.shape[-1]
@@ -159,15 +146,17 @@ class PointRendRoIHead(StandardRoIHead):
             if count == 0:
                 continue
             chosen = uncertainty(logits).flatten(1).topk(count, dim=1).indices
-            points = _middles(chosen, side)
-            told = self.point_head(self.fine_features(features, rois, points), point_sample(coarse, points))
-            own = self.point_head.own_points(told, labels).float()
-            logits = logits.flatten(1).scatter(1, chosen, own).view_as(logits)
+            points = _cell_centres(chosen, side)
+            refined = self.point_head(
+                self.fine_features(features, rois, points), point_sample(coarse, points)
+            )
+            refined = self.point_head.points_of_labels(refined, labels).float()
+            logits = logits.flatten(1).scatter(1, chosen, refined).view_as(logits)
         return logits
 
 
 def _enlarged(logits: Tensor, factor: int) -> Tensor:
-    """(R, M, M) to (R, M * factor, M * factor)."""
+    """(R, M, M) to (R, M * factor, M * factor), bilinearly."""
     if len(logits) == 0:
         return logits.new_zeros((0, logits.shape[1] * factor, logits.shape[2] * factor))
     return F.interpolate(logits[:, None], scale_factor=float(factor), mode="bilinear", align_corners=False)[
@@ -175,6 +164,6 @@ def _enlarged(logits: Tensor, factor: int) -> Tensor:
     ]
 
 
-def _middles(indices: Tensor, side: int) -> Tensor:
-    """Cells (R, Q) of squares, counted row by row, to their centres (R, Q, 2) in [0, 1]."""
+def _cell_centres(indices: Tensor, side: int) -> Tensor:
+    """Indices (R, Q) of cells of a square, row by row, to their centres (R, Q, 2) in [0, 1]."""
     return (torch.stack((indices % side, indices // side), dim=2).float() + 0.5) / side

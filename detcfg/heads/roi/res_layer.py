@@ -1,4 +1,4 @@
-"""One stage of a ResNet on pooled features, as the C4 detectors have it.
+"""One stage of a ResNet on pooled features, as in the C4 detectors.
 
 Shapes: R rois; S the side of pooled features.
 """
@@ -20,16 +20,16 @@ from detcfg.layers.norm import BNConfig, NormConfig, eval_batch_norms
 
 @frozen(kw_only=True)
 class ResLayerConfig(SharedHeadConfig):
-    """The stage that a C4 detector applies to each roi rather than to the image (Ren et al., 2015,
-    https://arxiv.org/abs/1506.01497).
+    """The ResNet stage that a C4 detector applies to each roi rather than to the image.
 
-    Follows mmdet/models/roi_heads/shared_heads/res_layer.py.
+    From Faster R-CNN (Ren et al., 2015, https://arxiv.org/abs/1506.01497). Follows
+    mmdet/models/roi_heads/shared_heads/res_layer.py.
     """
 
     depth: Depth = 50
     """Depth of the ResNet that this is a stage of."""
     stage: int = field(default=3, validator=[validators.ge(1), validators.le(3)])
-    """Which stage of the ResNet this is, from 0; the backbone has those before it."""
+    """The stage, counted from 0; the backbone has those before it."""
     stride: int = field(default=2, validator=validators.ge(1))
     """Stride of the stage's first block."""
     dilation: int = field(default=1, validator=validators.ge(1))
@@ -41,9 +41,9 @@ class ResLayerConfig(SharedHeadConfig):
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
     with_cp: bool = False
-    """Compute activations twice rather than keep them: less memory, more time."""
+    """Activation (gradient) checkpointing: recompute activations in the backward pass."""
     dcn: DeformConvConfig | None = None
-    """Takes the place of the 3x3 convolutions."""
+    """Deformable convolutions in place of the 3x3 convolutions; None: ordinary ones."""
 
     def wired(self) -> Self:
         wired = super().wired()

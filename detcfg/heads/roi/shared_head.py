@@ -1,4 +1,4 @@
-"""What a shared head is: layers on pooled features, before bbox head and mask head."""
+"""The contract of shared heads: layers on pooled features, before bbox head and mask head."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class SharedHeadConfig(ModuleConfig):
     @property
     @abstractmethod
     def feature_channels(self) -> int:
-        """Channels that go out."""
+        """Channels of the output."""
 
     @property
     @abstractmethod
     def feature_size(self) -> int:
-        """Side of what goes out."""
+        """Side of the output."""
 
     @abstractmethod
     def build(self) -> nn.Module: ...

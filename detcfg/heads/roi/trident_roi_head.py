@@ -15,7 +15,7 @@ from detcfg.structures import Detections, ImageBatch
 
 @frozen(kw_only=True)
 class TridentRoIHeadConfig(StandardRoIHeadConfig):
-    """Merges what the branches find (Li et al., 2019, https://arxiv.org/abs/1901.01892).
+    """Merges the detections of all branches (Li et al., 2019, https://arxiv.org/abs/1901.01892).
 
     Follows mmdet/models/roi_heads/trident_roi_head.py.
     """
@@ -23,14 +23,14 @@ class TridentRoIHeadConfig(StandardRoIHeadConfig):
     num_branch: int = derived()
     """Branches of the backbone."""
     test_branch_idx: int = derived()
-    """The branch in use in testing; -1: all of them."""
+    """The branch that is tested; -1: all of them."""
 
     def build(self) -> TridentRoIHead:
         return TridentRoIHead(self.resolved())
 
 
 class TridentRoIHead(StandardRoIHead):
-    """Images come once for each branch in use, first all images of the first branch."""
+    """Reads each image once a branch: all images of the first branch, then all of the second."""
 
     def __init__(self, config: TridentRoIHeadConfig) -> None:
         super().__init__(config)
@@ -39,21 +39,21 @@ class TridentRoIHead(StandardRoIHead):
 
     @property
     def active_branches(self) -> int:
-        """How many branches are in use."""
+        """Branches of the backbone in use: all in training, `test_branch_idx` in testing."""
         return self.num_branch if self.training or self.test_branch_idx == -1 else 1
 
     def predict(
         self, features: tuple[Tensor, ...], proposals: Sequence[Detections], batch: ImageBatch
     ) -> list[Detections]:
-        found = super().predict(features, proposals, batch)
-        images = len(found) // self.active_branches
-        return [self.merged(found[image::images]) for image in range(images)]
+        detections = super().predict(features, proposals, batch)
+        images = len(detections) // self.active_branches
+        return [self.merged(detections[image::images]) for image in range(images)]
 
     def merged(self, branches: Sequence[Detections]) -> Detections:
-        """The detections of one image from those of each branch."""
-        boxes = torch.cat([found.boxes for found in branches])
-        scores = torch.cat([found.scores for found in branches])
-        labels = torch.cat([found.labels for found in branches])
+        """The detections of one image after NMS over those of all branches."""
+        boxes = torch.cat([branch.boxes for branch in branches])
+        scores = torch.cat([branch.scores for branch in branches])
+        labels = torch.cat([branch.labels for branch in branches])
         kept, scores = self.test_cfg.nms.keep(boxes, scores, labels)
         if self.test_cfg.max_per_img > 0:
             kept, scores = kept[: self.test_cfg.max_per_img], scores[: self.test_cfg.max_per_img]

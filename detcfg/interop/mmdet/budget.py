@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from detcfg.interop.mmdet.data import Node, Place, ReadError, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, ReadError, is_list, is_tuple
 
 MAX_WORK: Final = 500_000
 """Cells that may be made or visited while one config is read; the largest of MMDetection's zoo takes a tenth."""
@@ -28,30 +28,34 @@ class Budget:
     def __init__(self, work: int = MAX_WORK) -> None:
         self.left = work
 
-    def spend(self, work: int, place: Place) -> None:
+    def spend(self, work: int, location: Location) -> None:
         self.left -= work
         if self.left < 0:
-            raise ReadError(f"{place}: this config grows beyond what is read safely ({MAX_WORK:,} values).")
+            raise ReadError(
+                f"{location}: this config grows beyond what is read safely ({MAX_WORK:,} values)."
+            )
 
-    def text(self, length: int, place: Place) -> None:
+    def text(self, length: int, location: Location) -> None:
         """Pay for a string."""
         if length > MAX_TEXT:
-            raise ReadError(f"{place}: a string of {length:,} characters is too long; {MAX_TEXT:,} are read.")
-        self.spend(1 + length // 32, place)
+            raise ReadError(
+                f"{location}: a string of {length:,} characters is too long; {MAX_TEXT:,} are read."
+            )
+        self.spend(1 + length // 32, location)
 
-    def integer(self, bits: float, place: Place) -> None:
+    def integer(self, bits: float, location: Location) -> None:
         """Refuse an integer of more than `MAX_BITS`."""
         if bits > MAX_BITS:
-            raise ReadError(f"{place}: an integer of some {bits:,.0f} bits is too large.")
+            raise ReadError(f"{location}: an integer of some {bits:,.0f} bits is too large.")
 
-    def visit(self, value: Any, place: Place) -> int:
+    def visit(self, value: Any, location: Location) -> int:
         """Pay for walking over `value` as it would be written out, and return that size."""
         sizes: dict[int, int] = {}
-        size = self._size(value, sizes, 0, place)
-        self.spend(size, place)
+        size = self._size(value, sizes, 0, location)
+        self.spend(size, location)
         return size
 
-    def _size(self, value: Any, sizes: dict[int, int], depth: int, place: Place) -> int:
+    def _size(self, value: Any, sizes: dict[int, int], depth: int, location: Location) -> int:
         if isinstance(value, str):
             return 1 + len(value) // 32
         if isinstance(value, Node):
@@ -63,12 +67,12 @@ class Budget:
         known = sizes.get(id(value))
         if known is not None:
             if known < 0:
-                raise ReadError(f"{place}: a value contains itself.")
+                raise ReadError(f"{location}: a value contains itself.")
             return known
         if depth > MAX_DEPTH:
-            raise ReadError(f"{place}: values are nested more than {MAX_DEPTH} levels deep.")
-        self.spend(1 + len(children), place)
+            raise ReadError(f"{location}: values are nested more than {MAX_DEPTH} levels deep.")
+        self.spend(1 + len(children), location)
         sizes[id(value)] = -1
-        size = 1 + sum(self._size(child, sizes, depth + 1, place) for child in children)
+        size = 1 + sum(self._size(child, sizes, depth + 1, location) for child in children)
         sizes[id(value)] = size
         return size

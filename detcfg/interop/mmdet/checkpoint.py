@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -156,30 +156,30 @@ def convert(weights: Weights, experiment: ExperimentConfig, folder: str | Path) 
 def fitted(weights: Weights, model: nn.Module) -> Converted:
     """The tensors that fit `model`, which may be on the meta device.
 
-    Weights of a backbone alone (torchvision's and timm's by their own names) are put into `model.backbone`.
+    Weights of a backbone alone (torchvision's and timm's by the names they have there) are put into `model.backbone`.
     """
-    own = model.state_dict()
-    candidates = [_renamed(weights.tensors, own)]
+    state = model.state_dict()
+    candidates = [_renamed(weights.tensors, state.keys())]
     backbone = getattr(model, "backbone", None)
     if isinstance(backbone, Backbone):
         candidates += [
             {f"backbone.{name}": tensor for name, tensor in named.items()}
             for named in (weights.tensors, backbone.rename_pretrained(weights.tensors))
         ]
-    found = max(candidates, key=lambda named: len(own.keys() & named.keys()))
-    common = own.keys() & found.keys()
-    matched = [name for name in own if name in common and own[name].shape == found[name].shape]
+    tensors = max(candidates, key=lambda named: len(state.keys() & named.keys()))
+    common = state.keys() & tensors.keys()
+    matched = [name for name in state if name in common and state[name].shape == tensors[name].shape]
     report = Report(
         matched=tuple(matched),
-        missing=tuple(name for name in own if name not in common),
-        unexpected=tuple(name for name in found if name not in common),
+        missing=tuple(name for name in state if name not in common),
+        unexpected=tuple(name for name in tensors if name not in common),
         mismatched=tuple(
-            f"{name} is {_shape(found[name])} in the checkpoint and {_shape(own[name])} in the model"
-            for name in own
-            if name in common and own[name].shape != found[name].shape
+            f"{name} is {_shape(tensors[name])} in the checkpoint and {_shape(state[name])} in the model"
+            for name in state
+            if name in common and state[name].shape != tensors[name].shape
         ),
     )
-    return Converted(weights=weights, tensors={name: found[name] for name in matched}, report=report)
+    return Converted(weights=weights, tensors={name: tensors[name] for name in matched}, report=report)
 
 
 def write_weights(converted: Converted, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -260,13 +260,12 @@ def _cleaned(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str
     return {name: tensor for name, tensor in named.items() if name not in set(dropped)}, notes
 
 
-def _renamed(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Names of older versions as they are now, where that name is the one the model has."""
-    wanted = set(own)
+def _renamed(tensors: Mapping[str, Tensor], model_names: Collection[str]) -> dict[str, Tensor]:
+    """The tensors with names of older versions replaced, where the model has the new name and not the old one."""
     made: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        now = NAMES_OF_OLD.sub(lambda found: f"bbox_head.conv_{found[1]}.", name)
-        made[now if name not in wanted and now in wanted else name] = tensor
+        now = NAMES_OF_OLD.sub(lambda match: f"bbox_head.conv_{match[1]}.", name)
+        made[now if name not in model_names and now in model_names else name] = tensor
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PLACEHOLDER: Final = "class_{}"
-"""Stands for a name that the config does not say."""
+"""Stands for a name that the config does not give."""
 
 CITYSCAPES: Final = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 DEEP_FASHION: Final = (
@@ -35,7 +35,7 @@ COCO_FORMAT: Final[dict[str, tuple[str, ...] | None]] = {
     "Objects365V2Dataset": (),
     "V3DetDataset": (),
 }
-"""Datasets whose annotations are COCO's json: their classes, () for too many to keep, None for COCO's own."""
+"""Datasets whose annotations are COCO's json: their classes, () for too many to keep, None for COCO's classes."""
 
 
 def placeholders(count: int) -> tuple[str, ...]:

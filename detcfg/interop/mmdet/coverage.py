@@ -7,7 +7,7 @@ from typing import Any, Final, TypeGuard
 
 from attrs import frozen
 
-from detcfg.interop.mmdet.data import Node, Place, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, is_list, is_tuple
 from detcfg.interop.mmdet.record import Record, Status
 from detcfg.interop.mmdet.rules import RULES
 
@@ -57,61 +57,63 @@ class Unclaimed:
     """A value that no entry of the record is about."""
 
     path: str
-    place: Place | None
+    location: Location | None
 
 
 def unclaimed(data: Node, record: Record) -> Iterator[Unclaimed]:
-    """The values of a source in the 3.x dialect that the record says nothing of.
+    """The values of a source in the 3.x dialect that no entry of the record is about.
 
     A value is known by where it was written and what it is called, for settings move from one dict to another
-    on the way. What stands in several places by way of a variable is claimed in all of them by one.
+    on the way. What a variable puts into several dicts is claimed in all of them by one entry.
     """
     claims = _Claims(record)
     for key in READ_BY_RUNNER:
         if key in data:
-            yield from claims.missing(data[key], key, str(key), data.places.get(key))
+            yield from claims.missing(data[key], key, str(key), data.locations.get(key))
 
 
 class _Claims:
     def __init__(self, record: Record) -> None:
-        self.known = {(entry.place, _name(entry.path)) for entry in record.entries}
+        self.known = {(entry.location, _name(entry.path)) for entry in record.entries}
         self.whole = {
-            (entry.place, _name(entry.path)) for entry in record.entries if entry.status is not Status.CARRIED
+            (entry.location, _name(entry.path))
+            for entry in record.entries
+            if entry.status is not Status.CARRIED
         }
         """Dicts and lists that are done with, whatever is in them."""
 
-    def missing(self, value: Any, key: object, path: str, place: Place | None) -> Iterator[Unclaimed]:
+    def missing(self, value: Any, key: object, path: str, location: Location | None) -> Iterator[Unclaimed]:
         """The leaves of `value` that nobody has claimed."""
         name = _name(str(key))
         if isinstance(value, Node):
-            if (place, name) in self.whole or (value.places.get("type"), name) in self.whole:
+            if (location, name) in self.whole or (value.locations.get("type"), name) in self.whole:
                 return
             for inner, item in value.items():
                 if inner not in ("type", "_delete_"):  # a type shows in what became of its siblings
-                    yield from self.missing(item, inner, f"{path}.{inner}", value.places.get(inner))
+                    yield from self.missing(item, inner, f"{path}.{inner}", value.locations.get(inner))
         elif is_nodes(value):
-            if (place, name) not in self.whole:
-                yield from self._items(value, path, place)
-        elif value is not None and value != [] and not self._claimed(place, name):
-            yield Unclaimed(path, place)
+            if (location, name) not in self.whole:
+                yield from self._items(value, path, location)
+        elif value is not None and value != [] and not self._claimed(location, name):
+            yield Unclaimed(path, location)
 
     def _items(
-        self, items: list[Any] | tuple[Any, ...], path: str, place: Place | None
+        self, items: list[Any] | tuple[Any, ...], path: str, location: Location | None
     ) -> Iterator[Unclaimed]:
-        """Stages that say the same as the first are one with it."""
+        """Stages that are equal to the first are one with it."""
         lost: set[str] = set()
         for index, item in enumerate(items):
-            for found in self.missing(item, index, f"{path}.{index}", place):
-                inner = found.path.removeprefix(f"{path}.{index}")
+            for missed in self.missing(item, index, f"{path}.{index}", location):
+                inner = missed.path.removeprefix(f"{path}.{index}")
                 if index == 0:
                     lost.add(inner)
                 elif inner not in lost and _at(item, inner) == _at(items[0], inner):
                     continue
-                yield found
+                yield missed
 
-    def _claimed(self, place: Place | None, name: str) -> bool:
-        return (place, name) in self.known or any(
-            (place, other) in self.known for other in OTHER_NAMES.get(name, ())
+    def _claimed(self, location: Location | None, name: str) -> bool:
+        return (location, name) in self.known or any(
+            (location, other) in self.known for other in OTHER_NAMES.get(name, ())
         )
 
 

@@ -1,4 +1,4 @@
-"""The plain data of an MMDetection config, with the place in the source of every key.
+"""The plain data of an MMDetection config, with the source location of every key.
 
 A config is dicts, lists, tuples, strings, numbers, booleans and None; a class that a config in the pure
 Python style names becomes its dotted name.
@@ -16,8 +16,8 @@ from detcfg.config import ConfigError
 
 
 @frozen
-class Place:
-    """Where something was written."""
+class Location:
+    """Where in the source something was written: a file and a line of it."""
 
     file: Path
     line: int
@@ -37,7 +37,7 @@ class TypeName(str):
 
     @property
     def short(self) -> str:
-        """The class's own name."""
+        """The class's name, without its module."""
         return self.rpartition(".")[2]
 
 
@@ -49,37 +49,37 @@ class Node(dict[Any, Any]):
             config do.
     """
 
-    __slots__ = ("merging", "places")
+    __slots__ = ("locations", "merging")
 
     def __init__(
         self,
         values: Mapping[Any, Any] | None = None,
-        places: Mapping[Any, Place] | None = None,
+        locations: Mapping[Any, Location] | None = None,
         *,
         merging: bool = False,
     ) -> None:
         super().__init__(values or {})
-        self.places: dict[Any, Place] = dict(places or {})
+        self.locations: dict[Any, Location] = dict(locations or {})
         self.merging = merging
 
-    def put(self, key: Any, value: Any, place: Place | None) -> None:
-        """Set a key that was written at `place`."""
+    def put(self, key: Any, value: Any, location: Location | None) -> None:
+        """Set a key that was written at `location`."""
         self[key] = value
-        if place is not None:
-            self.places[key] = place
+        if location is not None:
+            self.locations[key] = location
 
     def take(self, key: Any, source: Node, value: Any, name: Any = None) -> None:
-        """Set a key to `value`, at the place where `source` has it, or has what it calls `name`."""
-        self.put(key, value, source.places.get(key if name is None else name))
+        """Set a key to `value`, at the location of that key in `source`, or of the one that is called `name` there."""
+        self.put(key, value, source.locations.get(key if name is None else name))
 
     def drop(self, key: Any) -> Any:
         """Remove a key."""
-        self.places.pop(key, None)
+        self.locations.pop(key, None)
         return super().pop(key)
 
     def copied(self) -> Self:
-        """A shallow copy, places included."""
-        return type(self)(self, self.places, merging=self.merging)
+        """A shallow copy, locations included."""
+        return type(self)(self, self.locations, merging=self.merging)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
@@ -97,7 +97,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def hooked(value: Any) -> Any:
     """A value as a base config holds it: dicts merge on update."""
     if isinstance(value, Node) and not value.merging:
-        made = Node(places=value.places, merging=True)
+        made = Node(locations=value.locations, merging=True)
         for key, item in value.items():
             made[key] = hooked(item)
         return made
@@ -111,7 +111,7 @@ def hooked(value: Any) -> Any:
 def cloned(value: Any, *, merging: bool | None = None) -> Any:
     """A copy that shares nothing; its dicts merge on update as told, or as they did."""
     if isinstance(value, Node):
-        made = Node(places=value.places, merging=value.merging if merging is None else merging)
+        made = Node(locations=value.locations, merging=value.merging if merging is None else merging)
         for key, item in value.items():
             made[key] = cloned(item, merging=merging)
         return made

@@ -12,7 +12,7 @@ from detcfg.data.config import DataConfig
 from detcfg.data.transforms.base import TransformConfig
 from detcfg.interop.mmdet.classes import COCO_FORMAT, placeholders
 from detcfg.interop.mmdet.components import short_name
-from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_number, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, cloned, is_list, is_number, is_tuple
 from detcfg.interop.mmdet.pipeline_part import BY_ITSELF, PipelineTranslator
 from detcfg.interop.mmdet.translate import Spot, Translator
 
@@ -34,12 +34,12 @@ OF_BATCHES: Final = ("batch_size", "sampler", "batch_sampler")
 WITH_NAMES: Final = ("VOCDataset", "LVISV1Dataset")
 """Datasets besides COCO's whose classes detcfg knows."""
 ABOUT_ACCESS: Final = ("backend_args", "file_client_args")
-"""Those about another place than the disk."""
+"""Keys about files that are not on the disk."""
 
 
 @define
 class Split:
-    """What the loader of one split says."""
+    """The dataset and its transforms, as the loader of one split has them."""
 
     dataset: DatasetConfig | None
     transforms: tuple[TransformConfig, ...]
@@ -63,7 +63,7 @@ class DataTranslator:
         self.translator, self.record = translator, translator.record
         self.data, self.num_classes = data, num_classes
         self.classes = classes if classes is not None and len(classes) == num_classes else None
-        """What the checkpoint says."""
+        """The names in the checkpoint; None if it has none that fit."""
         self.root: object = data.get("data_root")
         self.pipelines = PipelineTranslator(translator)
 
@@ -78,9 +78,11 @@ class DataTranslator:
         train, val = splits.get("train"), splits.get("val") or splits.get("test")
         if train is None or val is None or train.dataset is None or val.dataset is None:
             for name in splits:
-                note = "an experiment has data to learn from and to be judged on, and one of them is missing here"
+                note = (
+                    "an experiment has data for training and for validation, and one of them is missing here"
+                )
                 self.record.unsupported(
-                    f"{name}_dataloader", self.data.places.get(f"{name}_dataloader"), note
+                    f"{name}_dataloader", self.data.locations.get(f"{name}_dataloader"), note
                 )
             return None, 1
         test = splits.get("test")
@@ -108,7 +110,7 @@ class DataTranslator:
     # Loaders
 
     def _loader(self, split: str, loader: object) -> dict[str, Any]:
-        """Fields of `DataConfig` that a loader says."""
+        """The fields of `DataConfig` that a loader gives."""
         if not isinstance(loader, Node):
             return {}
         names = {"batch_size": "batch_size" if split == "train" else "val_batch_size"}
@@ -116,18 +118,18 @@ class DataTranslator:
             names |= {name: name for name in ("num_workers", "drop_last", "pin_memory")}
         found: dict[str, Any] = {}
         for key, value in loader.items():
-            path, place = f"{split}_dataloader.{key}", loader.places.get(key)
+            path, location = f"{split}_dataloader.{key}", loader.locations.get(key)
             if key == "dataset":
                 continue
             if key in names and isinstance(value, bool | int):
                 found[names[key]] = value
-                self.record.carried(path, place, f"data.{names[key]}")
+                self.record.carried(path, location, f"data.{names[key]}")
             elif key in ("num_workers", "drop_last", "pin_memory"):
-                self.record.defaulted(path, place, "validation goes by what training says")
+                self.record.defaulted(path, location, "validation goes by what training says")
             elif key in ("persistent_workers", "prefetch_factor"):
-                self.record.defaulted(path, place, "detcfg keeps its workers")
-            elif not self._sampler(key, value, path, place, split, found):
-                self.record.unsupported(path, place, "detcfg's loader has no such setting")
+                self.record.defaulted(path, location, "detcfg keeps its workers")
+            elif not self._sampler(key, value, path, location, split, found):
+                self.record.unsupported(path, location, "detcfg's loader has no such setting")
         if split == "train" and "batch_sampler" not in loader:
             found["group_by_aspect_ratio"] = False
         return found
@@ -137,27 +139,27 @@ class DataTranslator:
         if not (isinstance(test, Node) and isinstance(val, Node)):
             return
         for key, value in test.items():
-            path, place = f"test_dataloader.{key}", test.places.get(key)
+            path, location = f"test_dataloader.{key}", test.locations.get(key)
             if key == "dataset":
                 continue
             if key in OF_PROCESSES or (key in OF_BATCHES and value == val.get(key)):
-                self.record.defaulted(path, place, "the loader of validation tests too")
+                self.record.defaulted(path, location, "the loader of validation tests too")
             else:
                 note = "detcfg tests with the loader of validation, which does not say so"
-                self.record.unsupported(path, place, note)
+                self.record.unsupported(path, location, note)
 
-    def _sampler(  # noqa: PLR0917 - one place of a loader
-        self, key: str, value: Any, path: str, place: Place | None, split: str, found: dict[str, Any]
+    def _sampler(  # noqa: PLR0917 - a key of a loader: its path, value and location
+        self, key: str, value: Any, path: str, location: Location | None, split: str, found: dict[str, Any]
     ) -> bool:
         kind = value.get("type") if isinstance(value, Node) else value
         name = short_name(kind) if isinstance(kind, str) else kind
         if key == "sampler" and name in ("DefaultSampler", "InfiniteSampler"):
-            self.record.defaulted(path, place, "training shuffles, validation goes in order")
+            self.record.defaulted(path, location, "training shuffles, validation goes in order")
             return True
         if key == "batch_sampler" and name in ("AspectRatioBatchSampler", None):
             if split == "train":
                 found["group_by_aspect_ratio"] = name is not None
-            self.record.carried(path, place, "data.group_by_aspect_ratio")
+            self.record.carried(path, location, "data.group_by_aspect_ratio")
             return True
         return False
 
@@ -171,21 +173,21 @@ class DataTranslator:
         here = f"{path}.dataset"
         while isinstance(dataset.get("dataset"), Node):
             kind = dataset.get("type")
-            place = dataset.places.get("type")
+            location = dataset.locations.get("type")
             name = short_name(kind) if isinstance(kind, str) else ""
             if name == "RepeatDataset":
                 given: Any = dataset.get("times", 1)
                 times *= given if type(given) is int and given > 0 else 1
                 note = "epochs, milestones and intervals count the data once, and are multiplied"
-                self.record.carried(f"{here}.times", dataset.places.get("times", place), note)
+                self.record.carried(f"{here}.times", dataset.locations.get("times", location), note)
             elif name == "MultiImageMixDataset":
                 steps = [*_list(dataset.get("pipeline")), *steps]
             elif name == "ClassBalancedDataset" and is_number(share := dataset.get("oversample_thr")):
                 balance = float(share)
-                where = dataset.places.get("oversample_thr", place)
+                where = dataset.locations.get("oversample_thr", location)
                 self.record.carried(f"{here}.oversample_thr", where, "data.oversample_thr")
             else:
-                self.record.unsupported(here, place, f"detcfg has no {name}; the dataset inside is used")
+                self.record.unsupported(here, location, f"detcfg has no {name}; the dataset inside is used")
             dataset = dataset["dataset"]
             here += ".dataset"
         parts = [part for part in _list(dataset.get("datasets")) if isinstance(part, Node)]
@@ -203,7 +205,7 @@ class DataTranslator:
             here = f"{path}.datasets.{index}"
             if _told(part) != _told(parts[0]):
                 note = "the images of all datasets go through the first one's transforms, and these differ"
-                self.record.unsupported(f"{here}.pipeline", part.places.get("pipeline"), note)
+                self.record.unsupported(f"{here}.pipeline", part.locations.get("pipeline"), note)
             found = self._dataset(self._unwrapped(part, here), here)
             if found is not None:
                 made.append(found)
@@ -211,10 +213,10 @@ class DataTranslator:
             note = (
                 "datasets that are put together have the same classes, and these have not: the first is used"
             )
-            self.record.unsupported(path, node.places.get("type"), note)
+            self.record.unsupported(path, node.locations.get("type"), note)
             return made[0]
         for key in (key for key in node if key not in ("type", "datasets")):
-            where = node.places.get(key)
+            where = node.locations.get(key)
             if key in ABOUT_READING or key == "pipeline":
                 self.record.defaulted(f"{path}.{key}", where, "detcfg's datasets need not be told")
             else:
@@ -225,7 +227,7 @@ class DataTranslator:
         """The dataset inside of wrappers, which cannot stand in a list."""
         while isinstance(node.get("dataset"), Node):
             note = "a dataset among others is taken as it is; the dataset inside is used"
-            self.record.unsupported(path, node.places.get("type"), note)
+            self.record.unsupported(path, node.locations.get("type"), note)
             node = node["dataset"]
         return node
 
@@ -235,47 +237,47 @@ class DataTranslator:
         name = short_name(kind) if isinstance(kind, str) else ""
         for key in ("pipeline", *ABOUT_READING):
             if key in made:
-                place, value = made.places.get(key), made.drop(key)
+                location, value = made.locations.get(key), made.drop(key)
                 if key == "pipeline":
                     continue
                 if key in ABOUT_ACCESS and value is not None:
-                    self.record.unsupported(f"{path}.{key}", place, "detcfg reads files from the disk")
+                    self.record.unsupported(f"{path}.{key}", location, "detcfg reads files from the disk")
                 else:
-                    self.record.defaulted(f"{path}.{key}", place, "detcfg's datasets need not be told")
+                    self.record.defaulted(f"{path}.{key}", location, "detcfg's datasets need not be told")
         self._flatten(made, path)
         if name in COCO_FORMAT:
             made["type"] = "CocoDataset"
-            if "classes" not in made and (names := self._names(name, path, node.places.get("type"))):
+            if "classes" not in made and (names := self._names(name, path, node.locations.get("type"))):
                 made["classes"] = names
         elif "classes" not in made and name not in WITH_NAMES:
             made["classes"] = list(self.classes or placeholders(self.num_classes or 1))
-        found = self.translator.component(made, (DatasetConfig,), Spot(path, "", node.places.get("type")))
+        found = self.translator.component(made, (DatasetConfig,), Spot(path, "", node.locations.get("type")))
         return found if isinstance(found, DatasetConfig) else None
 
-    def _names(self, dataset: str, path: str, place: Place | None) -> list[str]:
+    def _names(self, dataset: str, path: str, location: Location | None) -> list[str]:
         names = COCO_FORMAT[dataset]
         if names:
             return list(names)
         if names is None:
             return []
         if self.classes is not None:
-            self.record.carried(f"{path}.metainfo.classes", place, "from the checkpoint")
+            self.record.carried(f"{path}.metainfo.classes", location, "from the checkpoint")
             return list(self.classes)
         note = f"the names of {dataset}'s classes are in MMDetection's code; write them into `classes`"
-        self.record.unsupported(f"{path}.metainfo.classes", place, note)
+        self.record.unsupported(f"{path}.metainfo.classes", location, note)
         return list(placeholders(self.num_classes or 1))
 
     def _flatten(self, node: Node, path: str) -> None:
-        """The dicts of a dataset as its own fields."""
+        """The items of a dataset's inner dicts as fields of the dataset."""
         meta: Any = node.drop("metainfo") if "metainfo" in node else None
         if isinstance(meta, Node):
             for key in meta:
                 if str(key).lower() == "classes":
                     names: Any = meta[key]
-                    node.put("classes", [names] if isinstance(names, str) else names, meta.places.get(key))
+                    node.put("classes", [names] if isinstance(names, str) else names, meta.locations.get(key))
                 else:
                     note = "detcfg needs no more than the classes' names"
-                    self.record.defaulted(f"{path}.metainfo.{key}", meta.places.get(key), note)
+                    self.record.defaulted(f"{path}.metainfo.{key}", meta.locations.get(key), note)
         for outer, names in (
             (
                 "data_prefix",
@@ -285,19 +287,19 @@ class DataTranslator:
         ):
             inner: Any = node.drop(outer) if outer in node else None
             for key, value in inner.items() if isinstance(inner, Node) else ():
-                place = inner.places.get(key)
+                location = inner.locations.get(key)
                 if key in names:
                     text = value.rstrip("/") if isinstance(value, str) else value
-                    node.put(names[key], "." if text == "" and names[key] == "img_prefix" else text, place)
+                    node.put(names[key], "." if text == "" and names[key] == "img_prefix" else text, location)
                 else:
                     note = "detcfg's datasets have no such setting"
-                    self.record.unsupported(f"{path}.{outer}.{key}", place, note)
+                    self.record.unsupported(f"{path}.{outer}.{key}", location, note)
         self._relative(node)
         short = node.get("type")
         if isinstance(short, str) and short_name(short) == "VOCDataset":
             for key in ("sub_data_root", "img_prefix"):
                 if key in node:
-                    self.record.carried(f"{path}.data_prefix.{key}", node.places.get(key), "data_root")
+                    self.record.carried(f"{path}.data_prefix.{key}", node.locations.get(key), "data_root")
             _voc(node)
 
     def _relative(self, node: Node) -> None:

@@ -14,7 +14,7 @@ from detcfg.config.base import UNSET, Config
 from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import DetectorConfig
 from detcfg.errors import DetcfgError
-from detcfg.interop.mmdet.data import Place
+from detcfg.interop.mmdet.data import Location
 from detcfg.interop.mmdet.record import Record
 from detcfg.interop.mmdet.stubs import is_stub
 
@@ -29,7 +29,7 @@ class GivenValue:
     """Of the field in detcfg."""
     value: Any
     source: str
-    place: Place | None
+    location: Location | None
 
 
 def settled(
@@ -67,29 +67,29 @@ def settled(
                 raise
             if told is None:
                 break  # the person who fills in the stubs has to say it
-            record.carried(told.source, told.place, told.path)
+            record.carried(told.source, told.location, told.path)
             config = _replaced_if_taken(config, told.path, told.value)
     left, in_a_row = deque(waiting.values()), 0
     while left:
         told = left.popleft()
         if resolved is None or _agrees(at(resolved, told.path), told.value):
-            record.carried(told.source, told.place, f"{told.path}, which follows from the rest")
+            record.carried(told.source, told.location, f"{told.path}, which follows from the rest")
             continue
-        own = _replaced_if_taken(config, told.path, told.value)
-        if own is config:
-            record.unsupported(told.source, told.place, f"{told.path} follows from the rest, otherwise")
+        changed = _replaced_if_taken(config, told.path, told.value)
+        if changed is config:
+            record.unsupported(told.source, told.location, f"{told.path} follows from the rest, otherwise")
             continue
         try:
-            resolved = _with_classes(own, num_classes).resolved()
+            resolved = _with_classes(changed, num_classes).resolved()
         except DetcfgError as error:
             in_a_row += 1
             if in_a_row <= len(left):
                 left.append(told)  # it may go with the others
             else:
-                record.unsupported(told.source, told.place, str(error))
+                record.unsupported(told.source, told.location, str(error))
         else:
-            record.carried(told.source, told.place, told.path)
-            config, in_a_row = own, 0
+            record.carried(told.source, told.location, told.path)
+            config, in_a_row = changed, 0
     return config
 
 
@@ -105,7 +105,7 @@ def _filled(
         told = waiting.pop(path, None)
         owner, _, name = path.rpartition(".")
         if told is not None:
-            record.carried(told.source, told.place, path)
+            record.carried(told.source, told.location, path)
             value: object = told.value
         elif name == "num_classes":
             inner = [head for head in heads if head.path.startswith(f"{owner}.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, cloned, is_list, is_tuple
 
 FORMATTING: Final = ("DefaultFormatBundle", "ImageToTensor", "Collect", "ToTensor", "WrapFieldsToLists")
 """Steps of 2.x pipelines that only pack what the others made."""
@@ -26,8 +26,8 @@ def modern(data: Node) -> Node:
 
 def _move(source: Node, key: str, target: Node, name: str) -> None:
     if key in source:
-        place = source.places.get(key)
-        target.put(name, source.drop(key), place)
+        location = source.locations.get(key)
+        target.put(name, source.drop(key), location)
 
 
 def _model(data: Node, model: Node) -> None:
@@ -47,25 +47,25 @@ def _optimizer(data: Node) -> None:
     if "optimizer" not in data or "optim_wrapper" in data:
         return
     wrapper = Node()
-    place = data.places.get("optimizer")
+    location = data.locations.get("optimizer")
     half: Any = data.drop("fp16") if "fp16" in data else None
-    wrapper.put("type", "AmpOptimWrapper" if half else "OptimWrapper", place)
+    wrapper.put("type", "AmpOptimWrapper" if half else "OptimWrapper", location)
     optimizer: Any = data.drop("optimizer")
     if isinstance(optimizer, Node):
         _move(optimizer, "paramwise_cfg", wrapper, "paramwise_cfg")
-    wrapper.put("optimizer", optimizer, place)
+    wrapper.put("optimizer", optimizer, location)
     config: Any = data.drop("optimizer_config") if "optimizer_config" in data else None
     if isinstance(config, Node):
         _move(config, "grad_clip", wrapper, "clip_grad")
         _move(config, "cumulative_iters", wrapper, "accumulative_counts")
-    data.put("optim_wrapper", wrapper, place)
+    data.put("optim_wrapper", wrapper, location)
 
 
 def _schedule(data: Node) -> None:
     policy: Any = data.get("lr_config")
     if not isinstance(policy, Node) or "param_scheduler" in data:
         return
-    place = data.places.get("lr_config")
+    location = data.locations.get("lr_config")
     data.drop("lr_config")
     made: list[Node] = []
     if policy.get("warmup") is not None:
@@ -77,22 +77,22 @@ def _schedule(data: Node) -> None:
             "begin": 0,
             "end": policy.get("warmup_iters", 0),
         }
-        made.append(_node(values, place))
+        made.append(_node(values, location))
     by_epoch = policy.get("by_epoch", True)
     kind = str(policy.get("policy", "")).lower()
     if kind == "step":
         steps: Any = policy.get("step", [])
         milestones = steps if is_list(steps) or is_tuple(steps) else [steps]
         values = {"type": "MultiStepLR", "by_epoch": by_epoch, "milestones": milestones}
-        made.append(_node({**values, "gamma": policy.get("gamma", 0.1)}, place))
+        made.append(_node({**values, "gamma": policy.get("gamma", 0.1)}, location))
     elif kind == "cosineannealing":
         values = {"type": "CosineAnnealingLR", "by_epoch": by_epoch, "begin": 0}
         ratio, minimum = policy.get("min_lr_ratio"), policy.get("min_lr")
         values |= {"eta_min_ratio": ratio} if minimum is None else {"eta_min": minimum}
-        made.append(_node(values, place))
+        made.append(_node(values, location))
     elif kind not in ("", "fixed"):
-        made.append(_node({**policy, "type": kind}, place))
-    data.put("param_scheduler", made, place)
+        made.append(_node({**policy, "type": kind}, location))
+    data.put("param_scheduler", made, location)
 
 
 def _length(data: Node) -> None:
@@ -114,11 +114,11 @@ def _length(data: Node) -> None:
         hooks = _inner(data, "default_hooks")
         _move(evaluation, "save_best", _inner(hooks, "checkpoint"), "save_best")
         if evaluation.get("metric") in ("mAP", "recall"):  # VOC's; COCO's are called bbox and segm
-            evaluation.put("type", "VOCMetric", evaluation.places.get("metric"))
-        data.put("val_evaluator", evaluation, data.places.get("evaluation"))
+            evaluation.put("type", "VOCMetric", evaluation.locations.get("metric"))
+        data.put("val_evaluator", evaluation, data.locations.get("evaluation"))
         data.drop("evaluation")
     if found:
-        data.put("train_cfg", found, next(iter(found.places.values()), None))
+        data.put("train_cfg", found, next(iter(found.locations.values()), None))
 
 
 def _hooks(data: Node) -> None:
@@ -140,8 +140,8 @@ def _inner(node: Node, key: str) -> Node:
     return found
 
 
-def _node(values: dict[str, Any], place: Place | None) -> Node:
-    return Node(values, {} if place is None else dict.fromkeys(values, place))
+def _node(values: dict[str, Any], location: Location | None) -> Node:
+    return Node(values, {} if location is None else dict.fromkeys(values, location))
 
 
 # Data
@@ -151,28 +151,28 @@ def _data(data: Node) -> None:
     old: Any = data.get("data")
     if not isinstance(old, Node) or "train_dataloader" in data:
         return
-    place = data.places.get("data")
+    location = data.locations.get("data")
     data.drop("data")
     for split in ("train", "val", "test"):
         dataset: Any = old.get(split)
         if is_list(dataset):
-            dataset = _node({"type": "ConcatDataset", "datasets": dataset}, place)
+            dataset = _node({"type": "ConcatDataset", "datasets": dataset}, location)
         if not isinstance(dataset, Node):
             continue
         loader = Node()
-        own: Any = old.get(f"{split}_dataloader")
-        for source in (old, own if isinstance(own, Node) else Node()):
+        of_split: Any = old.get(f"{split}_dataloader")
+        for source in (old, of_split if isinstance(of_split, Node) else Node()):
             for name, key in (("samples_per_gpu", "batch_size"), ("workers_per_gpu", "num_workers")):
                 if name in source and (split == "train" or source is not old or key == "num_workers"):
                     loader.take(name, source, source[name])
                     _move(loader, name, loader, key)
         pipeline: Any = data.get(f"{split}_pipeline")
-        loader.put("dataset", _dataset(dataset, pipeline), old.places.get(split))
+        loader.put("dataset", _dataset(dataset, pipeline), old.locations.get(split))
         if split == "train":
-            loader.put("sampler", _node({"type": "DefaultSampler", "shuffle": True}, place), place)
-            loader.put("batch_sampler", _node({"type": "AspectRatioBatchSampler"}, place), place)
+            loader.put("sampler", _node({"type": "DefaultSampler", "shuffle": True}, location), location)
+            loader.put("batch_sampler", _node({"type": "AspectRatioBatchSampler"}, location), location)
             _preprocessor(data, loader["dataset"])
-        data.put(f"{split}_dataloader", loader, old.places.get(split))
+        data.put(f"{split}_dataloader", loader, old.locations.get(split))
 
 
 def _dataset(dataset: Node, pipeline: Any) -> Node:
@@ -186,13 +186,13 @@ def _dataset(dataset: Node, pipeline: Any) -> Node:
         _move(dataset, "filter_empty_gt", _inner(dataset, "filter_cfg"), "filter_empty_gt")
     inner: Any = dataset.get("dataset")
     if isinstance(inner, Node):
-        dataset.put("dataset", _dataset(inner, pipeline), dataset.places.get("dataset"))
+        dataset.put("dataset", _dataset(inner, pipeline), dataset.locations.get("dataset"))
     datasets: Any = dataset.get("datasets")
     if is_list(datasets):
         dataset["datasets"] = [_dataset(one, pipeline) if isinstance(one, Node) else one for one in datasets]
     steps: Any = dataset.get("pipeline", pipeline if inner is None else None)
     if is_list(steps) or is_tuple(steps):
-        where = dataset.places.get("pipeline")
+        where = dataset.locations.get("pipeline")
         dataset.put("pipeline", list(_steps(cloned(list(steps)))), where)
     return dataset
 
@@ -210,8 +210,8 @@ def _several(dataset: Node, files: list[Any]) -> Node:
             part.drop("separate_eval")
         parts.append(part)
     made = Node()
-    made.put("type", "ConcatDataset", dataset.places.get("type"))
-    made.put("datasets", parts, dataset.places.get("ann_file"))
+    made.put("type", "ConcatDataset", dataset.locations.get("type"))
+    made.put("datasets", parts, dataset.locations.get("ann_file"))
     return made
 
 
@@ -225,7 +225,7 @@ def _steps(steps: list[Any]) -> Iterable[Any]:
             inner = [s for s in step.get("transforms", []) if isinstance(s, Node)]
             for one in _steps(inner):
                 if one.get("type") == "Resize" and "scale" not in one and "img_scale" in step:
-                    one.put("scale", step["img_scale"], step.places.get("img_scale"))
+                    one.put("scale", step["img_scale"], step.locations.get("img_scale"))
                 if one.get("type") != "RandomFlip":  # 2.x flips there only where `flip` says so
                     yield one
             continue
@@ -267,7 +267,7 @@ def _preprocessor(data: Node, dataset: Node) -> None:
         if isinstance(step, Node) and step.get("type") == "Normalize":
             for old, new in (("mean", "mean"), ("std", "std"), ("to_rgb", "bgr_to_rgb")):
                 if old in step:
-                    made.put(new, step[old], step.places.get(old))
+                    made.put(new, step[old], step.locations.get(old))
         if isinstance(step, Node) and step.get("type") == "Pad" and "size_divisor" in step:
-            made.put("pad_size_divisor", step["size_divisor"], step.places.get("size_divisor"))
-    model.put("data_preprocessor", made, next(iter(made.places.values()), None))
+            made.put("pad_size_divisor", step["size_divisor"], step.locations.get("size_divisor"))
+    model.put("data_preprocessor", made, next(iter(made.locations.values()), None))

@@ -16,25 +16,24 @@ from typing import Any, Final
 
 from detcfg.interop.mmdet.budget import MAX_DEPTH, STEP, Budget
 from detcfg.interop.mmdet.data import (
+    Location,
     Node,
-    Place,
     ReadError,
     TypeName,
     cloned,
-    hooked,
     is_list,
-    is_number,
-    is_tuple,
     keys_shown,
     kind_of,
     shown,
 )
 from detcfg.interop.mmdet.functions import FUNCTIONS, METHODS
+from detcfg.interop.mmdet.operations import Operations
 
-_SPEC: Final = re.compile(r"[<>=^]?[-+ ]?0?\d{0,2},?(\.\d{1,2})?[bdeEfFgGnosxX%]?", re.ASCII)
-"""The format specifications that are applied: no width of a billion."""
 _TEMPLATE: Final = re.compile(r"\{\{\s{0,9}(_base_(?:\.\w{1,99}){1,20}|file\w{1,30})\s{0,9}\}\}")
 """`{{ _base_.model.neck }}` or `{{ fileDirname }}` inside a string."""
+
+_MISTAKES: Final = (ArithmeticError, TypeError, ValueError, LookupError)
+"""What Python raises for an operation on plain data that makes no sense."""
 
 
 class Break(Exception):  # noqa: N818 - control flow of the interpreted config, not an error
@@ -45,8 +44,8 @@ class Continue(Exception):  # noqa: N818
     """`continue` of the loop that is being worked out."""
 
 
-class Evaluator:
-    """Works out the statements of one file.
+class Evaluator(Operations):
+    """Works out the statements and expressions of one file.
 
     Args:
         path: The file, for messages and for `{{ fileDirname }}`.
@@ -55,9 +54,9 @@ class Evaluator:
     """
 
     def __init__(self, path: Path, budget: Budget, names: Mapping[str, Any] | None = None) -> None:
-        self.path, self.budget = path, budget
+        super().__init__(path, budget)
         self.scopes: list[dict[str, Any]] = [dict(names or {})]
-        self.places: dict[str, Place] = {}
+        self.locations: dict[str, Location] = {}
         self.imported: set[str] = set()
         self._depth = self._loops = 0
 
@@ -66,19 +65,16 @@ class Evaluator:
         """The variables of the file."""
         return self.scopes[0]
 
-    def place(self, node: ast.AST) -> Place:
-        return Place(self.path, int(getattr(node, "lineno", 1)))
-
-    def refused(self, node: ast.AST, why: str) -> ReadError:
-        return ReadError(f"{self.place(node)}: {why}")
-
     # Statements
 
     def run(self, body: Sequence[ast.stmt]) -> None:
         """Work out statements in order."""
         for statement in body:
-            self.budget.spend(STEP, self.place(statement))
-            self._statement(statement)
+            self.budget.spend(STEP, self.location(statement))
+            try:
+                self._statement(statement)
+            except _MISTAKES as error:  # such as `x //= 0`
+                raise ReadError(f"{self.location(statement)}: {error}") from None
 
     def _statement(self, node: ast.stmt) -> None:  # noqa: PLR0912 - one branch a kind of statement
         match node:
@@ -155,12 +151,11 @@ class Evaluator:
         self.run(node.orelse)
 
     def _assign(self, target: ast.expr, value: Any) -> None:
-        place = self.place(target)
         match target:
             case ast.Name():
                 self._check_name(target, target.id)
                 self.scopes[-1][target.id] = value
-                self.places[target.id] = place
+                self.locations[target.id] = self.location(target)
             case ast.Tuple() | ast.List():
                 items = self.unpacked(target, value)
                 if len(items) != len(target.elts):
@@ -168,28 +163,13 @@ class Evaluator:
                 for element, item in zip(target.elts, items, strict=True):
                     self._assign(element, item)
             case ast.Subscript():
-                owner, key = self.value(target.value), self.value(target.slice)
-                if isinstance(owner, Node):
-                    owner.put(self.key(target, key), self._held(target, owner, value), place)
-                elif is_list(owner) and type(key) is int and -len(owner) <= key < len(owner):
-                    owner[key] = value
-                else:
-                    raise self.refused(target, f"{kind_of(owner)} has no item {shown(key)} to set.")
+                self.set_item(target, self.value(target.value), self.value(target.slice), value)
             case ast.Attribute():
                 owner = self.value(target.value)
                 self._check_name(target, target.attr)
-                if not (isinstance(owner, Node) and owner.merging):
-                    raise self.refused(target, f"an attribute of {kind_of(owner)} cannot be set.")
-                owner.put(target.attr, self._held(target, owner, value), place)
+                self.set_attribute(target, owner, target.attr, value)
             case _:
                 raise self.refused(target, f"nothing can be assigned to `{ast.unparse(target)[:60]}`.")
-
-    def _held(self, node: ast.AST, owner: Node, value: Any) -> Any:
-        """`value` as `owner` holds it."""
-        if not owner.merging:
-            return value
-        self.budget.visit(value, self.place(node))
-        return hooked(value)
 
     def _delete(self, target: ast.expr) -> None:
         match target:
@@ -198,12 +178,7 @@ class Evaluator:
             case ast.Attribute() | ast.Subscript():
                 owner = self.value(target.value)
                 key = target.attr if isinstance(target, ast.Attribute) else self.value(target.slice)
-                if isinstance(owner, Node) and self.key(target, key) in owner:
-                    owner.drop(key)
-                elif is_list(owner) and type(key) is int and -len(owner) <= key < len(owner):
-                    del owner[key]
-                else:
-                    raise self.refused(target, f"there is no {shown(key)} to delete.")
+                self.delete_item(target, owner, key)
             case _:
                 raise self.refused(target, f"there is no `{ast.unparse(target)[:60]}` to delete.")
 
@@ -211,14 +186,14 @@ class Evaluator:
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression."""
-        self.budget.spend(STEP, self.place(node))
+        self.budget.spend(STEP, self.location(node))
         if self._depth > 2 * MAX_DEPTH:
             raise self.refused(node, "expressions are nested too deep.")
         self._depth += 1
         try:
             return self._value(node)
-        except (ArithmeticError, TypeError, ValueError, LookupError) as error:
-            raise ReadError(f"{self.place(node)}: {error}") from None
+        except _MISTAKES as error:
+            raise ReadError(f"{self.location(node)}: {error}") from None
         finally:
             self._depth -= 1
 
@@ -245,7 +220,7 @@ class Evaluator:
             case ast.BinOp():
                 return self.binary(node, self.value(node.left), node.op, self.value(node.right))
             case ast.UnaryOp():
-                return self._unary(node)
+                return self.unary(node, node.op, self.value(node.operand))
             case ast.BoolOp():
                 return self._bool(node)
             case ast.Compare():
@@ -260,7 +235,7 @@ class Evaluator:
                 )
                 made = Node()
                 for key, value in pairs:
-                    made.put(self.key(node, key), value, self.place(node.value))
+                    made.put(self.key(node, key), value, self.location(node.value))
                 return made
             case ast.JoinedStr():
                 return self._joined(node)
@@ -271,10 +246,10 @@ class Evaluator:
     def _constant(self, node: ast.Constant) -> Any:
         value: object = node.value
         if isinstance(value, str):
-            self.budget.text(len(value), self.place(node))
+            self.budget.text(len(value), self.location(node))
             return self._substituted(node, value)
         if isinstance(value, int):
-            self.budget.integer(value.bit_length(), self.place(node))
+            self.budget.integer(value.bit_length(), self.location(node))
         if value is None or isinstance(value, bool | int | float):
             return value
         raise self.refused(node, f"{type(value).__name__} is not a value of a config.")
@@ -307,21 +282,16 @@ class Evaluator:
             if key is None:
                 self._take_all(value, made)
             else:
-                made.put(self.key(key, self.value(key)), self.value(value), self.place(value))
+                made.put(self.key(key, self.value(key)), self.value(value), self.location(value))
         return made
 
     def _take_all(self, node: ast.expr, made: Node) -> None:
         other = self.value(node)
         if not isinstance(other, Node):
             raise self.refused(node, f"`**` needs a dict, not {kind_of(other)}.")
-        self.budget.spend(len(other), self.place(node))
+        self.budget.spend(len(other), self.location(node))
         for key, value in other.items():
-            made.put(key, value, other.places.get(key, self.place(node)))
-
-    def key(self, node: ast.AST, key: Any) -> Any:
-        if isinstance(key, str | int | float) or key is None:
-            return key
-        raise self.refused(node, f"{kind_of(key)} cannot be a key.")
+            made.put(key, value, other.locations.get(key, self.location(node)))
 
     def _call(self, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name):
@@ -330,13 +300,13 @@ class Evaluator:
             bound = any(name in scope for scope in self.scopes)
             if bound and self._name(node.func) in _COPIES:
                 return self._deepcopy(node)
+            if name == "dict" and not bound:
+                return self._dict_call(node)
             function = None if bound else FUNCTIONS.get(name)
             if function is None:
                 raise self.refused(
                     node, f"calls {name:.60}(), and a config that is read only makes plain data."
                 )
-            if name == "dict":
-                return self._dict_call(node)
             return function(self, node, *self._positional(node))
         if isinstance(node.func, ast.Attribute):
             owner = self.value(node.func.value)
@@ -357,7 +327,7 @@ class Evaluator:
 
     def _deepcopy(self, node: ast.Call) -> Any:
         (value,) = self._positional(node)
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         return cloned(value)
 
     def _positional(self, node: ast.Call) -> list[Any]:
@@ -377,7 +347,7 @@ class Evaluator:
             if keyword.arg is None:
                 self._take_all(keyword.value, made)
             else:
-                made.put(keyword.arg, self.value(keyword.value), self.place(keyword))
+                made.put(keyword.arg, self.value(keyword.value), self.location(keyword))
 
     def _dict_call(self, node: ast.Call) -> Node:
         made = Node()
@@ -388,8 +358,8 @@ class Evaluator:
                 continue
             for pair in self.unpacked(node, argument):
                 key, value = self.unpacked(node, pair)
-                made.put(self.key(node, key), value, self.place(node))
-        self.budget.spend(len(made), self.place(node))
+                made.put(self.key(node, key), value, self.location(node))
+        self.budget.spend(len(made), self.location(node))
         self._keywords_into(node, made)
         return made
 
@@ -397,7 +367,7 @@ class Evaluator:
         owner = self.value(node.value)
         self._check_name(node, node.attr)
         if isinstance(owner, TypeName):
-            self.budget.text(len(owner) + len(node.attr), self.place(node))
+            self.budget.text(len(owner) + len(node.attr), self.location(node))
             return TypeName(f"{owner}.{node.attr}")
         if isinstance(owner, Node) and owner.merging:
             if node.attr in owner:
@@ -410,26 +380,8 @@ class Evaluator:
         if isinstance(node.slice, ast.Slice):
             parts = (node.slice.lower, node.slice.upper, node.slice.step)
             bounds = [None if part is None else self.value(part) for part in parts]
-            if not (is_list(owner) or is_tuple(owner) or isinstance(owner, str)):
-                raise self.refused(node, f"{kind_of(owner)} cannot be sliced.")
-            self.budget.spend(len(owner), self.place(node))
-            return owner[slice(*bounds)]
-        key = self.value(node.slice)
-        if isinstance(owner, Node):
-            if self.key(node, key) not in owner:
-                raise self.refused(node, f"there is no key {shown(key)}; there are {keys_shown(owner)}.")
-            return owner[key]
-        if is_list(owner) or is_tuple(owner) or isinstance(owner, str):
-            return owner[key]
-        raise self.refused(node, f"{kind_of(owner)} has no items.")
-
-    def _unary(self, node: ast.UnaryOp) -> Any:
-        value = self.value(node.operand)
-        if isinstance(node.op, ast.Not):
-            return not value
-        if not is_number(value) or isinstance(node.op, ast.Invert):
-            raise self.refused(node, f"{kind_of(value)} has no sign.")
-        return -value if isinstance(node.op, ast.USub) else +value
+            return self.sliced(node, owner, bounds)
+        return self.item(node, owner, self.value(node.slice))
 
     def _bool(self, node: ast.BoolOp) -> Any:
         value: Any = None
@@ -443,66 +395,10 @@ class Evaluator:
         left = self.value(node.left)
         for op, part in zip(node.ops, node.comparators, strict=True):
             right = self.value(part)
-            place = self.place(node)
-            self.budget.visit(left, place)
-            self.budget.visit(right, place)
-            if not _COMPARISONS[type(op)](left, right):
+            if not self.compared(node, left, op, right):
                 return False
             left = right
         return True
-
-    def binary(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:  # noqa: PLR0911 - one return a kind of operand
-        place = self.place(node)
-        if is_number(left) and is_number(right):
-            return self._arithmetic(node, left, op, right)
-        match op:
-            case ast.Add() if isinstance(left, str) and isinstance(right, str):
-                self.budget.text(len(left) + len(right), place)
-                return left + right
-            case ast.Add() if is_list(left) and is_list(right):
-                self.budget.spend(len(left) + len(right), place)
-                return left + right
-            case ast.Add() if is_tuple(left) and is_tuple(right):
-                self.budget.spend(len(left) + len(right), place)
-                return left + right
-            case ast.Mult() if isinstance(left, int) and isinstance(right, str | list | tuple):
-                return self._repeated(node, right, left)
-            case ast.Mult() if isinstance(right, int) and isinstance(left, str | list | tuple):
-                return self._repeated(node, left, right)
-            case ast.BitOr() if isinstance(left, Node) and isinstance(right, Node):
-                self.budget.spend(len(left) + len(right), place)
-                made = left.copied()
-                for key, value in right.items():
-                    made.take(key, right, value)
-                return made
-            case _:
-                raise self.refused(
-                    node, f"{kind_of(left)} and {kind_of(right)} cannot be combined like this."
-                )
-
-    def _repeated(self, node: ast.AST, value: Any, times: int) -> Any:
-        length = len(value) * max(times, 0)
-        if isinstance(value, str):
-            self.budget.text(length, self.place(node))
-        else:
-            self.budget.spend(length, self.place(node))
-        return value * times
-
-    def _arithmetic(self, node: ast.AST, left: float, op: ast.operator, right: float) -> float:
-        if isinstance(left, int) and isinstance(right, int):
-            if isinstance(op, ast.Pow):
-                self.budget.integer(left.bit_length() * max(right, 0), self.place(node))
-            elif isinstance(op, ast.Mult):
-                self.budget.integer(left.bit_length() + right.bit_length(), self.place(node))
-        function = _ARITHMETIC.get(type(op))
-        if function is None:
-            raise self.refused(node, f"the operation {type(op).__name__} on numbers is not read.")
-        result = function(left, right)
-        if not is_number(result):
-            raise self.refused(node, f"{type(result).__name__} is not a value of a config.")
-        if isinstance(result, int):
-            self.budget.integer(result.bit_length(), self.place(node))
-        return result
 
     def _comprehension(
         self, generators: Sequence[ast.comprehension], element: Callable[[], Any]
@@ -528,12 +424,6 @@ class Evaluator:
     def _items(self, node: ast.expr) -> list[Any]:
         return self.unpacked(node, self.value(node))
 
-    def unpacked(self, node: ast.AST, value: Any) -> list[Any]:
-        if not (isinstance(value, str | range | Node) or is_list(value) or is_tuple(value)):
-            raise self.refused(node, f"{kind_of(value)} is not a sequence.")
-        self.budget.spend(len(value), self.place(node))
-        return list(value)
-
     def _joined(self, node: ast.JoinedStr) -> str:
         parts: list[str] = []
         for part in node.values:
@@ -545,19 +435,8 @@ class Evaluator:
             parts.append(
                 self.formatted(part, value, spec, "" if part.conversion < 0 else chr(part.conversion))
             )
-        self.budget.text(sum(map(len, parts)), self.place(node))
+        self.budget.text(sum(map(len, parts)), self.location(node))
         return "".join(parts)
-
-    def formatted(self, node: ast.AST, value: Any, spec: str, conversion: str) -> str:
-        """`value` inside a string."""
-        self.budget.visit(value, self.place(node))
-        if not _SPEC.fullmatch(spec):
-            raise self.refused(node, f"the format {spec[:40]!r} is not read.")
-        if conversion in ("r", "a"):
-            value = repr(value)
-        if isinstance(value, str | int | float):
-            return format(value, spec)
-        return format(str(value), spec)
 
     # Variables in double braces
 
@@ -586,7 +465,7 @@ class Evaluator:
         if whole:
             return self._variable(node, whole[1])
         filled = _TEMPLATE.sub(lambda found: str(self._variable(node, found[1])), text)
-        self.budget.text(len(filled), self.place(node))
+        self.budget.text(len(filled), self.location(node))
         return filled
 
     def _variable(self, node: ast.AST, name: str) -> Any:
@@ -603,7 +482,7 @@ class Evaluator:
                 value = value[int(part)]
             else:
                 raise self.refused(node, f"the base has no {shown(name.removeprefix('_base_.'))}.")
-        self.budget.visit(value, self.place(node))
+        self.budget.visit(value, self.location(node))
         return value
 
 
@@ -625,31 +504,4 @@ _KINDS: Final = {
     "SetComp": "a set",
     "Yield": "`yield`",
     "YieldFrom": "`yield`",
-}
-
-
-def _power(left: float, right: float) -> Any:
-    return left**right
-
-
-_ARITHMETIC: Final[dict[type[ast.operator], Callable[[float, float], Any]]] = {
-    ast.Add: lambda left, right: left + right,
-    ast.Sub: lambda left, right: left - right,
-    ast.Mult: lambda left, right: left * right,
-    ast.Div: lambda left, right: left / right,
-    ast.FloorDiv: lambda left, right: left // right,
-    ast.Mod: lambda left, right: left % right,
-    ast.Pow: _power,
-}
-_COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
-    ast.Eq: lambda left, right: bool(left == right),
-    ast.NotEq: lambda left, right: bool(left != right),
-    ast.Lt: lambda left, right: bool(left < right),
-    ast.LtE: lambda left, right: bool(left <= right),
-    ast.Gt: lambda left, right: bool(left > right),
-    ast.GtE: lambda left, right: bool(left >= right),
-    ast.Is: lambda left, right: left is right,
-    ast.IsNot: lambda left, right: left is not right,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
 }

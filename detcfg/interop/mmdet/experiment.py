@@ -105,12 +105,12 @@ def import_config(
         note = (
             f"the heads have {found.num_classes} classes, the data {len(translated.classes)}, which decides"
         )
-        found.record.unsupported("model", data.places.get("model"), note)
+        found.record.unsupported("model", data.locations.get("model"), note)
     translated_model = _last_epochs(found.model, data, trainer, found.record)
     trainer = _start(model, trainer, found.record)
     _rest(data, found.record)
     for lost in unclaimed(data, found.record):
-        found.record.unsupported(lost.path, lost.place, NOT_KNOWN)
+        found.record.unsupported(lost.path, lost.location, NOT_KNOWN)
     return Imported(
         source=source,
         model=translated_model,
@@ -123,7 +123,7 @@ def import_config(
 
 
 def _last_epochs(model: DetectorConfig, data: Node, trainer: TrainerConfig, record: Record) -> DetectorConfig:
-    """YOLOX learns with another loss in its last epochs, which a hook of MMDetection's switches on."""
+    """YOLOX adds a loss in its last epochs, which a hook of MMDetection's switches on."""
     head: Any = getattr(model, "bbox_head", None)
     hooks: Any = data.get("custom_hooks")
     for hook in hooks if is_list(hooks) else []:
@@ -133,7 +133,7 @@ def _last_epochs(model: DetectorConfig, data: Node, trainer: TrainerConfig, reco
             and hasattr(head, "l1_from_epoch")
         ):
             epochs = hook.get("num_last_epochs", 15)
-            record.carried("custom_hooks", hook.places.get("type"), "model.bbox_head.l1_from_epoch")
+            record.carried("custom_hooks", hook.locations.get("type"), "model.bbox_head.l1_from_epoch")
             return replaced(model, "bbox_head.l1_from_epoch", trainer.epochs - epochs)
     return model
 
@@ -144,29 +144,29 @@ def _start(model: Node, trainer: TrainerConfig, record: Record) -> TrainerConfig
     checkpoint: Any = init.get("checkpoint") if isinstance(init, Node) else None
     if not isinstance(checkpoint, str) or "://" in checkpoint:
         return trainer
-    record.carried("model.init_cfg", model.places.get("init_cfg"), "trainer.load_from")
+    record.carried("model.init_cfg", model.locations.get("init_cfg"), "trainer.load_from")
     return evolve(trainer, load_from=checkpoint)
 
 
 def _rest(data: Node, record: Record) -> None:
     """What has an effect in MMDetection and belongs neither to model, data nor training."""
     for key, value in data.items():
-        place = data.places.get(key)
+        location = data.locations.get(key)
         if key in WITHOUT_EFFECT:
-            record.defaulted(str(key), place, WITHOUT_EFFECT[key])
+            record.defaulted(str(key), location, WITHOUT_EFFECT[key])
         elif key == "test_cfg" and isinstance(value, Node):
             for name in (name for name in value if name != "type"):
                 note = "evaluation has no such setting"
-                record.unsupported(f"test_cfg.{name}", value.places.get(name), note)
+                record.unsupported(f"test_cfg.{name}", value.locations.get(name), note)
         elif key in ("val_evaluator", "test_evaluator"):
             for metric in value if is_list(value) else [value]:
                 kind = metric.get("type", "CocoMetric") if isinstance(metric, Node) else None
                 if kind is None or (isinstance(kind, str) and kind in METRICS):
-                    record.defaulted(str(key), place, METRICS.get(str(kind), AS_COCO))
+                    record.defaulted(str(key), location, METRICS.get(str(kind), AS_COCO))
                 else:
-                    record.unsupported(str(key), place, f"{kind}: {AS_COCO}")
+                    record.unsupported(str(key), location, f"{kind}: {AS_COCO}")
         elif key in ("tta_model", "tta_pipeline"):
-            record.unsupported(str(key), place, "detcfg does not test on changed copies of an image")
+            record.unsupported(str(key), location, "detcfg does not test on changed copies of an image")
         elif key == "custom_imports":
             note = "port the modules' components: config class, build, `from … import …`"
-            record.unsupported(str(key), place, note)
+            record.unsupported(str(key), location, note)

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from detcfg.data.transforms.base import TransformConfig
 from detcfg.data.transforms.composed import ComposeConfig, RandomChoiceConfig
 from detcfg.interop.mmdet.components import short_name
-from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, cloned, is_list, is_tuple
 from detcfg.interop.mmdet.translate import Spot, Translator
 
 BY_ITSELF: Final = {
@@ -50,31 +50,31 @@ class PipelineTranslator:
         return tuple(made)
 
     def _step(self, name: str, step: Node, path: str) -> TransformConfig | None:
-        place = step.places.get("type")
+        location = step.locations.get("type")
         if name in BY_ITSELF:
-            self.record.defaulted(path, place, f"{name}: {BY_ITSELF[name]}")
+            self.record.defaulted(path, location, f"{name}: {BY_ITSELF[name]}")
         elif name == "Pad":
-            self._pad(step, path, place)
+            self._pad(step, path, location)
         elif name in OF_MANY_IMAGES:
             note = f"{name}: detcfg's transforms see one image at a time"
-            self.record.unsupported(path, place, note)
+            self.record.unsupported(path, location, note)
         elif name == "RandomFlip" and step.get("prob", step.get("flip_ratio")) in (0, 0.0, None):
-            self.record.defaulted(path, place, "RandomFlip: it never flips")
+            self.record.defaulted(path, location, "RandomFlip: it never flips")
         elif name == "RandomChoice":
             return self._choice(step, path)
         else:
-            made = self.translator.component(_known(name, step), (TransformConfig,), Spot(path, "", place))
+            made = self.translator.component(_known(name, step), (TransformConfig,), Spot(path, "", location))
             return made if isinstance(made, TransformConfig) else None
         return None
 
-    def _pad(self, step: Node, path: str, place: Place | None) -> None:
+    def _pad(self, step: Node, path: str, location: Location | None) -> None:
         if set(step) <= WITHOUT_SIZE:
-            self.record.defaulted(path, place, "Pad: the model does so")
+            self.record.defaulted(path, location, "Pad: the model does so")
             return
         size: Any = step.get("size")
         to = "a square" if step.get("pad_to_square") else "x".join(map(str, _list(size))) or "a size"
         note = f"Pad: the model pads a batch to its largest image, not to {to} (BatchFixedSizePadConfig can)"
-        self.record.unsupported(path, place, note)
+        self.record.unsupported(path, location, note)
 
     def _choice(self, step: Node, path: str) -> TransformConfig | None:
         """One of several pipelines."""
@@ -82,11 +82,11 @@ class PipelineTranslator:
         for index, option in enumerate(_list(step.get("transforms"))):
             steps = self.translated(_list(option) or [option], f"{path}.transforms.{index}")
             options.append(steps[0] if len(steps) == 1 else ComposeConfig(transforms=steps))
-        place = step.places.get("transforms")
-        self.record.carried(f"{path}.transforms", place, "RandomChoiceConfig")
+        location = step.locations.get("transforms")
+        self.record.carried(f"{path}.transforms", location, "RandomChoiceConfig")
         rest = step.copied()
-        rest.put("transforms", tuple(options), place)
-        made = self.translator.component(rest, (TransformConfig,), Spot(path, "", step.places.get("type")))
+        rest.put("transforms", tuple(options), location)
+        made = self.translator.component(rest, (TransformConfig,), Spot(path, "", step.locations.get("type")))
         return made if isinstance(made, RandomChoiceConfig) else None
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeGuard, cast
 
-from detcfg.interop.mmdet.data import Node, Place, cloned, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, cloned, is_list, is_tuple
 
 TRAIN, TEST = "train_cfg", "test_cfg"
 
 
 def placed(model: Node) -> Node:
-    """A copy of the `model` dict in which each head has its own `train_cfg` and `test_cfg`.
+    """A copy of the `model` dict in which each head has the `train_cfg` and `test_cfg` that are its.
 
     Follows the constructors of mmdet/models/detectors.
     """
@@ -29,37 +29,37 @@ def placed(model: Node) -> Node:
     return made
 
 
-def proposal_place(train: Any) -> Place | None:
+def proposal_place(train: Any) -> Location | None:
     """Where `rpn_proposal` was written."""
-    return train.places.get("rpn_proposal") if isinstance(train, Node) else None
+    return train.locations.get("rpn_proposal") if isinstance(train, Node) else None
 
 
-def _taken(node: Node, name: str) -> tuple[Any, Place | None]:
-    place = node.places.get(name)
-    return (node.drop(name) if name in node else None), place
+def _taken(node: Node, name: str) -> tuple[Any, Location | None]:
+    location = node.locations.get(name)
+    return (node.drop(name) if name in node else None), location
 
 
 def _give(
     model: Node,
     head: str,
-    train: tuple[Any, Place | None],
-    test: tuple[Any, Place | None],
+    train: tuple[Any, Location | None],
+    test: tuple[Any, Location | None],
     key: str | None,
 ) -> None:
     node: Any = model.get(head)
     if not isinstance(node, Node):
         return
-    for name, (settings, place) in ((TRAIN, train), (TEST, test)):
-        own: Any = settings
+    for name, (settings, location) in ((TRAIN, train), (TEST, test)):
+        part: Any = settings
         if key is not None and isinstance(settings, Node):
-            own, place = settings.get(key), settings.places.get(key, place)  # noqa: PLW2901
+            part, location = settings.get(key), settings.locations.get(key, location)  # noqa: PLW2901
         elif key is not None and settings is not None:
             continue
-        if own is not None and name not in node:
-            node.put(name, cloned(own), place)
+        if part is not None and name not in node:
+            node.put(name, cloned(part), location)
 
 
-def spread(node: Node, fields: set[str]) -> list[tuple[str, Any, Place | None]]:
+def spread(node: Node, fields: set[str]) -> list[tuple[str, Any, Location | None]]:
     """Move the items of `train_cfg` that are fields of the head itself into it; return the others.
 
     A part of the head (its mask head, its point head) takes what is left if it has such a field.
@@ -70,12 +70,12 @@ def spread(node: Node, fields: set[str]) -> list[tuple[str, Any, Place | None]]:
     if TRAIN in fields or not isinstance(settings, Node):
         return []
     node.drop(TRAIN)
-    left: list[tuple[str, Any, Place | None]] = []
+    left: list[tuple[str, Any, Location | None]] = []
     for key, value in settings.items():
         if key in fields and key not in node:
             node.take(key, settings, value)
         else:
-            left.append((str(key), value, settings.places.get(key)))
+            left.append((str(key), value, settings.locations.get(key)))
     return left
 
 
@@ -86,7 +86,7 @@ def transposed(stages: list[Node]) -> Node:
         values = [stage.get(key) for stage in stages]
         first = next(stage for stage in stages if key in stage)
         same = all(value == values[0] for value in values)
-        made.put(key, values[0] if same else values, first.places.get(key))
+        made.put(key, values[0] if same else values, first.locations.get(key))
     return made
 
 

@@ -13,7 +13,7 @@ from detcfg.interop.mmdet.pretrained import pretrained_of
 
 
 def prepared(node: Node, cls: type[Config]) -> Node:
-    """The dict, changed in place, as `cls` wants it."""
+    """The dict, changed in location, as `cls` wants it."""
     for base in reversed(cls.__mro__):
         if step := STEPS.get(base.__name__):
             step(node, cls)
@@ -23,7 +23,7 @@ def prepared(node: Node, cls: type[Config]) -> Node:
 def _preprocessor(node: Node, _: type[Config]) -> None:
     """`bgr_to_rgb` says what the network sees, for MMDetection reads images as BGR."""
     swapped = bool(node.get("bgr_to_rgb") or node.get("rgb_to_bgr"))
-    node.put("channel_order", "rgb" if swapped else "bgr", node.places.get("bgr_to_rgb"))
+    node.put("channel_order", "rgb" if swapped else "bgr", node.locations.get("bgr_to_rgb"))
     if node.get("mean", ()) is None:
         node.drop("mean")
     if node.get("std", ()) is None:
@@ -34,17 +34,17 @@ def _backbone(node: Node, cls: type[Config]) -> None:
     """The two ways to name pretrained weights become one."""
     source: Any = node.get("pretrained")
     key = "pretrained"
-    place = node.places.get(key)
+    location = node.locations.get(key)
     init: Any = node.get("init_cfg")
     if isinstance(init, Node) and init.get("type") == "Pretrained":
         source, key = init.get("checkpoint"), "init_cfg"
-        place = init.places.get("checkpoint")
+        location = init.locations.get("checkpoint")
     if not isinstance(source, str):
         return
     name = pretrained_of(source, cls.__name__)
     if name is not None:
         node.drop(key)
-        node.put("pretrained", name, place)
+        node.put("pretrained", name, location)
 
 
 def _detector(node: Node, cls: type[Config]) -> None:
@@ -55,7 +55,7 @@ def _detector(node: Node, cls: type[Config]) -> None:
             node["neck"] = neck[0]
         else:
             node["neck"] = Node({"type": "SequentialNeck", "necks": list(neck)})
-            node["neck"].places = dict.fromkeys(("type", "necks"), node.places.get("neck"))
+            node["neck"].locations = dict.fromkeys(("type", "necks"), node.locations.get("neck"))
 
 
 def _rois(node: Node, _: type[Config]) -> None:
@@ -68,7 +68,9 @@ def _rois(node: Node, _: type[Config]) -> None:
 def _proposals(node: Node, _: type[Config]) -> None:
     """`nms_thr` of the first 2.x versions is the threshold of plain NMS."""
     if "nms_thr" in node and "nms" not in node:
-        node.put("nms", Node({"type": "nms", "iou_threshold": node["nms_thr"]}), node.places.get("nms_thr"))
+        node.put(
+            "nms", Node({"type": "nms", "iou_threshold": node["nms_thr"]}), node.locations.get("nms_thr")
+        )
     if "nms_thr" in node:
         node.drop("nms_thr")
 
@@ -77,7 +79,7 @@ def _strides(node: Node, cls: type[Config]) -> None:
     """Heads of points name the strides that they get from the neck."""
     for key in ("strides", "point_strides", "featmap_strides"):
         if key in node and key not in field_types(cls) and not hasattr(cls, key):
-            node.put("in_strides", node[key], node.places.get(key))
+            node.put("in_strides", node[key], node.locations.get(key))
             node.drop(key)
 
 
@@ -98,31 +100,31 @@ def _adaptive(node: Node, _: type[Config]) -> None:
     """The kind of adaptive convolution is a value here, not a class."""
     adapt: Any = node.get("adapt_cfg")
     if isinstance(adapt, Node) and "type" in adapt:
-        place = adapt.places.get("type")
-        adapt.put("adapt_type", adapt.drop("type"), place)
+        location = adapt.locations.get("type")
+        adapt.put("adapt_type", adapt.drop("type"), location)
 
 
 def _staged(node: Node, _: type[Config]) -> None:
-    """Each stage has its own settings of training here."""
+    """Here each stage of the head holds its settings of training."""
     settings, stages = node.get("train_cfg"), node.get("stages")
     if is_list(settings) and is_list(stages) and len(settings) == len(stages):
-        place = node.places.get("train_cfg")
+        location = node.locations.get("train_cfg")
         node.drop("train_cfg")
-        for stage, own in zip(stages, settings, strict=True):
+        for stage, stage_settings in zip(stages, settings, strict=True):
             if isinstance(stage, Node):
-                stage.put("train_cfg", own, place)
+                stage.put("train_cfg", stage_settings, location)
 
 
 def _iou_loss(node: Node, _: type[Config]) -> None:
     """`linear=True` is the older way to say mode="linear"."""
     if node.get("linear") is True and "mode" not in node:
-        place = node.places.get("linear")
+        location = node.locations.get("linear")
         node.drop("linear")
-        node.put("mode", "linear", place)
+        node.put("mode", "linear", location)
 
 
 def _two_passes(node: Node, _: type[Config]) -> None:
-    """What the first and the second set of points learn: `train_cfg.init` and `train_cfg.refine`."""
+    """The assigners of the first and the second set of points: `train_cfg.init` and `train_cfg.refine`."""
     settings: Any = node.get("train_cfg")
     for name in ("init", "refine") if isinstance(settings, Node) else ():
         inner: Any = settings.get(name)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeGuard, cast
 from attrs import frozen
 
 from detcfg.interop.mmdet.budget import Budget
-from detcfg.interop.mmdet.data import Node, Place, ReadError, TypeName, cloned, is_list, shown
+from detcfg.interop.mmdet.data import Location, Node, ReadError, TypeName, cloned, is_list, shown
 from detcfg.interop.mmdet.evaluate import Evaluator
 from detcfg.interop.mmdet.merge import merged, without_marks
 from detcfg.interop.mmdet.trust import execute
@@ -35,7 +35,7 @@ MAX_BRACES: Final = 5_000
 MAX_NAME: Final = 500
 """Characters of the path in a `_base_`."""
 MAX_FILES: Final = 60
-"""A config, its bases and their bases; MMDetection's own have eight at most."""
+"""A config, its bases and their bases; MMDetection's have eight at most."""
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]|\n")
 _F_STRING: Final = re.compile(r"\b[rR]?[fF][rR]?['\"]")
 _LONG_NAME: Final = re.compile(r"\b(?:\w++[\s\\]*+\.[\s\\]*+){100}")
@@ -83,7 +83,7 @@ class _Reader:
         self.reading: list[Path] = []
 
     def source(self) -> Source:
-        start = Place(self.path, 1)
+        start = Location(self.path, 1)
         try:
             data, imported = self._read(self.path, start)
         except RecursionError:
@@ -92,7 +92,7 @@ class _Reader:
             data.drop(name)
         return Source(path=self.path, data=cast("Node", without_marks(data)), files=tuple(self.files))
 
-    def _read(self, path: Path, asked: Place) -> tuple[Node, set[str]]:
+    def _read(self, path: Path, asked: Location) -> tuple[Node, set[str]]:
         """The variables of a file, and the names of those that only stand for an import."""
         real = path.resolve()
         if real in self.reading:
@@ -111,74 +111,76 @@ class _Reader:
             self.reading.pop()
 
     def _json(self, path: Path, text: str) -> Node:
-        place = Place(path, 1)
+        location = Location(path, 1)
         try:
             data: object = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ReadError(f"{place}: not JSON: {error}") from None
-        node = to_node(data, place)
+            raise ReadError(f"{location}: not JSON: {error}") from None
+        node = to_node(data, location)
         if not isinstance(node, Node):
-            raise ReadError(f"{place}: a config is an object, not {type(data).__name__}.")
+            raise ReadError(f"{location}: a config is an object, not {type(data).__name__}.")
         bases: Any = node.drop("_base_") if "_base_" in node else []
-        return self._on_bases(node, self._bases(bases, place), place)
+        return self._on_bases(node, self._bases(bases, location), location)
 
     def _python(self, path: Path, text: str) -> tuple[Node, set[str]]:
         tree = _parsed(path, text)
         base_line = next((statement for statement in tree.body if _names_base(statement)), None)
-        place = Place(path, base_line.lineno if base_line else 1)
+        location = Location(path, base_line.lineno if base_line else 1)
         if base_line is None:
             return self._evaluated(path, tree, Node(merging=True))
-        bases = self._bases(Evaluator(path, self.budget).value(base_line.value), place)
+        bases = self._bases(Evaluator(path, self.budget).value(base_line.value), location)
         tree.body = [statement for statement in tree.body if not _names_base(statement)]
-        own, imported = self._evaluated(path, tree, bases)
-        return self._on_bases(own, bases, Place(path, 1)), imported
+        child, imported = self._evaluated(path, tree, bases)
+        return self._on_bases(child, bases, Location(path, 1)), imported
 
-    def _on_bases(self, own: Node, bases: Node, place: Place) -> Node:
+    def _on_bases(self, child: Node, bases: Node, location: Location) -> Node:
         # Copies, for one dict may stand under two names: `test_dataloader = val_dataloader`.
-        self.budget.visit(own, place)
-        self.budget.visit(bases, place)
-        return merged(cast("Node", cloned(own)), cast("Node", cloned(bases)), place)
+        self.budget.visit(child, location)
+        self.budget.visit(bases, location)
+        return merged(cast("Node", cloned(child)), cast("Node", cloned(bases)), location)
 
-    def _bases(self, names: Any, place: Place) -> Node:
+    def _bases(self, names: Any, location: Location) -> Node:
         """The variables of all bases together, in which `update` merges."""
         bases = Node(merging=True)
         for name in names if is_list(names) else [names]:
             if not isinstance(name, str):
-                raise ReadError(f"{place}: _base_ names files, and {shown(name)} is none.")
-            data, imported = self._read(self._located(name, place), place)
+                raise ReadError(f"{location}: _base_ names files, and {shown(name)} is none.")
+            data, imported = self._read(self._located(name, location), location)
             twice = sorted(str(key) for key in data.keys() & bases.keys())
             if twice:
                 raise ReadError(
-                    f"{place}: two bases define {', '.join(twice)}; put one of them into the other's bases."
+                    f"{location}: two bases define {', '.join(twice)}; put one of them into the other's bases."
                 )
             for key, value in data.items():
                 if key not in imported:
                     bases.take(key, data, cloned(value, merging=True))
         return bases
 
-    def _located(self, name: str, place: Place) -> Path:
+    def _located(self, name: str, location: Location) -> Path:
         """The file that a `_base_` stands for; one outside the folders of configs is refused."""
         if len(name) > MAX_NAME or not name.isprintable():
-            raise ReadError(f"{place}: _base_ names files, and {shown(name)} cannot be the name of one.")
+            raise ReadError(f"{location}: _base_ names files, and {shown(name)} cannot be the name of one.")
         package, separator, rest = name.partition("::")
         if not separator:
-            return self._inside(place.file.parent / name, place, name)
+            return self._inside(location.file.parent / name, location, name)
         if package != "mmdet":
             raise ReadError(
-                f"{place}: {name!r:.200} is another project's config; only mmdet:: names are read."
+                f"{location}: {name!r:.200} is another project's config; only mmdet:: names are read."
             )
         if self.config_root is None:
             raise ReadError(
-                f"{place}: {name!r:.200} needs MMDetection's folder of configs: --config-root mmdetection/configs"
+                f"{location}: {name!r:.200} needs MMDetection's folder of configs: --config-root mmdetection/configs"
             )
-        return self._inside(self.config_root / (rest if rest.endswith(".py") else f"{rest}.py"), place, name)
+        return self._inside(
+            self.config_root / (rest if rest.endswith(".py") else f"{rest}.py"), location, name
+        )
 
-    def _inside(self, path: Path, place: Place, name: str) -> Path:
+    def _inside(self, path: Path, location: Location, name: str) -> Path:
         real = path.resolve()
         roots = [root for root in (self.root, self.config_root) if root is not None]
         if not any(real.is_relative_to(root) for root in roots):
             raise ReadError(
-                f"{place}: the base {name!r:.200} lies outside {' and '.join(map(str, roots))}. "
+                f"{location}: the base {name!r:.200} lies outside {' and '.join(map(str, roots))}. "
                 "Copy it in, or pass the folder that holds both: --config-root FOLDER"
             )
         return path
@@ -205,68 +207,68 @@ class _Reader:
         data = Node()
         for name, value in run.names.items():
             if name != "_base_":
-                data.put(name, value, run.places.get(name))
-        self.budget.visit(data, Place(path, 1))
+                data.put(name, value, run.locations.get(name))
+        self.budget.visit(data, Location(path, 1))
         return data, run.imported
 
     def _import_base(self, run: Evaluator, statement: ast.stmt) -> None:
-        place = Place(run.path, statement.lineno)
+        location = Location(run.path, statement.lineno)
         if not isinstance(statement, ast.ImportFrom) or not statement.module:
-            raise ReadError(f"{place}: inside `with read_base():` stands nothing but `from … import …`.")
-        path = self._module(statement, place)
-        data, imported = self._read(path, place)
-        self.budget.visit(data, place)
+            raise ReadError(f"{location}: inside `with read_base():` stands nothing but `from … import …`.")
+        path = self._module(statement, location)
+        data, imported = self._read(path, location)
+        self.budget.visit(data, location)
         data = cast("Node", cloned(data, merging=True))
         for alias in statement.names:
             if alias.name == "*":
                 for key, value in data.items():
                     run.names[str(key)] = value
-                    run.places[str(key)] = data.places.get(key, place)
+                    run.locations[str(key)] = data.locations.get(key, location)
                 run.imported |= imported
             elif alias.name in data:
                 run.names[alias.asname or alias.name] = data[alias.name]
-                run.places[alias.asname or alias.name] = data.places.get(alias.name, place)
+                run.locations[alias.asname or alias.name] = data.locations.get(alias.name, location)
             else:
-                raise ReadError(f"{place}: {path.name} has no {shown(alias.name)}.")
+                raise ReadError(f"{location}: {path.name} has no {shown(alias.name)}.")
 
-    def _module(self, statement: ast.ImportFrom, place: Place) -> Path:
+    def _module(self, statement: ast.ImportFrom, location: Location) -> Path:
         """The file of `from .a.b import …` or `from mmdet.configs.a.b import …`."""
         parts = (statement.module or "").split(".")
         if statement.level:
-            folder = place.file.parent
+            folder = location.file.parent
             for _ in range(statement.level - 1):
                 folder = folder.parent
-            return self._inside(folder.joinpath(*parts).with_suffix(".py"), place, ast.unparse(statement))
+            return self._inside(folder.joinpath(*parts).with_suffix(".py"), location, ast.unparse(statement))
         if parts[:2] != ["mmdet", "configs"]:
-            raise ReadError(f"{place}: only mmdet.configs is known as a package of base configs.")
-        return self._located(f"mmdet::{'/'.join(parts[2:])}", place)
+            raise ReadError(f"{location}: only mmdet.configs is known as a package of base configs.")
+        return self._located(f"mmdet::{'/'.join(parts[2:])}", location)
 
 
-def to_node(value: object, place: Place | None = None) -> Any:
-    """Plain dicts of another reader as nodes whose keys are all at `place`."""
+def to_node(value: object, location: Location | None = None) -> Any:
+    """Plain dicts of another reader as nodes whose keys are all at `location`."""
     if isinstance(value, Node):
         return value
     if isinstance(value, Mapping):
         made = Node()
         for key, item in cast("Mapping[Any, object]", value).items():
-            made.put(key, to_node(item, place), place)
+            made.put(key, to_node(item, location), location)
         return made
     if isinstance(value, list):
-        return [to_node(item, place) for item in cast("list[object]", value)]
+        return [to_node(item, location) for item in cast("list[object]", value)]
     if isinstance(value, tuple):
-        return tuple(to_node(item, place) for item in cast("tuple[object, ...]", value))
+        return tuple(to_node(item, location) for item in cast("tuple[object, ...]", value))
     return value
 
 
 def _root_of(path: Path) -> Path:
-    """The folder whose files a config may inherit: the nearest one named `configs`, or the one above its own."""
+    """The folder whose files a config may inherit: the nearest one named `configs`, or the parent of its folder."""
     for folder in path.parents:
         if folder.name == "configs":
             return folder
     return path.parent.parent if path.parent != path.parent.parent else path.parent
 
 
-def _text(path: Path, asked: Place) -> str:
+def _text(path: Path, asked: Location) -> str:
     if path.suffix in (".yml", ".yaml"):
         raise ReadError(f"{asked}: {path} is YAML, which is not read. Write it as .json or .py.")
     if path.suffix not in (".py", ".json"):
@@ -282,7 +284,7 @@ def _text(path: Path, asked: Place) -> str:
         raise ReadError(f"{asked}: cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ReadError(f"{asked}: {path} is not text in UTF-8.") from None
-    # A variable of the environment is somebody's secret perhaps: its default stands.
+    # A variable of the environment may be a secret: its default is taken.
     return _ENVIRONMENT.sub(lambda found: found[2], text)
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from attrs import Factory, define, frozen
 
-from detcfg.interop.mmdet.data import Place
+from detcfg.interop.mmdet.data import Location
 
 
 class Status(StrEnum):
@@ -26,7 +26,7 @@ class Entry:
     status: Status
     path: str
     """`model.backbone.dcn`, as the source has it."""
-    place: Place | None
+    location: Location | None
     """Where it was written; None for what the source leaves out."""
     note: str
     """Where it went, or why it did not."""
@@ -38,25 +38,27 @@ class Record:
 
     entries: list[Entry] = Factory(list[Entry])
 
-    def carried(self, path: str, place: Place | None, note: str = "") -> None:
+    def carried(self, path: str, location: Location | None, note: str = "") -> None:
         """A value that went somewhere."""
-        self.entries.append(Entry(Status.CARRIED, path, place, note))
+        self.entries.append(Entry(Status.CARRIED, path, location, note))
 
-    def defaulted(self, path: str, place: Place | None, note: str) -> None:
+    def defaulted(self, path: str, location: Location | None, note: str) -> None:
         """A value that detcfg does not need to be told."""
-        self.entries.append(Entry(Status.DEFAULTED, path, place, note))
+        self.entries.append(Entry(Status.DEFAULTED, path, location, note))
 
-    def unsupported(self, path: str, place: Place | None, note: str) -> None:
+    def unsupported(self, path: str, location: Location | None, note: str) -> None:
         """A value that has no counterpart."""
-        self.entries.append(Entry(Status.UNSUPPORTED, path, place, note))
+        self.entries.append(Entry(Status.UNSUPPORTED, path, location, note))
 
     def forgive_shared(self) -> None:
         """Drop complaints of one head about a setting that another head took from the same line."""
-        taken = {(entry.place, _key(entry)) for entry in self.of(Status.CARRIED) if entry.place is not None}
+        taken = {
+            (entry.location, _key(entry)) for entry in self.of(Status.CARRIED) if entry.location is not None
+        }
         self.entries = [
             entry
             for entry in self.entries
-            if entry.status is not Status.UNSUPPORTED or (entry.place, _key(entry)) not in taken
+            if entry.status is not Status.UNSUPPORTED or (entry.location, _key(entry)) not in taken
         ]
 
     def of(self, status: Status) -> Iterator[Entry]:

@@ -1,6 +1,6 @@
-"""Where MMDetection and detcfg say the same thing otherwise: renamed fields, and what has no effect here.
+"""How MMDetection and detcfg differ in names: renamed fields, and keys that have no effect here.
 
-Everything that is not listed goes by its own name. A rule is looked up by MMDetection's `type`, and by
+Everything that is not listed keeps its name. A rule is looked up by MMDetection's `type`, and by
 the config class's name (which holds for its subclasses too, and for what has no `type`).
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from detcfg.interop.mmdet.data import Node, Place
+from detcfg.interop.mmdet.data import Location, Node
 
 SOLO_RANGES: Final = [[8, 32], [16, 64], [32, 128], [64, 256], [128, 512]]
 
@@ -19,7 +19,7 @@ NOTHING: Final[Mapping[str, str]] = {}
 
 
 OURS: Final = object()
-"""In place of a default: detcfg's own is MMDetection's, other than that of the base class."""
+"""Instead of a default: that of detcfg's class is MMDetection's, unlike that of its base class."""
 
 
 @frozen(kw_only=True)
@@ -33,7 +33,7 @@ class Rule:
     harmless: Mapping[str, tuple[Any, ...]] = {}
     """Values of a key that are what detcfg does in any case."""
     defaults: Mapping[str, Any] = {}
-    """What MMDetection takes where the source says nothing, if detcfg's class takes something else."""
+    """MMDetection's defaults, where those of detcfg's class differ."""
 
 
 CLIPPED: Final = {"clip_object_border": "boxes end at the border"}
@@ -186,7 +186,7 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "RTMDetHead": Rule(
         renamed={"anchor_generator": "prior_generator"},
-        dropped={"allowed_border": "every point may learn"},
+        dropped={"allowed_border": "every point may be positive"},
     ),
     "BatchFixedSizePad": Rule(dropped={"pad_mask": "masks are never padded"}),
     "CondInstMaskTestConfig": Rule(dropped={"nms": "the bbox head has it"}),
@@ -229,34 +229,34 @@ RULES: Final[Mapping[str, Rule]] = {
 
 
 def rules_for(type_name: str, cls: type) -> list[Rule]:
-    """The rules that hold for a dict of this `type` that becomes a `cls`, the nearest first."""
+    """The rules that hold for a dict of this `type` that becomes a `cls`, the most specific first."""
     names = [type_name, *(base.__name__ for base in cls.__mro__)]
     names += [name.removesuffix("Config") for name in names[1:]]
     found = [RULES[name] for name in dict.fromkeys(names) if name in RULES]
     return [*found, ANY_COMPONENT]
 
 
-def rename(node: Node, rule: Rule) -> list[tuple[str, Place | None]]:
+def rename(node: Node, rule: Rule) -> list[tuple[str, Location | None]]:
     """Move values to detcfg's names; `a.b` takes one out of an inner dict.
 
     Returns:
-        Paths and places of inner values that say what detcfg does in any case, and are gone.
+        Paths and locations of the inner values that were removed, as detcfg does what they ask in any case.
     """
-    gone: list[tuple[str, Place | None]] = []
+    removed: list[tuple[str, Location | None]] = []
     for old, new in rule.renamed.items():
         outer, _, inner = old.rpartition(".")
         holder: Any = node.get(outer) if outer else node
         if isinstance(holder, Node) and inner in holder and new not in node:
-            place = holder.places.get(inner)
-            node.put(new, holder.drop(inner), place)
+            location = holder.locations.get(inner)
+            node.put(new, holder.drop(inner), location)
     for path, values in rule.harmless.items():
         outer, _, inner = path.rpartition(".")
         holder = node.get(outer) if outer else None
         if isinstance(holder, Node) and holder.get(inner, rule) in values:
-            gone.append((path, holder.places.get(inner)))
+            removed.append((path, holder.locations.get(inner)))
             holder.drop(inner)
     for path in (*rule.renamed, *rule.harmless):
         outer = path.rpartition(".")[0]
         if outer and isinstance(node.get(outer), Node) and not node[outer]:
             node.drop(outer)
-    return gone
+    return removed

@@ -26,8 +26,8 @@ def stub_source(cls: type[Config], layout: Layout) -> str:
     base = cls.__mro__[1]
     inherited = attrs.fields_dict(base)
     lines = ["@frozen(kw_only=True)", f"class {cls.__name__}({imports.cls(base)}):"]
-    summary, _, place = (inspect.getdoc(cls) or "").partition("\n\n")
-    lines += [f'{" " * INDENT}"""{summary}', "", f"{' ' * INDENT}{place}", f'{" " * INDENT}"""', ""]
+    summary, _, where = (inspect.getdoc(cls) or "").partition("\n\n")
+    lines += [f'{" " * INDENT}"""{summary}', "", f"{' ' * INDENT}{where}", f'{" " * INDENT}"""', ""]
     types = field_types(cls)
     fields = [field for field in attrs.fields(cls) if field.name not in inherited]
     for field in fields:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from detcfg.config.base import Config, ModuleConfig
 from detcfg.errors import NotWrittenError
-from detcfg.interop.mmdet.data import Place
+from detcfg.interop.mmdet.data import Location
 
 MODULE: Final = "detcfg_stubs"
 """The module that stubs say they are of; the written file defines them itself."""
@@ -29,9 +29,8 @@ class Missing:
     kind: str
     """`BackboneConfig`: what it would have to be here."""
     path: str
-    own: str
-    """The path in detcfg."""
-    place: Place | None
+    """In the source."""
+    location: Location | None
     reason: str
 
 

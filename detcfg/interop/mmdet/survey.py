@@ -49,19 +49,19 @@ class Survey:
         """Configs by verdict."""
         return Counter(row.verdict for row in self.rows)
 
-    def wanted(self) -> list[tuple[str, int, int, Path]]:
-        """Missing components, most wanted first: the name, the configs that have it, those that lack
-        nothing else, and one of them."""
+    def most_used(self) -> list[tuple[str, int, int, Path]]:
+        """Missing components, the most used first: the name, the number of configs that have it, of those that
+        lack nothing else, and one of them."""
         users: defaultdict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             if row.verdict is Verdict.MISSING:
                 for name in row.reasons:
                     users[name].append(row)
-        found = [
+        counted = [
             (name, len(rows), sum(len(row.reasons) == 1 for row in rows), rows[0].path)
             for name, rows in users.items()
         ]
-        return sorted(found, key=lambda item: (-item[1], -item[2], item[0]))
+        return sorted(counted, key=lambda item: (-item[1], -item[2], item[0]))
 
 
 def survey(

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from detcfg.config.base import Config
 from detcfg.interop.mmdet.components import short_name
-from detcfg.interop.mmdet.data import Node, Place, is_list, is_number, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, is_list, is_number, is_tuple
 from detcfg.interop.mmdet.translate import Spot, Translator
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
 from detcfg.recipe.ema import EMAConfig
@@ -21,7 +21,7 @@ COCO_IMAGES: Final = 117_266
 
 HOOKS: Final = {
     "timer": "detcfg's log has the times",
-    "param_scheduler": "the schedule is the trainer's own",
+    "param_scheduler": "the trainer has one schedule",
     "sampler_seed": "the loader's order follows from the seed and the epoch",
     "visualization": "detcfg predict draws detections",
     "NumClassCheckHook": "classes are wired and checked before training",
@@ -70,14 +70,14 @@ class TrainerTranslator:
         if not isinstance(wrapper, Node):
             return None
         optimizer: Any = wrapper.get("optimizer")
-        spot = Spot("optim_wrapper.optimizer", "trainer.optimizer", wrapper.places.get("optimizer"))
+        spot = Spot("optim_wrapper.optimizer", "trainer.optimizer", wrapper.locations.get("optimizer"))
         lr: float | None = None
         if isinstance(optimizer, Node):
             lr = float(optimizer["lr"]) if is_number(optimizer.get("lr")) else None
             made = self.translator.component(optimizer, (OptimizerConfig,), spot)
             paramwise: Any = wrapper.get("paramwise_cfg")
             if isinstance(paramwise, Node) and "bypass_duplicate" in paramwise:
-                note = "each parameter is learnt once, wherever it stands"
+                note = "each parameter is in the optimizer once, wherever it is shared"
                 self._defaulted(paramwise, "optim_wrapper.paramwise_cfg", "bypass_duplicate", note)
             if isinstance(paramwise, Node) and isinstance(made, OptimizerConfig):
                 made = evolve(made, paramwise_cfg=self._paramwise(paramwise))
@@ -85,10 +85,10 @@ class TrainerTranslator:
         kind = wrapper.get("type")
         if isinstance(kind, str) and short_name(kind) == "AmpOptimWrapper":
             values["amp"] = "bf16" if wrapper.get("dtype") == "bfloat16" else "fp16"
-            self.record.carried("optim_wrapper.type", wrapper.places.get("type"), "trainer.amp")
+            self.record.carried("optim_wrapper.type", wrapper.locations.get("type"), "trainer.amp")
         clip: Any = wrapper.get("clip_grad")
         if isinstance(clip, Node):
-            spot = Spot("optim_wrapper.clip_grad", "trainer.clip_grad", wrapper.places.get("clip_grad"))
+            spot = Spot("optim_wrapper.clip_grad", "trainer.clip_grad", wrapper.locations.get("clip_grad"))
             values["clip_grad"] = self.translator.component(clip, (ClipGradConfig,), spot)
         if type(wrapper.get("accumulative_counts")) is int:
             values["accumulate"] = wrapper["accumulative_counts"]
@@ -102,15 +102,17 @@ class TrainerTranslator:
 
     def _paramwise(self, node: Node) -> ParamwiseConfig:
         values = Node(
-            {k: v for k, v in node.items() if k not in ("custom_keys", "bypass_duplicate")}, node.places
+            {k: v for k, v in node.items() if k not in ("custom_keys", "bypass_duplicate")}, node.locations
         )
         keys: Any = node.get("custom_keys")
         found: list[CustomKeyConfig] = []
         for key, mults in keys.items() if isinstance(keys, Node) else ():
             inner = (
-                Node({"key": key, **mults}, mults.places) if isinstance(mults, Node) else Node({"key": key})
+                Node({"key": key, **mults}, mults.locations)
+                if isinstance(mults, Node)
+                else Node({"key": key})
             )
-            spot = Spot(f"optim_wrapper.paramwise_cfg.custom_keys.{key}", "", keys.places.get(key))
+            spot = Spot(f"optim_wrapper.paramwise_cfg.custom_keys.{key}", "", keys.locations.get(key))
             found.append(cast("CustomKeyConfig", self.translator.component(inner, (CustomKeyConfig,), spot)))
         spot = Spot("optim_wrapper.paramwise_cfg", "trainer.optimizer.paramwise_cfg")
         made = self.translator.component(values, (ParamwiseConfig,), spot)
@@ -123,37 +125,37 @@ class TrainerTranslator:
         if not isinstance(loop, Node):
             return
         for key, value in loop.items():
-            path, place = f"train_cfg.{key}", loop.places.get(key)
+            path, location = f"train_cfg.{key}", loop.locations.get(key)
             if key == "type":
                 continue
             if key == "max_epochs" and type(value) is int:
                 values["epochs"] = value * self.times
-                self.record.carried(path, place, "trainer.epochs")
+                self.record.carried(path, location, "trainer.epochs")
             elif key == "max_iters" and type(value) is int:
-                epochs = self._epochs(value, path, place)
+                epochs = self._epochs(value, path, location)
                 if epochs is not None:
                     values["epochs"] = epochs
             elif key == "val_interval" and type(value) is int and "max_iters" not in loop:
                 values["val_interval"] = max(1, value * self.times)
-                self.record.carried(path, place, "trainer.val_interval")
+                self.record.carried(path, location, "trainer.val_interval")
             elif key == "by_epoch":
-                self.record.defaulted(path, place, "detcfg counts epochs")
+                self.record.defaulted(path, location, "detcfg counts epochs")
             elif key == "val_interval":
-                self.record.defaulted(path, place, "detcfg evaluates after each epoch")
+                self.record.defaulted(path, location, "detcfg evaluates after each epoch")
             elif key == "val_begin" and value in (0, 1):
-                self.record.defaulted(path, place, "detcfg evaluates from the first epoch on")
+                self.record.defaulted(path, location, "detcfg evaluates from the first epoch on")
             else:
                 self._unsupported(loop, "train_cfg", key)
 
-    def _epochs(self, iterations: int, path: str, place: Place | None) -> int | None:
+    def _epochs(self, iterations: int, path: str, location: Location | None) -> int | None:
         """Iterations as epochs, which is what detcfg counts."""
         if self.steps is None:
             note = f"detcfg counts epochs: set trainer.epochs to {iterations:,} steps over those of your data"
-            self.record.unsupported(path, place, note)
+            self.record.unsupported(path, location, note)
             return None
         epochs = max(1, round(iterations / self.steps))
         note = f"detcfg counts epochs: {iterations:,} steps are {iterations / self.steps:.1f}, rounded to {epochs}"
-        self.record.unsupported(path, place, note)
+        self.record.unsupported(path, location, note)
         return epochs
 
     def _schedule(self, lr: float | None, values: dict[str, Any]) -> ScheduleConfig | None:
@@ -168,7 +170,7 @@ class TrainerTranslator:
             path = f"param_scheduler.{index}"
             kind = rule.get("type") if isinstance(rule, Node) else None
             name = short_name(kind) if isinstance(kind, str) else ""
-            place = rule.places.get("type") if isinstance(rule, Node) else None
+            location = rule.locations.get("type") if isinstance(rule, Node) else None
             if (
                 name == "LinearLR"
                 and not rule.get("by_epoch", True)
@@ -176,8 +178,8 @@ class TrainerTranslator:
                 and not rule.get("begin", 0)
             ):
                 warmup = {"warmup_iters": rule.get("end", 0), "start_factor": rule.get("start_factor", 1 / 3)}
-                for key, own in (("end", "warmup_iters"), ("start_factor", "start_factor")):
-                    self.record.carried(f"{path}.{key}", rule.places.get(key), f"trainer.schedule.{own}")
+                for key, field in (("end", "warmup_iters"), ("start_factor", "start_factor")):
+                    self.record.carried(f"{path}.{key}", rule.locations.get(key), f"trainer.schedule.{field}")
                 self._rest_of(rule, path, ("end", "start_factor"), {"end_factor": (1, 1.0)})
             elif name == "MultiStepLR" and made is None:
                 made = self._steps(rule, path)
@@ -185,7 +187,7 @@ class TrainerTranslator:
                 made = self._cosine(rule, lr, values, path)
             else:
                 note = f"detcfg's schedules have no {name or 'such rule'} there"
-                self.record.unsupported(path, place, note)
+                self.record.unsupported(path, location, note)
         schedule = made or ConstantConfig()
         return self.translator.made(
             type(schedule), _values(schedule) | warmup, Spot("param_scheduler", "trainer.schedule")
@@ -193,16 +195,16 @@ class TrainerTranslator:
 
     def _steps(self, rule: Node, path: str) -> MultiStepConfig | None:
         found: Any = rule.get("milestones", ())
-        place = rule.places.get("milestones")
+        location = rule.locations.get("milestones")
         milestones = [m for m in found if type(m) is int] if is_list(found) or is_tuple(found) else []
         if not rule.get("by_epoch", True):
-            epochs = [self._epochs(m, f"{path}.milestones", place) for m in milestones]
+            epochs = [self._epochs(m, f"{path}.milestones", location) for m in milestones]
             milestones = [epoch for epoch in epochs if epoch is not None]
         else:
             milestones = [m * self.times for m in milestones]
-            self.record.carried(f"{path}.milestones", place, "trainer.schedule.milestones")
+            self.record.carried(f"{path}.milestones", location, "trainer.schedule.milestones")
         if "gamma" in rule:
-            self.record.carried(f"{path}.gamma", rule.places.get("gamma"), "trainer.schedule.gamma")
+            self.record.carried(f"{path}.gamma", rule.locations.get("gamma"), "trainer.schedule.gamma")
         self._rest_of(rule, path, ("milestones", "gamma"), {"begin": (0,)})
         values = {"milestones": tuple(milestones), "gamma": rule.get("gamma", 0.1)}
         return self.translator.made(MultiStepConfig, values, Spot(path, "trainer.schedule"))
@@ -211,23 +213,23 @@ class TrainerTranslator:
         begin = rule["begin"] if type(rule.get("begin")) is int else 0
         least: float = rule["eta_min"] if is_number(rule.get("eta_min")) else 0
         ratio: float = rule["eta_min_ratio"] if is_number(rule.get("eta_min_ratio")) else least / lr
-        place = rule.places.get("type")
+        location = rule.locations.get("type")
         if not rule.get("by_epoch", True):
-            begin = self._epochs(begin, f"{path}.begin", place) or 0 if begin else 0
+            begin = self._epochs(begin, f"{path}.begin", location) or 0 if begin else 0
         else:
             begin *= self.times
         end: Any = rule.get("end")
         epochs: int = values.get("epochs", 12)
         if rule.get("by_epoch", True) and type(end) is int and end * self.times != epochs:
             note = f"detcfg's cosine ends with the training, after {epochs} epochs"
-            self.record.unsupported(f"{path}.end", rule.places.get("end"), note)
-        for key, own in (
+            self.record.unsupported(f"{path}.end", rule.locations.get("end"), note)
+        for key, field in (
             ("begin", "begin"),
             ("eta_min", "eta_min_ratio"),
             ("eta_min_ratio", "eta_min_ratio"),
         ):
             if key in rule:
-                self.record.carried(f"{path}.{key}", rule.places.get(key), f"trainer.schedule.{own}")
+                self.record.carried(f"{path}.{key}", rule.locations.get(key), f"trainer.schedule.{field}")
         start, length = (rule[key] if type(rule.get(key)) is int else 0 for key in ("begin", "end"))
         self._rest_of(rule, path, ("begin", "eta_min", "eta_min_ratio"), {"T_max": (length - start, length)})
         values = {"begin": begin, "eta_min_ratio": round(float(ratio), 12)}
@@ -247,44 +249,48 @@ class TrainerTranslator:
                 self._defaulted(rule, path, key, "detcfg's schedules do so in any case")
             else:
                 note = "detcfg's schedules have no such setting"
-                self.record.unsupported(f"{path}.{key}", rule.places.get(key), note)
+                self.record.unsupported(f"{path}.{key}", rule.locations.get(key), note)
 
     # Hooks and the rest
 
     def _hooks(self, values: dict[str, Any]) -> None:
         hooks: Any = self.data.get("default_hooks")
         for name, hook in hooks.items() if isinstance(hooks, Node) else ():
-            path, place = f"default_hooks.{name}", hooks.places.get(name)
+            path, location = f"default_hooks.{name}", hooks.locations.get(name)
             if name == "logger" and isinstance(hook, Node) and type(hook.get("interval")) is int:
                 values["log_interval"] = hook["interval"]
-                self.record.carried(f"{path}.interval", hook.places.get("interval"), "trainer.log_interval")
+                self.record.carried(
+                    f"{path}.interval", hook.locations.get("interval"), "trainer.log_interval"
+                )
             elif name == "checkpoint" and isinstance(hook, Node):
                 self._checkpoint(hook, values)
             elif name in HOOKS or hook is None:
-                self.record.defaulted(path, place, HOOKS.get(name, "there is none"))
+                self.record.defaulted(path, location, HOOKS.get(name, "there is none"))
             else:
-                self.record.unsupported(path, place, "detcfg has no hooks; override the trainer's method")
+                self.record.unsupported(
+                    path, location, "detcfg has no hooks; override a method of its trainer in a subclass"
+                )
         custom: Any = self.data.get("custom_hooks")
         for index, hook in enumerate(custom) if is_list(custom) or is_tuple(custom) else ():
             self._custom_hook(hook, f"custom_hooks.{index}", values)
 
     def _checkpoint(self, hook: Node, values: dict[str, Any]) -> None:
         for key, value in hook.items():
-            path, place = f"default_hooks.checkpoint.{key}", hook.places.get(key)
+            path, location = f"default_hooks.checkpoint.{key}", hook.locations.get(key)
             if key == "save_best" and isinstance(value, str) and value in METRICS:
                 values["save_best"] = METRICS[value]
-                self.record.carried(path, place, "trainer.save_best")
+                self.record.carried(path, location, "trainer.save_best")
             elif key in ("interval", "by_epoch", "max_keep_ckpts", "save_last", "rule", "save_best"):
-                self.record.defaulted(path, place, "detcfg keeps the last and the best")
+                self.record.defaulted(path, location, "detcfg keeps the last and the best")
             elif key != "type":
-                self.record.unsupported(path, place, "detcfg keeps the last and the best")
+                self.record.unsupported(path, location, "detcfg keeps the last and the best")
 
     def _custom_hook(self, hook: Any, path: str, values: dict[str, Any]) -> None:
         kind = hook.get("type") if isinstance(hook, Node) else hook
         name = short_name(kind) if isinstance(kind, str) else ""
-        place = hook.places.get("type") if isinstance(hook, Node) else None
+        location = hook.locations.get("type") if isinstance(hook, Node) else None
         if name in HOOKS:
-            self.record.defaulted(path, place, f"{name}: {HOOKS[name]}")
+            self.record.defaulted(path, location, f"{name}: {HOOKS[name]}")
         elif name == "EMAHook" and isinstance(hook, Node):
             chosen = {k: hook[k] for k in ("momentum", "gamma") if is_number(hook.get(k))}
             values["ema"] = self.translator.made(EMAConfig, chosen, Spot(path, "trainer.ema"))
@@ -292,17 +298,17 @@ class TrainerTranslator:
                 self._average(hook, key, path)
         elif name == "YOLOXModeSwitchHook":
             note = "the last epochs keep mosaic and mix-up; only their loss changes (l1_from_epoch)"
-            self.record.unsupported(path, place, f"{name}: {note}")
+            self.record.unsupported(path, location, f"{name}: {note}")
         else:
-            note = f"{name or 'a hook'}: detcfg has no hooks; override the trainer's method"
-            self.record.unsupported(path, place, note)
+            note = f"{name or 'a hook'}: detcfg has no hooks; override a method of its trainer in a subclass"
+            self.record.unsupported(path, location, note)
 
     def _average(self, hook: Node, key: str, path: str) -> None:
-        """What a hook says of the average of weights."""
+        """The fields of the average of weights (EMA) that a hook gives."""
         value: Any = hook[key]
         kind = short_name(value) if isinstance(value, str) else value
         if key in ("momentum", "gamma") and is_number(value):
-            self.record.carried(f"{path}.{key}", hook.places.get(key), f"trainer.ema.{key}")
+            self.record.carried(f"{path}.{key}", hook.locations.get(key), f"trainer.ema.{key}")
         elif key in ("priority", "strict_load", "begin_epoch", "begin_iter", "interval", "evaluate_on_ema"):
             same = {"begin_epoch": 0, "begin_iter": 0, "interval": 1, "evaluate_on_ema": True}
             if value == same.get(key, value):
@@ -319,30 +325,32 @@ class TrainerTranslator:
         scale: Any = data.get("auto_scale_lr")
         if isinstance(scale, Node) and type(scale.get("base_batch_size")) is int:
             values["base_batch_size"] = scale["base_batch_size"]
-            place = scale.places.get("base_batch_size")
-            self.record.carried("auto_scale_lr.base_batch_size", place, "trainer.base_batch_size")
+            location = scale.locations.get("base_batch_size")
+            self.record.carried("auto_scale_lr.base_batch_size", location, "trainer.base_batch_size")
         if isinstance(scale, Node) and "enable" in scale:
             note = (
                 "detcfg scales the learning rate to the images in a step; trainer.auto_scale_lr turns it off"
             )
-            self.record.defaulted("auto_scale_lr.enable", scale.places.get("enable"), note)
+            self.record.defaulted("auto_scale_lr.enable", scale.locations.get("enable"), note)
         randomness: Any = data.get("randomness")
         if isinstance(randomness, Node) and type(randomness.get("seed")) is int:
             values["seed"] = randomness["seed"]
-            self.record.carried("randomness.seed", randomness.places.get("seed"), "trainer.seed")
+            self.record.carried("randomness.seed", randomness.locations.get("seed"), "trainer.seed")
         start: Any = data.get("load_from")
         if isinstance(start, str) and "://" in start:
             note = f"download {start} and give trainer.load_from its path"
-            self.record.unsupported("load_from", data.places.get("load_from"), note)
+            self.record.unsupported("load_from", data.locations.get("load_from"), note)
         elif isinstance(start, str):
             values["load_from"] = start
-            self.record.carried("load_from", data.places.get("load_from"), "trainer.load_from")
+            self.record.carried("load_from", data.locations.get("load_from"), "trainer.load_from")
 
     def _defaulted(self, node: Node, path: str, key: str, note: str) -> None:
-        self.record.defaulted(f"{path}.{key}", node.places.get(key), note)
+        self.record.defaulted(f"{path}.{key}", node.locations.get(key), note)
 
     def _unsupported(self, node: Node, path: str, key: str) -> None:
-        self.record.unsupported(f"{path}.{key}", node.places.get(key), "detcfg's trainer has no such setting")
+        self.record.unsupported(
+            f"{path}.{key}", node.locations.get(key), "detcfg's trainer has no such setting"
+        )
 
 
 def _values(config: Config) -> dict[str, Any]:

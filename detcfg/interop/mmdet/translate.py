@@ -20,7 +20,7 @@ from detcfg.config.serialize import find_class
 from detcfg.config.types import describe, field_types, matches, mismatch, options
 from detcfg.detectors.base import DetectorConfig
 from detcfg.interop.mmdet.components import Index, index, short_name
-from detcfg.interop.mmdet.data import Node, Place, TypeName, cloned, in_docstring, shown
+from detcfg.interop.mmdet.data import Location, Node, TypeName, cloned, in_docstring, shown
 from detcfg.interop.mmdet.derive import GivenValue, settled
 from detcfg.interop.mmdet.hints import Features, guesses, hints
 from detcfg.interop.mmdet.placement import is_sequence, placed, spread
@@ -47,7 +47,7 @@ KIND_OF_KEY: Final = {
 }
 """What the parts of a component that detcfg lacks have to be."""
 PARTS: Final = ("mask_head", "bbox_head", "point_head", "grid_head", "mask_iou_head")
-"""Parts of a RoI head whose settings MMDetection keeps in the head's own `train_cfg`."""
+"""Parts of a RoI head whose settings MMDetection keeps in the head's `train_cfg`."""
 
 
 class _Unfit(Exception):  # noqa: N818 - caught where the value is
@@ -56,18 +56,20 @@ class _Unfit(Exception):  # noqa: N818 - caught where the value is
 
 @frozen
 class Spot:
-    """Where a value is."""
+    """Where a value is, in the source and in detcfg."""
 
     path: str
-    """In the source."""
-    own: str = ""
-    """In detcfg."""
-    place: Place | None = None
+    """In the source: the keys that lead to it, with dots between."""
+    path_here: str = ""
+    """In detcfg: the fields that lead to it."""
+    location: Location | None = None
+    """Its file and line."""
 
-    def at(self, key: object, place: Place | None = None, own: str | None = None) -> Spot:
-        """The place of a value inside this one."""
-        name = str(key) if own is None else own
-        return Spot(f"{self.path}.{key}", f"{self.own}.{name}" if self.own else name, place or self.place)
+    def at(self, key: object, location: Location | None = None, field: str | None = None) -> Spot:
+        """The spot of a value inside this one, under `key` there and `field` here (the same, if it is None)."""
+        name = str(key) if field is None else field
+        path_here = f"{self.path_here}.{name}" if self.path_here else name
+        return Spot(f"{self.path}.{key}", path_here, location or self.location)
 
 
 @frozen(kw_only=True)
@@ -77,7 +79,7 @@ class Translation:
     model: DetectorConfig
     """In the given state. Components that detcfg lacks are stubs."""
     num_classes: int | None
-    """What the data or the heads say."""
+    """Of the data, or of the heads."""
     record: Record
     missing: tuple[Missing, ...]
 
@@ -160,7 +162,7 @@ class Translator:
             default: The field's default, whose class is that of a dict without `type`.
         """
         kind: Any = node.get("type")
-        spot = Spot(spot.path, spot.own, node.places.get("type") or spot.place)
+        spot = Spot(spot.path, spot.path_here, node.locations.get("type") or spot.location)
         cls = _untyped(declared, default) if kind is None else self.index.find(kind, declared)
         if cls is None:
             return self._stub(node, declared, spot)
@@ -168,10 +170,10 @@ class Translator:
         made = _arranged(node, cls)
         rules = rules_for(name, cls)
         for rule in rules:
-            for path, place in rename(made, rule):
-                self.record.defaulted(f"{spot.path}.{path}", place, "detcfg does so in any case")
-        for key, value, place in spread(made, set(field_types(cls))):
-            self._leftover(made, key, value, rules, spot.at(f"train_cfg.{key}", place))
+            for path, location in rename(made, rule):
+                self.record.defaulted(f"{spot.path}.{path}", location, "detcfg does so in any case")
+        for key, value, location in spread(made, set(field_types(cls))):
+            self._leftover(made, key, value, rules, spot.at(f"train_cfg.{key}", location))
         values = self._fields(made, cls, rules, spot)
         try:
             return self.made(cls, values, spot)
@@ -192,24 +194,24 @@ class Translator:
                 taken[name] = value
             except (TypeError, ValueError) as error:
                 inner = spot.at(name)
-                self.record.unsupported(inner.path, inner.place, f"{cls.__name__}: {error.args[0]}")
+                self.record.unsupported(inner.path, inner.location, f"{cls.__name__}: {error.args[0]}")
         return cls(**taken)
 
     def _leftover(self, node: Node, key: str, value: Any, rules: list[Rule], spot: Spot) -> None:
         """An item of `train_cfg` that is no field of the head: a part's, or nothing's."""
         if key == "mask_size":
-            self.record.defaulted(spot.path, spot.place, "the mask head's layers make it")
+            self.record.defaulted(spot.path, spot.location, "the mask head's layers make it")
             return
         for part in PARTS:
             inner: Any = node.get(part)
             kind: Any = inner.get("type") if isinstance(inner, Node) else None
             cls = self.index.elsewhere(kind) if isinstance(kind, str) else None
             if isinstance(inner, Node) and cls is not None and key in field_types(cls) and key not in inner:
-                inner.put(key, value, spot.place)
+                inner.put(key, value, spot.location)
                 return
         if not self._explained(key, value, rules, spot):
             kind = node.get("type")
-            self.record.unsupported(spot.path, spot.place, f"detcfg's {kind} has no such field")
+            self.record.unsupported(spot.path, spot.location, f"detcfg's {kind} has no such field")
 
     def _fields(self, node: Node, cls: type[Config], rules: list[Rule], spot: Spot) -> dict[str, Any]:
         types, fields = field_types(cls), attrs.fields_dict(cls)
@@ -217,25 +219,25 @@ class Translator:
         for key, value in node.items():
             if key in ("type", "_delete_"):
                 continue
-            name, here = str(key), spot.at(key, node.places.get(key))
+            name, here = str(key), spot.at(key, node.locations.get(key))
             if name not in types:
                 if not self._explained(name, value, rules, here):
                     problem = f"{cls.__name__} has no field {name!r}. {did_you_mean(name, types)}"
-                    self.record.unsupported(here.path, here.place, problem)
+                    self.record.unsupported(here.path, here.location, problem)
                 continue
             try:
                 made = self.value(value, types[name], here, fields[name].default)
             except _Unfit as error:
                 if not self._explained(name, value, rules, here):
-                    self.record.unsupported(here.path, here.place, f"{cls.__name__}.{name} {error}")
+                    self.record.unsupported(here.path, here.location, f"{cls.__name__}.{name} {error}")
                 continue
             if fields[name].default is UNSET:
-                self.given[here.own] = GivenValue(
-                    path=here.own, value=made, source=here.path, place=here.place
+                self.given[here.path_here] = GivenValue(
+                    path=here.path_here, value=made, source=here.path, location=here.location
                 )
                 continue
             if not isinstance(value, Node):
-                self.record.carried(here.path, here.place, here.own)
+                self.record.carried(here.path, here.location, here.path_here)
             values[name] = made
         ours: set[str] = set()
         for rule in rules:
@@ -246,7 +248,7 @@ class Translator:
         return values
 
     def _default(self, name: str, value: Any, annotation: Any, spot: Spot) -> dict[str, Any]:
-        """What MMDetection takes where the source says nothing; nothing if the field cannot take it."""
+        """MMDetection's default for a field; nothing if the field cannot take it."""
         if value is OURS:
             return {}
         if not isinstance(value, dict):
@@ -268,10 +270,10 @@ class Translator:
         if key == "init_cfg" and isinstance(value, Node) and value.get("type") == "Pretrained":
             source = value.get("checkpoint")
             note = f"download {source} and give `pretrained` its path"
-            self.record.unsupported(spot.path, spot.place, note)
+            self.record.unsupported(spot.path, spot.location, note)
             return True
         if why:
-            self.record.defaulted(spot.path, spot.place, why)
+            self.record.defaulted(spot.path, spot.location, why)
         return bool(why)
 
     def value(self, value: Any, annotation: Any, spot: Spot, default: object) -> Any:
@@ -339,57 +341,56 @@ class Translator:
                     name=name,
                     kind=base.__name__,
                     path=spot.path,
-                    own=spot.own,
-                    place=spot.place,
+                    location=spot.location,
                     reason=problem or reason,
                 )
             )
-            self.record.unsupported(spot.path, spot.place, problem or reason)
+            self.record.unsupported(spot.path, spot.location, problem or reason)
         inherited, types = attrs.fields_dict(base), field_types(base)
-        own: dict[str, Any] = {}
+        added: dict[str, Any] = {}
         given: dict[str, Any] = {}
         for item, value in node.items():
-            inner = spot.at(item, node.places.get(item))
+            inner = spot.at(item, node.locations.get(item))
             if item in ("type", "_delete_", "init_cfg"):
                 continue
             if not _is_name(item) or (item not in inherited and hasattr(base, item)):
-                self.record.unsupported(inner.path, inner.place, "a field of a config cannot be called so")
+                self.record.unsupported(inner.path, inner.location, "a field of a config cannot be called so")
                 continue
             if item not in inherited:
-                own[str(item)] = self._loose(value, inner)
+                added[str(item)] = self._loose(value, inner)
                 if not isinstance(value, Node):
-                    self.record.carried(inner.path, inner.place, "the stub")
+                    self.record.carried(inner.path, inner.location, "the stub")
                 continue
             try:
                 made = self.value(value, types[item], inner, inherited[item].default)
             except _Unfit:
                 continue
             if inherited[item].default is UNSET:
-                self.given[inner.own] = GivenValue(
-                    path=inner.own, value=made, source=inner.path, place=inner.place
+                self.given[inner.path_here] = GivenValue(
+                    path=inner.path_here, value=made, source=inner.path, location=inner.location
                 )
             else:
                 given[str(item)] = made
                 if not isinstance(value, Node):
-                    self.record.carried(inner.path, inner.place, inner.own)
+                    self.record.carried(inner.path, inner.location, inner.path_here)
         about = (
             f"MMDetection's {in_docstring(name)}, which detcfg lacks."
             if isinstance(kind, str)
             else f"The {in_docstring(key)} of the source."
         )
-        if spot.place is not None:
-            about += f"\n\nIt is in {in_docstring(spot.place.file.name)}, line {spot.place.line}."
-        stub = self._stub_class(name, base, own, spot, about)
-        own = {item: value for item, value in own.items() if not _same(value, _default_of(stub, item))}
+        if spot.location is not None:
+            about += f"\n\nIt is in {in_docstring(spot.location.file.name)}, line {spot.location.line}."
+        stub = self._stub_class(name, base, added, spot, about)
+        added = {item: value for item, value in added.items() if not _same(value, _default_of(stub, item))}
         try:
-            return stub(**given, **own)
+            return stub(**given, **added)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
+            raise ConfigError(f"{spot.location or spot.path}: {spot.path}: {error.args[0]}") from None
 
     def _stub_class(
-        self, name: str, base: type[Config], own: dict[str, Any], spot: Spot, about: str
+        self, name: str, base: type[Config], added: dict[str, Any], spot: Spot, about: str
     ) -> type[Config]:
-        """The class of a stub; components of one name share it where their fields are the same."""
+        """The class of a stub with the fields `added` to its base's; components of one name share it if theirs agree."""
         short = re.sub(r"\W", "_", name.rpartition(".")[2], flags=re.ASCII)
         short = f"_{short}" if short[:1].isdecimal() else short[:1].upper() + short[1:]
         features = self.hints.get(spot.path, {})
@@ -400,9 +401,9 @@ class Translator:
                 continue  # the file may import that one
             if known is None:
                 try:
-                    made = make_stub(full, base, own, features, about)
+                    made = make_stub(full, base, added, features, about)
                 except TypeError as error:  # nothing can stand in for a component that is more than a family
-                    raise ConfigError(f"{spot.place or spot.path}: {spot.path}: {error.args[0]}") from None
+                    raise ConfigError(f"{spot.location or spot.path}: {spot.path}: {error.args[0]}") from None
                 self.stubs[full] = made
                 return made
             types = field_types(known)
@@ -410,10 +411,10 @@ class Translator:
             if (
                 same_features
                 and known.__mro__[1] is base
-                and all(item in types and matches(value, types[item]) for item, value in own.items())
+                and all(item in types and matches(value, types[item]) for item, value in added.items())
             ):
                 return known
-        raise ConfigError(f"{spot.place or spot.path}: there are more than 100 kinds of {name}.")
+        raise ConfigError(f"{spot.location or spot.path}: there are more than 100 kinds of {name}.")
 
     def _loose(self, value: Any, spot: Spot) -> Any:
         """A value of a stub, whose type nobody declares."""

@@ -1,6 +1,6 @@
 """Run a config that the user trusts (`--trust`), and take the plain data that it leaves.
 
-Only what MMDetection's own packages would have provided is left out: their classes become names.
+Only what MMDetection's packages would have provided is left out: their classes become names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from detcfg.interop.mmdet.budget import Budget
-from detcfg.interop.mmdet.data import Node, Place, ReadError, TypeName, is_list, is_tuple
+from detcfg.interop.mmdet.data import Location, Node, ReadError, TypeName, is_list, is_tuple
 
 
 class _Attributes(dict[str, Any]):
@@ -64,10 +64,10 @@ def execute(path: Path, body: Sequence[ast.stmt], names: Mapping[str, Any], budg
                 line = traceback.tb_lineno
             traceback = traceback.tb_next
         raise ReadError(f"{path}:{line}: {type(error).__name__}: {error}") from None
-    place = Place(path, 1)
+    location = Location(path, 1)
     # What was bound by an import, or never was data, is left out as MMDetection leaves it out.
     found = {
-        name: _closed(value, place)
+        name: _closed(value, location)
         for name, value in scope.items()
         if not name.startswith("__")
         and name != "_base_"
@@ -75,8 +75,8 @@ def execute(path: Path, body: Sequence[ast.stmt], names: Mapping[str, Any], budg
     }
     base = scope.get("_base_")
     if isinstance(base, _Attributes) and isinstance(names.get("_base_"), Node):
-        _refill(cast("Node", names["_base_"]), base, place)
-    budget.visit(Node(found), place)
+        _refill(cast("Node", names["_base_"]), base, location)
+    budget.visit(Node(found), location)
     return found
 
 
@@ -101,27 +101,27 @@ def _opened(value: Any) -> Any:
     return value
 
 
-def _closed(value: Any, place: Place) -> Any:
+def _closed(value: Any, location: Location) -> Any:
     """Plain data again; what is not becomes the name of what it is."""
     if isinstance(value, Mapping):
         made = Node()
         for key, item in cast("Mapping[object, object]", value).items():
-            made.put(key, _closed(item, place), place)
+            made.put(key, _closed(item, location), location)
         return made
     if is_list(value) or isinstance(value, range | set):
-        return [_closed(item, place) for item in cast("list[Any]", value)]
+        return [_closed(item, location) for item in cast("list[Any]", value)]
     if is_tuple(value):
-        return tuple(_closed(item, place) for item in value)
+        return tuple(_closed(item, location) for item in value)
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, FunctionType | type):
         return TypeName(f"{value.__module__}.{value.__qualname__}")
-    raise ReadError(f"{place}: {type(value).__name__} is not a value of a config.")
+    raise ReadError(f"{location}: {type(value).__name__} is not a value of a config.")
 
 
-def _refill(base: Node, changed: _Attributes, place: Place) -> None:
+def _refill(base: Node, changed: _Attributes, location: Location) -> None:
     """Take over what the code changed in its bases."""
     for key in [key for key in base if key not in changed]:
         base.drop(key)
     for key, value in changed.items():
-        base.take(key, base, _closed(value, place))
+        base.take(key, base, _closed(value, location))

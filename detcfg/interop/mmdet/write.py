@@ -15,12 +15,12 @@ from attrs import evolve, frozen
 
 from detcfg.config.base import UNSET, Config
 from detcfg.config.diff import diff
-from detcfg.config.load import SHIPPED
+from detcfg.config.moved import SHIPPED
 from detcfg.config.serialize import lowered
 from detcfg.config.types import field_types, matches
 from detcfg.data.config import DataConfig
 from detcfg.experiment import ExperimentConfig
-from detcfg.interop.mmdet.data import Place, in_comment, in_docstring
+from detcfg.interop.mmdet.data import Location, in_comment, in_docstring
 from detcfg.interop.mmdet.derive import at
 from detcfg.interop.mmdet.experiment import Imported
 from detcfg.interop.mmdet.layout import (
@@ -114,7 +114,7 @@ def _may_inherit(imported: Imported, parent: Parent) -> bool:
 
 
 def _undoes(model: Config, parent: ExperimentConfig) -> bool:
-    """Whether a model has what the parent's own parent has, where the parent has another component.
+    """Whether a model has what the grandparent has, where the parent has another component.
 
     Cascade RPN without its RPN is Faster R-CNN, however little there would be to write.
     """
@@ -281,28 +281,28 @@ class _Writer:
     # Comments
 
     def _comments(self, entries: Iterable[Entry]) -> str:
-        """What has no counterpart, with its place."""
+        """Comments that list what has no counterpart, and where it stands."""
         lines: list[str] = []
         stubs = {missing.path for missing in self.imported.missing}
-        said: set[tuple[Place | None, str, str]] = set()
+        written: set[tuple[Location | None, str, str]] = set()
         for entry in entries:
-            same_line = (entry.place, entry.path.partition(".")[2], entry.note)
-            if entry.place is not None and same_line in said:
+            same_line = (entry.location, entry.path.partition(".")[2], entry.note)
+            if entry.location is not None and same_line in written:
                 continue  # a loader that stands for another
-            said.add(same_line)
+            written.add(same_line)
             if entry.path in stubs and any(entry.path.startswith(f"{path}.") for path in stubs):
                 continue  # the stub around it has it
-            place = "" if entry.place is None else f" ({self._shown(entry.place)})"
-            text = in_comment(f"{entry.path}{place}: {entry.note}")
+            location = "" if entry.location is None else f" ({self._shown(entry.location)})"
+            text = in_comment(f"{entry.path}{location}: {entry.note}")
             lines += textwrap.wrap(
                 text, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
             )
         return "# Not supported:\n" + "".join(f"{line}\n" for line in lines) if lines else ""
 
-    def _shown(self, place: Place) -> str:
-        if place.file == self.imported.source.path:
-            return f"line {place.line}"
-        return f"{place.file.name}:{place.line}"
+    def _shown(self, location: Location) -> str:
+        if location.file == self.imported.source.path:
+            return f"line {location.line}"
+        return f"{location.file.name}:{location.line}"
 
 
 def _stubs(value: object) -> Iterator[type[Config]]:
@@ -319,6 +319,6 @@ def _stubs(value: object) -> Iterator[type[Config]]:
 
 
 def as_written(imported: Imported, parent: ExperimentConfig) -> ExperimentConfig:
-    """What the written experiment says, with the data of `parent` where the source has none."""
+    """The experiment that the written file gives, with the data of `parent` where the source has none."""
     data = imported.data or parent.data
     return evolve(parent, model=imported.model, data=data, trainer=imported.trainer)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.boxes.geometry import boxes_around, centres
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
 from detcfg.masks import paste
 
@@ -28,8 +28,8 @@ class WholePixelMaskHead(FCNMaskHead):
         # A ring of zeros, so that a mask fades out beyond its box.
         masks = F.pad(self.probabilities(features, labels), (1, 1, 1, 1))
         side = masks.shape[-1]
-        centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+        centre, half = centres(boxes), (boxes[:, 2:] - boxes[:, :2]) / 2
         half = half * (side / (side - 2))
-        corners = torch.cat([centre - half, centre + half], dim=1).long()
+        corners = boxes_around(centre, half).long()
         corners[:, 2:] += 1  # the last pixel belongs to the box
         return paste(masks, corners.to(boxes), size, threshold)

@@ -5,14 +5,11 @@ Shapes: images (3, H, W), each of its own size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor
 
 from detcfg.detectors.base import DetDataPreprocessor, DetDataPreprocessorConfig
-from detcfg.structures import ImageBatch
 
 
 @frozen(kw_only=True)
@@ -38,15 +35,9 @@ class ResizingPreprocessor(DetDataPreprocessor):
         super().__init__(config)
         self.min_size, self.max_size = config.min_size, config.max_size
 
-    def forward(
-        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
-    ) -> ImageBatch:
+    def resized(self, image: Tensor) -> Tensor:
         if self.training:
-            return super().forward(images, output_sizes)
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        return super().forward([self._resized(image) for image in images], output_sizes or sizes)
-
-    def _resized(self, image: Tensor) -> Tensor:
+            return image
         height, width = image.shape[-2:]
         scale = min(self.min_size / min(height, width), self.max_size / max(height, width))
         size = (int(height * scale), int(width * scale))

@@ -1,6 +1,6 @@
 """torchvision's weights under detcfg's names.
 
-Shapes: C classes of torchvision, of which the first is background; a anchors at each place.
+Shapes: C classes of torchvision, of which the first is background; a anchors at each location.
 """
 
 from __future__ import annotations

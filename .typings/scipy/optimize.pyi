@@ -1,0 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def linear_sum_assignment(
+    cost_matrix: NDArray[np.float32], maximize: bool = ...
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...

@@ -1,0 +1,44 @@
+"""What a decoder of queries is to a detector.
+
+Shapes: B images; features are tuples of (B, C_i, H_i, W_i), finest first.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from attrs import frozen
+from torch import Tensor, nn
+
+from detcfg.config import ModuleConfig, derived
+from detcfg.structures import Detections, ImageBatch, Targets
+
+
+@frozen(kw_only=True)
+class QueryHeadConfig(ModuleConfig):
+    """A config that builds a `QueryHead`."""
+
+    num_classes: int = derived()
+    """Classes of the data, without background."""
+    in_channels: tuple[int, ...] = derived()
+    """Channels of each feature map."""
+    in_strides: tuple[int, ...] = derived()
+    """Stride of each feature map."""
+
+    @abstractmethod
+    def build(self) -> QueryHead: ...
+
+
+class QueryHead(nn.Module):
+    """A set of queries, each of which predicts one object or none; its own matching and post-processing included."""
+
+    def loss(
+        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """The losses by name, each a scalar."""
+        raise NotImplementedError
+
+    def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
+        """The detections of each image, in output pixels (`ImageBatch.output_sizes`)."""
+        raise NotImplementedError

@@ -1,0 +1,43 @@
+"""D-FINE M, HGNetV2-B2, 132 epochs on COCO.
+
+Paper: Peng et al., 2024, https://arxiv.org/abs/2410.13842
+Reference: Peterande/D-FINE's configs/dfine/dfine_hgnetv2_m_coco.yml, 52.3 box AP.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.backbones.hgnetv2 import HGNetV2Config
+from detcfg.detectors.dfine import DFINEConfig
+from detcfg.experiments import dfine_l
+from detcfg.heads.query.dfine_transformer import DFINETransformerConfig
+from detcfg.necks.hybrid_encoder import HybridEncoderConfig
+from detcfg.recipe.config import TrainerConfig
+from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
+
+
+@frozen(kw_only=True)
+class Model(dfine_l.Model):
+    backbone: BackboneConfig = HGNetV2Config(arch="B2", use_lab=True)
+    encoder: HybridEncoderConfig = HybridEncoderConfig(depth_mult=0.67)
+    decoder: DFINETransformerConfig = DFINETransformerConfig(num_layers=4)
+
+
+@frozen(kw_only=True)
+class Experiment(dfine_l.Experiment):
+    model: DFINEConfig = Model()
+    trainer: TrainerConfig = evolve(
+        dfine_l.Experiment().trainer,
+        epochs=132,
+        optimizer=AdamWConfig(
+            lr=2e-4,
+            weight_decay=1e-4,
+            paramwise_cfg=ParamwiseConfig(
+                norm_decay_mult=0.0,
+                bias_decay_mult=0.0,
+                custom_keys=(CustomKeyConfig(key="backbone", lr_mult=0.1),),
+            ),
+        ),
+    )

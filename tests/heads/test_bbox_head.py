@@ -1,0 +1,37 @@
+"""What all bbox heads share: targets and losses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attrs import evolve
+
+from detcfg.boxes.assigners.base import NEGATIVE, Assignment
+from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
+from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
+from detcfg.roi_extractors.base import bbox2roi
+from detcfg.structures import Targets
+
+CONFIG = ConvFCBBoxHeadConfig(in_channels=2, roi_feat_size=1, num_classes=2)
+TARGETS = Targets(boxes=torch.tensor([[0.0, 0, 20, 20], [0, 0, 10, 10]]), labels=torch.tensor([1, 0]))
+PRIORS = torch.tensor([[2.0, 0, 22, 20], [1, 0, 11, 10], [40, 40, 50, 50], [50, 50, 60, 60]])
+
+
+@pytest.mark.parametrize("reg_decoded_bbox", [False, True])
+def test_a_positive_counts_the_same_however_many_are_sampled_with_it(*, reg_decoded_bbox: bool) -> None:
+    """`loss_bbox` is a sum over positives, divided by the number of all sampled rois."""
+    head = evolve(CONFIG, reg_decoded_bbox=reg_decoded_bbox).build()
+    losses: list[float] = []
+    for gt_indices in ([0, NEGATIVE], [NEGATIVE, 1], [0, 1], [NEGATIVE, NEGATIVE]):
+        assignment = Assignment(
+            gt_indices=torch.tensor([*gt_indices, NEGATIVE, NEGATIVE]), max_overlaps=torch.zeros(4)
+        )
+        sampling = PseudoSamplerConfig().sample(assignment, PRIORS, TARGETS)
+        rois = bbox2roi([sampling.priors])
+        found = head.loss(torch.zeros(4, 3), torch.zeros(4, 8), rois, head.targets([sampling]))
+        losses.append(float(found["loss_bbox"]))
+    first, second, both, none = losses
+    # A shift by a tenth of the width is a delta of 0.1 over target_stds of 0.1; in pixels it is 2 or 1, of x1 and x2.
+    assert [first, second] == pytest.approx([2 * 2 / 4, 1 * 2 / 4] if reg_decoded_bbox else [1 / 4, 1 / 4])
+    assert both == pytest.approx(first + second)
+    assert none == 0
