@@ -15,6 +15,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def quick(session: nox.Session) -> None:
+    """Run what most changes break, in a minute or two."""
+    session.install("-e.[test]")
+    session.run("pytest", "-m", "quick", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """Check types with pyright and mypy, both strict."""
     session.install("-e.[test]", "nox")

@@ -164,7 +164,7 @@ class Segmentations:
 
     def is_empty(self, index: int) -> bool:
         """Whether nothing was stored for an object."""
-        return (
+        return bool(
             self._code_ends[index] == self._code_ends[index + 1]
             and self._polygons_until[index] == self._polygons_until[index + 1]
         )
@@ -172,7 +172,8 @@ class Segmentations:
     def are_absent(self) -> NDArray[np.bool_]:
         """(A,): of which objects nothing was stored."""
         codes, polygons = np.diff(self._code_ends), np.diff(self._polygons_until)
-        return np.asarray((codes == 0) & (polygons == 0))
+        absent: NDArray[np.bool_] = np.asarray((codes == 0) & (polygons == 0))
+        return absent
 
     def are_empty(self, sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(A,): whose masks have no pixel.

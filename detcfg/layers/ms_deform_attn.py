@@ -94,8 +94,8 @@ class MSDeformAttn(nn.Module):
         read = nearest if self.method == "discrete" else interpolated
         levels = zip(values, points.split(self.num_points, dim=2), strict=True)
         found = torch.cat([read(value, some) for value, some in levels], dim=-1)
-        out = (found * weights).sum(dim=-1)
-        return out.view(batch, -1, count).transpose(1, 2)
+        out: Tensor = (found * weights).sum(dim=-1).view(batch, -1, count).transpose(1, 2)
+        return out
 
 
 def interpolated(maps: Tensor, points: Tensor) -> Tensor:

@@ -30,6 +30,6 @@ class DecoupledDistillationFocalLossConfig(LossConfig):
 
 def distillation_loss(pred: Tensor, target: Tensor, *, temperature: float = 5.0) -> Tensor:
     """T^2 * KL(teacher || student) (...) of logits (..., bins); no gradient goes to the teacher (`target`)."""
-    student = (widened(pred) / temperature).log_softmax(dim=-1)
-    teacher = (widened(target.detach()) / temperature).log_softmax(dim=-1)
+    student: Tensor = (widened(pred) / temperature).log_softmax(dim=-1)
+    teacher: Tensor = (widened(target.detach()) / temperature).log_softmax(dim=-1)
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=-1)

@@ -32,6 +32,6 @@ def fine_grained_localization_loss(pred: Tensor, target: Tensor) -> Tensor:
         (...).
     """
     left, right_weight = target[..., :1].long(), target[..., 1]
-    log = widened(pred).log_softmax(dim=-1).expand(*left.shape[:-1], -1)
+    log: Tensor = widened(pred).log_softmax(dim=-1).expand(*left.shape[:-1], -1)
     to_left, to_right = (-log.gather(-1, index).squeeze(-1) for index in (left, left + 1))
     return to_left * (1 - right_weight) + to_right * right_weight

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
+import re
 from functools import cache
 from typing import Any
 
@@ -19,17 +18,12 @@ from detcfg.detectors.dfine import DFINE, DFINEConfig
 from detcfg.errors import DetcfgError
 from detcfg.heads.query.denoising import DenoisingQueries
 from detcfg.structures import Detections, Targets
-from tests.support.paths import GOLDENS
+from tests.goldens import fill
+from tests.support.figures import realtime
 
-REALTIME = GOLDENS / "realtime"
-
-
-@cache
-def golden(name: str) -> dict[str, Any]:
-    path = REALTIME / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there; set DETCFG_SHARED to the folder of the shared data")
-    return json.loads(path.read_text())
+CONSTANT = ("up", "reg_scale", "num_points_scale")
+"""Tensors of the state dict that stay as they are built."""
+SCORES = re.compile(r"(enc_score_head|dec_score_head)(\.\d+)?\.(weight|bias)$")
 
 
 def config(name: str, **decoder: Any) -> DFINEConfig:
@@ -40,24 +34,35 @@ def config(name: str, **decoder: Any) -> DFINEConfig:
 
 def filled(name: str, num_denoising: int) -> DFINE:
     """A model whose weights are functions of their names, as the figures' were."""
-    sys.path.insert(0, str(GOLDENS))
-    from fill_realtime import fill_realtime  # the file beside the figures
-
     model = evolve(config(name[:7], num_denoising=num_denoising), num_classes=80).build()
     state = model.state_dict()
-    model.load_state_dict({key: fill_realtime(key, tensor) for key, tensor in state.items()})
+    model.load_state_dict({key: weight(key, tensor) for key, tensor in state.items()})
     return model
 
 
-def pictures(figures: dict[str, Any]) -> list[Tensor]:
-    from fill import image
+def weight(name: str, built: Tensor) -> Tensor:
+    """`fill`, but for constants; scales around 1, larger convolutions, and classifiers with a prior."""
+    if name.rsplit(".", 1)[-1] in CONSTANT:
+        return built
+    value: Tensor = fill.fill(name, tuple(built.shape), built.dtype)
+    if name.endswith(".lab.scale"):
+        return value + 1.0
+    if value.ndim == 4:
+        return value * (1.4 if "backbone" in name else 1.3)
+    if SCORES.search(name):
+        return value * 1.5 if name.endswith("weight") else value - 4.6
+    return value
 
-    return [image(*size, seed) for size, seed in zip(figures["sizes"], figures["image_seeds"], strict=True)]
+
+def pictures(figures: dict[str, Any]) -> list[Tensor]:
+    return [
+        fill.image(*size, seed) for size, seed in zip(figures["sizes"], figures["image_seeds"], strict=True)
+    ]
 
 
 @pytest.mark.parametrize("size", "nsmlx")
 def test_names_and_shapes_are_those_of_the_published_checkpoints(size: str) -> None:
-    figures = golden("zoo_dfine")[f"configs/dfine/dfine_hgnetv2_{size}_coco.yml"]
+    figures = realtime("zoo_dfine")[f"configs/dfine/dfine_hgnetv2_{size}_coco.yml"]
     with torch.device("meta"):
         model = evolve(config(f"dfine_{size}"), num_classes=80).build()
     lines = (f"{name} {'x'.join(map(str, x.shape))}" for name, x in sorted(model.state_dict().items()))
@@ -68,7 +73,7 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints(size: str) -> N
 
 @pytest.mark.parametrize("name", ["dfine_n", "dfine_s_wide", "dfine_s_denoising"])
 def test_detections_losses_and_gradients_are_the_references(name: str) -> None:
-    figures = golden(name)
+    figures = realtime(name)
     model = filled(name, figures["settings"]["decoder"]["num_denoising"]).eval()
     images = pictures(figures)
     with torch.no_grad():

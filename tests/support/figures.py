@@ -23,6 +23,12 @@ def model(name: str) -> dict[str, Any]:
 
 
 @cache
+def realtime(name: str) -> dict[str, Any]:
+    """The same of a real-time detector, as its reference computes it; `zoo_dfine` has digests."""
+    return _read(GOLDENS / "realtime" / f"{name}.json.xz")
+
+
+@cache
 def zoo() -> dict[str, dict[str, Any]]:
     """The digest of the model that each config of MMDetection's wheel builds, by the config's path."""
     return _read(GOLDENS / "zoo.json.xz")

@@ -1,9 +1,8 @@
-from enum import Enum
 from types import ModuleType
 
 from torch import nn
 
-class WeightsEnum(Enum):
+class WeightsEnum:
     @property
     def url(self) -> str: ...
 

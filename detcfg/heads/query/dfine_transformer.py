@@ -174,7 +174,7 @@ class DFINETransformer(QueryHead):
         bins = Bins(bin_values(self.reg_max, self.up, self.reg_scale), self.reg_scale)
         encoded = selected.logits, selected.points.sigmoid()
         denoising = (restored, spoilt) if self.training and self.denoising else None
-        losses = self.criterion(found, encoded, bins, objects, denoising)
+        losses: dict[str, Tensor] = self.criterion(found, encoded, bins, objects, denoising)
         if denoising and spoilt is None:  # so that all processes have a gradient for it
             losses["loss_vfl_dn_0"] = losses["loss_vfl_dn_0"] + self.denoising_class_embed.weight.sum() * 0
         return losses
