@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
@@ -27,9 +28,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Rule(Predicate):
-    """A range that bounds cannot say. hypothesis knows `Predicate` and filters by `func`."""
+class Rule:
+    """A range that bounds cannot say; a `Predicate` of the same function beside it is what hypothesis filters by."""
 
+    func: Callable[[Any], bool]
+    """Whether a value keeps to it."""
     says: str
     """The rule in words, to follow the name of the type: `in rising order`."""
     nearest: Callable[[Any], Any] = lambda value: value
@@ -64,15 +67,19 @@ def _is_pair(values: Any) -> bool:
     return low <= high
 
 
+def _is_odd(value: int) -> bool:
+    return value % 2 == 1
+
+
 _RISING: Final = Rule(_rises, "in rising order without repeats", _raised)
 _ORDERED: Final = Rule(_is_pair, "the lower first", lambda values: tuple(sorted(values)))
-_ODD: Final = Rule(lambda value: value % 2 == 1, "and odd", lambda value: value + 1)
+_ODD: Final = Rule(_is_odd, "and odd", lambda value: value + 1)
 
 PositiveInt: TypeAlias = Annotated[int, Ge(1)]
 """1, 2, 3, … (channels, classes, kernel sizes)."""
 NonNegativeInt: TypeAlias = Annotated[int, Ge(0)]
 """0, 1, 2, …"""
-OddInt: TypeAlias = Annotated[int, Ge(1), _ODD]
+OddInt: TypeAlias = Annotated[int, Ge(1), _ODD, Predicate(_is_odd)]
 """1, 3, 5, …: the kernel of a convolution that keeps the size of a map."""
 NumLayers: TypeAlias = Annotated[int, Ge(0), Le(1000)]
 """How many layers stand in a row: 0 to 1,000."""
@@ -84,9 +91,9 @@ IndexOrLast: TypeAlias = Annotated[int, Ge(0), Or(-1, "the last")]
 """An index from 0 on; -1 for the last."""
 CountOrAll: TypeAlias = Annotated[int, Ge(1), Or(-1, "all")]
 """At most so many, from 1 on; -1 for all."""
-PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
+PositiveFloat: TypeAlias = Annotated[float, Gt(0), Predicate(isfinite)]
 """Above 0."""
-NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
+NonNegativeFloat: TypeAlias = Annotated[float, Ge(0), Predicate(isfinite)]
 """At least 0."""
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1: IoU thresholds, scores, shares, probabilities."""
@@ -104,7 +111,7 @@ PositiveUnbounded: TypeAlias = Annotated[float, Gt(0), INFINITE]
 """Above 0; infinity means that there is no bound."""
 NonEmpty: TypeAlias = Annotated[tuple[T, ...], MinLen(1)]
 """One value or more: `NonEmpty[PositiveFloat]`."""
-Increasing: TypeAlias = Annotated[tuple[T, ...], _RISING]
+Increasing: TypeAlias = Annotated[tuple[T, ...], _RISING, Predicate(_rises)]
 """Values of which each is above the one before: `Increasing[NonNegativeInt]`."""
-Ordered: TypeAlias = Annotated[tuple[T, T], _ORDERED]
+Ordered: TypeAlias = Annotated[tuple[T, T], _ORDERED, Predicate(_is_pair)]
 """A least and a greatest value: `Ordered[float]`."""

@@ -10,7 +10,7 @@ from math import isfinite, isnan
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 
 from detcfg.config.ranges import INFINITE, Or, Rule
 
@@ -211,7 +211,7 @@ def _rule(rule: Any) -> Check | None:  # noqa: PLR0911 - one return a kind of ru
             return lambda value: value < bound
         case MinLen(length):
             return lambda value: len(value) >= length
-        case Rule(func):
+        case Rule(func=func) | Predicate(func=func):
             return func
         case _:
             return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import NonNegativeInt, PositiveFloat, PositiveInt, PositiveUnbounded
 from detcfg.recipe.amp import Amp
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import OptimizerConfig, SGDConfig
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class ClipGradConfig(Config):
     """Gradient clipping by norm: all gradients are scaled down together where their norm is above `max_norm`."""
 
-    max_norm: float = field(default=35.0, validator=validators.gt(0))
+    max_norm: PositiveFloat = 35.0
     """The greatest norm of all gradients together."""
-    norm_type: float = 2.0
+    norm_type: PositiveUnbounded = 2.0
     """The p of the p-norm."""
 
 
@@ -30,7 +31,7 @@ class ClipGradConfig(Config):
 class TrainerConfig(Config):
     """How a detector is trained; the defaults are MMDetection's 1x schedule."""
 
-    epochs: int = field(default=12, validator=validators.ge(1))
+    epochs: PositiveInt = 12
     """Passes over the training images."""
     optimizer: OptimizerConfig = SGDConfig()
     """The optimizer, with its learning rate and weight decay."""
@@ -38,7 +39,7 @@ class TrainerConfig(Config):
     """The schedule of the learning rate, warm-up included."""
     clip_grad: ClipGradConfig | None = None
     """Gradient clipping; None: none."""
-    accumulate: int = field(default=1, validator=validators.ge(1))
+    accumulate: PositiveInt = 1
     """Gradient accumulation: batches per optimizer step, whose gradients are averaged."""
     amp: Amp = "none"
     """Automatic mixed precision: compute in bf16 or fp16 where that is safe. fp16 scales the loss (`GradScaler`), so
@@ -52,7 +53,7 @@ class TrainerConfig(Config):
     compile: bool = False
     """Compile backbone and neck (`torch.compile`): a minute for each shape of a batch, and quicker steps on a
     GPU. On a CPU it gains little."""
-    compile_size_divisor: int = field(default=128, validator=validators.ge(1))
+    compile_size_divisor: PositiveInt = 128
     """Where `compile` is on: batches are padded to a multiple of this, so that there are few shapes."""
     ema: EMAConfig | None = None
     """An exponential moving average of the weights (EMA), which is what is evaluated and kept as the best."""
@@ -63,7 +64,7 @@ class TrainerConfig(Config):
     auto_scale_lr: bool = True
     """Linear scaling: multiply the learning rate by (images per step, over all ranks and accumulated batches) /
     `base_batch_size`."""
-    base_batch_size: int = field(default=16, validator=validators.ge(1))
+    base_batch_size: PositiveInt = 16
     """The images per step that `optimizer.lr` is meant for."""
 
     load_from: str | None = None
@@ -79,18 +80,18 @@ class TrainerConfig(Config):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; auto: a GPU if there is one."""
 
-    max_skipped: int = field(default=100, validator=validators.ge(0))
+    max_skipped: NonNegativeInt = 100
     """Unreadable images after which the run stops, where the dataset's `drop_invalid` has others take their
     place."""
 
-    val_interval: int = field(default=1, validator=validators.ge(1))
+    val_interval: PositiveInt = 1
     """Epochs between validations; there is one after the last epoch, too."""
     save_best: str = "bbox_AP"
     """The metric, greater is better, by which the best weights are kept as `best.safetensors`: `bbox_AP`, `segm_AP50`,
     on LVIS `bbox_APr`, ... A name that the evaluator of `data.val` does not give is an error before training."""
-    log_interval: int = field(default=50, validator=validators.ge(1))
+    log_interval: PositiveInt = 50
     """Steps between lines in the log."""
-    checkpoint_interval: int = field(default=1000, validator=validators.ge(1))
+    checkpoint_interval: PositiveInt = 1000
     """Steps between checkpoints within an epoch."""
 
     def wired(self) -> Self:

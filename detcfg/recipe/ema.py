@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from math import exp
+from typing import Annotated
 
 import torch
-from attrs import field, frozen, validators
+from annotated_types import Gt, Lt
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import Config
+from detcfg.config.ranges import PositiveInt
 
 
 @frozen(kw_only=True)
 class EMAConfig(Config):
     """An exponential moving average (mmdet/models/layers/ema.py, ExpMomentumEMA)."""
 
-    momentum: float = field(default=0.0002, validator=[validators.gt(0), validators.lt(1)])
+    momentum: Annotated[float, Gt(0), Lt(1)] = 0.0002
     """The factor of the latest weights in the average, once the first steps are over."""
-    gamma: int = field(default=2000, validator=validators.ge(1))
+    gamma: PositiveInt = 2000
     """That factor is larger at first, and decays to `momentum` with this time constant, in steps."""
 
     def share(self, step: int) -> float:

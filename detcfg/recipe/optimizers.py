@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.optim import Optimizer
 
 from detcfg.config import Config
+from detcfg.config.ranges import Fraction, NonNegativeFloat, PositiveFloat, ProperFraction
 
 Groups: TypeAlias = list[dict[str, Any]]
 
@@ -28,9 +29,9 @@ class CustomKeyConfig(Config):
 
     key: str
     """`backbone`, `roi_head.bbox_head`, `absolute_pos_embed` ..."""
-    lr_mult: float = 1.0
+    lr_mult: NonNegativeFloat = 1.0
     """Multiplies the learning rate."""
-    decay_mult: float = 1.0
+    decay_mult: NonNegativeFloat = 1.0
     """Multiplies the weight decay."""
 
 
@@ -38,17 +39,17 @@ class CustomKeyConfig(Config):
 class ParamwiseConfig(Config):
     """Multipliers of the learning rate and the weight decay by the kind of a parameter."""
 
-    backbone_lr_mult: float = 1.0
+    backbone_lr_mult: NonNegativeFloat = 1.0
     """Multiplies the learning rate of the whole backbone."""
-    bias_lr_mult: float = 1.0
+    bias_lr_mult: NonNegativeFloat = 1.0
     """Multiplies the learning rate of biases, those of norms left out."""
-    bias_decay_mult: float = 1.0
+    bias_decay_mult: NonNegativeFloat = 1.0
     """Multiplies the weight decay of biases, those of norms left out."""
-    norm_decay_mult: float = 1.0
+    norm_decay_mult: NonNegativeFloat = 1.0
     """Multiplies the weight decay of the scales and shifts of norms."""
-    dwconv_decay_mult: float = 1.0
+    dwconv_decay_mult: NonNegativeFloat = 1.0
     """Multiplies the weight decay of depth-wise convolutions."""
-    flat_decay_mult: float = 1.0
+    flat_decay_mult: NonNegativeFloat = 1.0
     """Multiplies the weight decay of other parameters of one dimension."""
     custom_keys: tuple[CustomKeyConfig, ...] = ()
     """Of several keys in a parameter's name, the longest one counts."""
@@ -78,9 +79,9 @@ class ParamwiseConfig(Config):
 class OptimizerConfig(Config, ABC):
     """A config that makes an optimizer of a model's parameters."""
 
-    lr: float = field(default=0.02, validator=validators.gt(0))
+    lr: PositiveFloat = 0.02
     """The learning rate for `TrainerConfig.base_batch_size` images per step."""
-    weight_decay: float = field(default=1e-4, validator=validators.ge(0))
+    weight_decay: NonNegativeFloat = 1e-4
     """Weight decay."""
     paramwise_cfg: ParamwiseConfig = ParamwiseConfig()
     """Multipliers of both by parameter."""
@@ -146,7 +147,7 @@ def _trained(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
-    momentum: float = 0.9
+    momentum: Fraction = 0.9
     """The factor of the previous update in the next one."""
     nesterov: bool = False
     """Use Nesterov momentum."""
@@ -161,13 +162,13 @@ class SGDConfig(OptimizerConfig):
 class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
 
-    lr: float = field(default=1e-4, validator=validators.gt(0))
+    lr: PositiveFloat = 1e-4
     """The learning rate for `TrainerConfig.base_batch_size` images per step."""
-    weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    weight_decay: NonNegativeFloat = 0.05
     """Weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[ProperFraction, ProperFraction] = (0.9, 0.999)
     """Decay rates of the running averages of the gradient and of its square."""
-    eps: float = 1e-8
+    eps: PositiveFloat = 1e-8
     """Added to the denominator, against division by zero."""
 
     def of(self, groups: Groups) -> Optimizer:

@@ -8,10 +8,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch.optim import Optimizer
 
 from detcfg.config import Config
+from detcfg.config.ranges import (
+    Fraction,
+    Increasing,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @frozen(kw_only=True)
@@ -22,9 +30,9 @@ class ScheduleConfig(Config, ABC):
     mmengine's LinearLR.
     """
 
-    warmup_iters: int = field(default=500, validator=validators.ge(0))
+    warmup_iters: NonNegativeInt = 500
     """Steps of the warm-up; 0: none."""
-    start_factor: float = field(default=0.001, validator=validators.gt(0))
+    start_factor: PositiveFloat = 0.001
     """The learning rate of the first step is multiplied by it."""
 
     @abstractmethod
@@ -56,9 +64,9 @@ class ScheduleConfig(Config, ABC):
 class MultiStepConfig(ScheduleConfig):
     """The learning rate drops at the ends of certain epochs."""
 
-    milestones: tuple[int, ...] = (8, 11)
+    milestones: Increasing[PositiveInt] = (8, 11)
     """After so many epochs it drops."""
-    gamma: float = 0.1
+    gamma: NonNegativeFloat = 0.1
     """It is multiplied by this at each milestone."""
 
     def decay(self, step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -74,9 +82,9 @@ class CosineConfig(ScheduleConfig):
     Follows mmengine's CosineAnnealingLR, by steps.
     """
 
-    begin: int = field(default=0, validator=validators.ge(0))
+    begin: NonNegativeInt = 0
     """Epochs before it begins to fall."""
-    eta_min_ratio: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    eta_min_ratio: Fraction = 0.0
     """The factor at the end."""
 
     def decay(self, step: int, steps_per_epoch: int, total_steps: int) -> float:
