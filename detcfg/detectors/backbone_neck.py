@@ -65,7 +65,8 @@ class BackboneNeckConfig(DetectorConfig):
             name: Its field here.
 
         Raises:
-            ConfigError: The maps differ in channels, and the head reads one number.
+            ConfigError: The maps differ in channels, and the head reads one number; or its loss weighs another number
+                of classes than it has.
         """
         features, source = (self.backbone, "backbone") if self.neck is None else (self.neck, "neck")
         channels = features.feature_channels
@@ -77,7 +78,9 @@ class BackboneNeckConfig(DetectorConfig):
                 "Put a neck between them that brings all levels to one width."
             )
         head = fill(head, f"{source}.feature_channels", in_channels=channels[0] if one_width else channels)
-        return fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        head = fill(head, f"{source}.feature_strides", in_strides=features.feature_strides)
+        _check_classes(head)  # an RPN says its classes itself
+        return head
 
     def wired_class_head(self, head: H, name: str) -> H:
         """`wired_head`, with `num_classes` filled in too, which the weights of classes are held against.
@@ -86,10 +89,15 @@ class BackboneNeckConfig(DetectorConfig):
             ConfigError: As `wired_head`; or the head's loss weighs another number of classes.
         """
         head = fill(self.wired_head(head, name), "num_classes", num_classes=self.num_classes)
-        loss, num_classes = getattr(head, "loss_cls", None), getattr(head, "num_classes", None)
-        if isinstance(loss, ClassLossConfig) and isinstance(num_classes, int):
-            loss.check_classes(loss.cls_channels(num_classes), num_classes)
+        _check_classes(head)
         return head
+
+
+def _check_classes(head: Config) -> None:
+    """Hold the class weights of a dense head's loss against the number of classes, once it is known."""
+    loss, num_classes = getattr(head, "loss_cls", None), getattr(head, "num_classes", None)
+    if isinstance(loss, ClassLossConfig) and isinstance(num_classes, int):
+        loss.check_classes(loss.cls_channels(num_classes), num_classes)
 
 
 class BackboneNeckDetector(Detector):
