@@ -7,6 +7,7 @@ on. Compressed, each count is a few ASCII characters.
 from __future__ import annotations
 
 import math
+import warnings
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -47,7 +48,10 @@ def decode(codes: Sequence[Mapping[str, Any]], size: Size) -> Tensor:
 
     if not codes:
         return torch.zeros((0, *size), dtype=torch.bool)
-    columns = coco_mask.decode([dict(code) for code in codes])  # (H, W, N), column by column
+    with warnings.catch_warnings():
+        # NumPy 2 says that pycocotools' arrays cannot be taken without a copy, which it is asked for.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        columns = coco_mask.decode([dict(code) for code in codes])  # (H, W, N), column by column
     return torch.as_tensor(columns.transpose(2, 1, 0)).transpose(1, 2).contiguous().view(torch.bool)
 
 

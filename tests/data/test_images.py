@@ -8,15 +8,16 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from torchvision.io import decode_jpeg, read_file
+from PIL import Image, ImageOps
 
+from detcfg.data import images
 from detcfg.data.errors import DataError
 from detcfg.data.images import image_size, lost_levels, problem_of_name, read_image
 
@@ -89,34 +90,85 @@ def test_images_are_turned_as_their_exif_says(
     subsampling=st.sampled_from([0, 1, 2]),
     progressive=st.booleans(),
     keep_rgb=st.booleans(),
+    orientation=st.sampled_from([None, 1, 3, 6]),
 )
 def test_a_jpeg_has_the_pixels_that_pillow_gives_it(
-    *, height: int, width: int, quality: int, subsampling: int, progressive: bool, keep_rgb: bool
+    *,
+    height: int,
+    width: int,
+    quality: int,
+    subsampling: int,
+    progressive: bool,
+    keep_rgb: bool,
+    orientation: int | None,
 ) -> None:
     noise = np.random.default_rng(height * 71 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
     path = Path(tempfile.gettempdir(), f"detcfg-{os.getpid()}-pixels.jpg")
     options: dict[str, Any] = {"quality": quality, "progressive": progressive}
     options |= {"keep_rgb": True} if keep_rgb else {"subsampling": subsampling}
+    if orientation is not None:
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = orientation
     Image.fromarray(noise).save(path, **options)
     try:
         with Image.open(path) as image:
-            expected = np.asarray(image)
-        found = read_image(str(path))
+            expected, turned = np.asarray(image), np.asarray(ImageOps.exif_transpose(image))
+        found, stored = read_image(str(path)), read_image(str(path), ignore_orientation=True)
     finally:
         path.unlink()
 
-    np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
+    np.testing.assert_array_equal(stored.permute(1, 2, 0), expected)
+    np.testing.assert_array_equal(found.permute(1, 2, 0), turned)
     assert found.permute(1, 2, 0).is_contiguous()
 
 
-def test_pillow_says_what_is_wrong_with_a_jpeg_that_torchvision_refuses(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error")
+def test_a_jpeg_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg")
+    read_image(str(tmp_path / "a.jpg"))
+
+
+def test_torchcodec_decodes_jpegs_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders = pytest.importorskip("torchcodec.decoders")
+    asked: list[str] = []
+
+    def decode_jpeg(path: str) -> object:
+        asked.append(path)
+        return decoders.decode_jpeg(path)
+
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path)
+    images._torchcodec.cache_clear()
+    monkeypatch.setattr(images, "import_module", lambda _: SimpleNamespace(decode_jpeg=decode_jpeg))
+    by_torchcodec = read_image(str(path))
+    assert asked == [str(path)]
+    images._torchcodec.cache_clear()
+    monkeypatch.setattr(images, "_torchcodec", lambda: None)
+    assert np.array_equal(by_torchcodec, read_image(str(path)))
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_a_torchcodec_of_another_torch_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(_: str) -> object:
+        raise error
+
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg")
+    images._torchcodec.cache_clear()
+    monkeypatch.setattr(images, "import_module", broken)
+    assert read_image(str(tmp_path / "a.jpg")).shape == (3, 6, 10)
+    images._torchcodec.cache_clear()
+
+
+def test_pillow_says_what_is_wrong_with_a_jpeg_that_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "damaged.jpg"
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes(content[:-200])
-    with pytest.raises(RuntimeError):
-        decode_jpeg(read_file(str(path)))
     with pytest.raises(DataError, match=r"damaged.jpg: the image is damaged: .*truncated"):
         read_image(str(path))
 
