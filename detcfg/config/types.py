@@ -221,7 +221,7 @@ def mismatch(value: Any, annotation: Any) -> str:
     """What is wrong with `value`, to follow its name in a sentence; empty if nothing is."""
     if matches(value, annotation):
         return ""
-    cls: Any = type(value)
+    cls: Any = value.__class__
     got = cls.__name__ if attrs.has(cls) else repr(value)
     hint = " Configs are immutable: write a tuple, not a list." if cls is list else ""
     if cls is float and not isfinite(value):
