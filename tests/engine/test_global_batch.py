@@ -112,7 +112,7 @@ def compare(model: nn.Module, counts: Sequence[int]) -> None:
 DIFFERENT: Final = {
     "dfine_n": "gradients of shifts in and before the encoder differ, and why is not known yet"
 }
-"""Experiments whose several processes do not agree with one."""
+"""Experiments whose several processes do not agree with one on first weights."""
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_fields_are_offered_after_a_dot_with_type_and_docstring(server: Server) 
 
     assert set(attrs.fields_dict(DoubleConvFCBBoxHeadConfig)) <= set(offered)
     assert "num_convs: int" in offered["num_convs"]
-    assert "Bottleneck blocks of the box branch" in offered["num_convs"]
+    assert "Bottleneck blocks of the regression branch" in offered["num_convs"]
     for name in attrs.fields_dict(DoubleConvFCBBoxHeadConfig):
         kind, _, docstring = offered[name].partition("---")
         assert f"{name}: " in kind
