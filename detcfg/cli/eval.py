@@ -62,7 +62,7 @@ def evaluate(
     for line in report(loader.source).lines(f"data.{split.value}"):
         typer.echo(printable(line), err=True)
     kinds: tuple[IoUType, ...] = ("bbox", "segm") if config.data.with_mask else ("bbox",)
-    evaluator = CocoEvaluator(loader.source, kinds)
+    evaluator = CocoEvaluator(loader.source, kinds, max_dets=config.data.max_dets)
     with progress("evaluating", len(loader)) as advance, autocast(model, amp):
         losses = validate(model, loader, evaluator, after_batch=advance)
     evaluator.backend = "hotcoco" if fast else "numpy"

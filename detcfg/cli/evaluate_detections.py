@@ -25,14 +25,22 @@ def evaluate_detections(
     ],
     *,
     kind: Annotated[Kind, typer.Option("--type", help="Compare boxes or masks.")] = Kind.BBOX,
+    max_dets: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="How many detections of an image and class count; may be repeated. [default: 1, 10 and 100]",
+        ),
+    ] = None,
     fast: Fast = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a file of detections against a file of annotations: COCO's twelve metrics, and AP by class."""
     from detcfg.cli.metrics import print_evaluation
-    from detcfg.evaluation.coco import CocoEvaluator
+    from detcfg.evaluation.coco import MAX_DETS, CocoEvaluator
 
-    evaluator = CocoEvaluator.from_files(gt, dt, kind.value)
+    limits = tuple(max_dets) if max_dets else MAX_DETS
+    evaluator = CocoEvaluator.from_files(gt, dt, kind.value, max_dets=limits)
     evaluator.backend = "hotcoco" if fast else "numpy"
     if evaluator.left_out:
         typer.echo(

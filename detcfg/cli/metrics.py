@@ -26,15 +26,11 @@ MEANINGS: Final = {
     "APr": "precision, rare classes",
     "APc": "precision, common classes",
     "APf": "precision, frequent classes",
-    "AR1": "recall with 1 detection an image and class",
-    "AR10": "recall with 10",
-    "AR100": "recall with 100",
-    "AR300": "recall with 300 detections an image",
     "ARs": "recall with as many, objects below 32x32 pixels",
     "ARm": "recall with as many, objects between",
     "ARl": "recall with as many, objects above 96x96 pixels",
 }
-"""Of COCO's numbers and LVIS's."""
+"""Of COCO's numbers and LVIS's, but for the recalls with so many detections."""
 
 
 def print_evaluation(
@@ -46,23 +42,33 @@ def print_evaluation(
 ) -> None:
     """Print COCO's twelve metrics and those of each class, as tables or as one JSON object."""
     metrics = evaluator.compute()
+    if lost := str(evaluator.out_of_reach()):
+        typer.echo(f"warning: {lost}", err=True)
     if as_json:
         typer.echo(json.dumps(to_data(evaluator, iou_types, losses), indent=2))
         return
     numbers = Table(columns=("metric", *iou_types, ""), right=tuple(iou_types))
-    for name, meaning in MEANINGS.items():
-        if f"{iou_types[0]}_{name}" not in metrics:
-            continue
+    prefix = f"{iou_types[0]}_"
+    for name in (key.removeprefix(prefix) for key in metrics if key.startswith(prefix)):
+        meaning = MEANINGS.get(name) or _recall(evaluator, int(name.removeprefix("AR")))
         numbers.add(name, *(percent(metrics[f"{kind}_{name}"]) for kind in iou_types), meaning)
     print_table(numbers)
     for kind in iou_types:
         typer.echo("")
-        columns = ("class", "objects", "AP", "AP50", "AR100")
+        columns = ("class", "objects", "AP", "AP50", f"AR{evaluator.max_dets[-1]}")
         classes = Table(columns=columns, right=columns[1:], title=f"{kind} by class" * (len(iou_types) > 1))
         for name, result in evaluator.per_class(kind).items():
             reached = (percent(value) for value in (result.AP, result.AP50, result.AR100))
             classes.add(name, f"{result.objects:,}", *reached)
         print_table(classes)
+
+
+def _recall(evaluator: CocoEvaluator, limit: int) -> str:
+    """What the recall with so many detections means; the first says what they are counted by."""
+    if limit != evaluator.max_dets[0]:
+        return f"recall with {limit}"
+    counted = "an image and class" if evaluator.truth.lvis is None else "an image"
+    return f"recall with {limit} detection{'s' * (limit > 1)} {counted}"
 
 
 def to_data(

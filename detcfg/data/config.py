@@ -49,6 +49,9 @@ class DataConfig(Config):
     """Leave out the last training batch of an epoch if it is not full."""
     pin_memory: bool = False
     """Copy batches into page-locked memory, from where a GPU fetches them faster."""
+    max_dets: tuple[int, ...] = (1, 10, 100)
+    """How many detections of an image and class count in evaluation, at most: one AR each, and the greatest for all
+    AP. Data of LVIS has its own rule, 300 detections of an image."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -56,6 +59,8 @@ class DataConfig(Config):
         return self.train.classes
 
     def wired(self) -> Self:
+        if not self.max_dets or min(self.max_dets) < 1:
+            raise ConfigError(f"max_dets is {self.max_dets}. Give one or several numbers from 1 on.")
         for name, dataset in (("val", self.val), ("test", self.test)):
             if dataset is not None and dataset.classes != self.train.classes:
                 raise ConfigError(

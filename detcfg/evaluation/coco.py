@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 from attrs import frozen
@@ -22,8 +22,19 @@ from detcfg.structures import Detections
 
 Backend: TypeAlias = Literal["numpy", "hotcoco"]
 
-MAX_DETS = (1, 10, 100)
+MAX_DETS: Final = (1, 10, 100)
 """How many detections of an image and class count, at most: one AR each, and the last for all AP."""
+
+
+def check_max_dets(limits: tuple[int, ...]) -> tuple[int, ...]:
+    """The limits of detections in rising order.
+
+    Raises:
+        DetcfgError: There is none, or one is below 1.
+    """
+    if not limits or min(limits) < 1:
+        raise DetcfgError(f"max_dets is {limits}. Give one or several numbers from 1 on: {MAX_DETS}.")
+    return tuple(sorted(set(limits)))
 
 
 class Annotated(Protocol):
@@ -44,17 +55,25 @@ class CocoEvaluator:
     """What computes: detcfg itself, or hotcoco (the extra `fast`), which gives the same in less time."""
 
     def __init__(
-        self, dataset: Annotated, iou_types: tuple[IoUType, ...] = ("bbox",), *, source: str | None = None
+        self,
+        dataset: Annotated,
+        iou_types: tuple[IoUType, ...] = ("bbox",),
+        *,
+        max_dets: tuple[int, ...] = MAX_DETS,
+        source: str | None = None,
     ) -> None:
         """Judge detections of a dataset.
 
         Args:
             dataset: What the detections are of.
             iou_types: Whether boxes ("bbox"), masks ("segm") or both are compared.
+            max_dets: How many detections of an image and class count, at most: one AR each, and the greatest for all
+                AP. LVIS's rule, 300 detections of an image, takes their place for annotations of LVIS.
             source: Where the annotations are from, for errors.
 
         Raises:
             DataError: The annotations do not have what is compared.
+            DetcfgError: `iou_types` or `max_dets` is not to be used.
         """
         if not iou_types or not set(iou_types) <= set(get_args(IoUType)):
             raise DetcfgError(f"iou_types is {iou_types!r}. Choose bbox, segm or both.")
@@ -63,6 +82,8 @@ class CocoEvaluator:
             kind: GroundTruth.of(data, source, kind) for kind in iou_types
         }
         self.truth = self._truths[iou_types[0]]
+        self.max_dets = check_max_dets(max_dets) if self.truth.lvis is None else (lvis.MAX_DETS,)
+        """The limits that hold."""
         self.left_out = 0
         """Detections of a file whose category is none of the annotations."""
         self._found: dict[ImageId, ImageDetections] = {}
@@ -70,13 +91,20 @@ class CocoEvaluator:
         self._results: dict[IoUType, Curves] = {}
 
     @classmethod
-    def from_files(cls, gt_path: str | Path, dt_path: str | Path, iou_type: IoUType) -> CocoEvaluator:
+    def from_files(
+        cls,
+        gt_path: str | Path,
+        dt_path: str | Path,
+        iou_type: IoUType,
+        *,
+        max_dets: tuple[int, ...] = MAX_DETS,
+    ) -> CocoEvaluator:
         """Judge a COCO file of detections by a COCO file of annotations.
 
         Raises:
             DataError: A file is absent, broken, or does not belong to the other.
         """
-        evaluator = cls(_File(gt_path), (iou_type,), source=str(gt_path))
+        evaluator = cls(_File(gt_path), (iou_type,), max_dets=max_dets, source=str(gt_path))
         found, evaluator.left_out = read_detections(dt_path, evaluator.truth, iou_type)
         evaluator.merge(found)
         return evaluator
@@ -122,7 +150,9 @@ class CocoEvaluator:
     def metrics(self) -> tuple[str, ...]:
         """The names of the numbers that `compute` gives, in its order. They depend on the annotations alone."""
         return tuple(
-            f"{kind}_{name}" for kind, truth in self._truths.items() for name in _metrics(truth.lvis)
+            f"{kind}_{name}"
+            for kind, truth in self._truths.items()
+            for name in _metrics(truth.lvis, self.max_dets)
         )
 
     def compute(self) -> dict[str, float]:
@@ -130,14 +160,15 @@ class CocoEvaluator:
 
         `bbox_AP` is the mean over IoU thresholds from 0.5 to 0.95, `bbox_AP50` and `bbox_AP75` are at one,
         `bbox_APs`, `bbox_APm`, `bbox_APl` are of small, medium and large objects. `bbox_AR1`, `bbox_AR10` and
-        `bbox_AR100` are the recalls with so many detections an image and class; `bbox_ARs` ... with 100.
+        `bbox_AR100` are the recalls with so many detections an image and class (see `max_dets`); `bbox_ARs` ...
+        with the most.
         LVIS's thirteen have `bbox_APr`, `bbox_APc`, `bbox_APf` of rare, common and frequent classes, and
         `bbox_AR300`.
         """
         return {
             f"{kind}_{name}": _mean(getattr(self._curves(kind), curve)[index])
             for kind, truth in self._truths.items()
-            for name, (curve, index) in _metrics(truth.lvis).items()
+            for name, (curve, index) in _metrics(truth.lvis, self.max_dets).items()
         }
 
     def summary(self) -> str:
@@ -169,6 +200,23 @@ class CocoEvaluator:
             )
         return results
 
+    def out_of_reach(self) -> OutOfReach:
+        """The objects that cannot be found since an image has more of them than detections count."""
+        truth, limit = self.truth, self.max_dets[-1]
+        rows = np.repeat(np.arange(len(truth.image_ids)), np.diff(truth.offsets))
+        labels = (
+            truth.labels if truth.lvis is None else np.zeros_like(truth.labels)
+        )  # LVIS's limit is an image's
+        pairs = rows[~truth.ignored] * max(1, len(truth.names)) + labels[~truth.ignored]
+        counts = np.unique(pairs, return_counts=True)[1]
+        return OutOfReach(
+            objects=int(counts.sum()),
+            lost=int(np.maximum(counts - limit, 0).sum()),
+            most=int(counts.max(initial=0)),
+            limit=limit,
+            by_class=truth.lvis is None,
+        )
+
     def detections(self) -> list[dict[str, Any]]:
         """The detections as entries of COCO's json, image by image, with the category ids of the data."""
         return [
@@ -181,13 +229,40 @@ class CocoEvaluator:
     def _curves(self, iou_type: IoUType) -> Curves:
         if iou_type not in self._results:
             truth = self._truths[iou_type]
-            limits = MAX_DETS if truth.lvis is None else (lvis.MAX_DETS,)
-            curves = fast_curves(truth, self._found) if self.backend == "hotcoco" else None
+            limits = self.max_dets
+            curves = fast_curves(truth, self._found, limits) if self.backend == "hotcoco" else None
             if curves is None:
                 classes = matches_by_class(truth, self._found, limits[-1])
                 curves = accumulate(classes, len(truth.names), limits)
             self._results[iou_type] = curves
         return self._results[iou_type]
+
+
+@frozen(kw_only=True)
+class OutOfReach:
+    """Objects beyond the number of detections that count."""
+
+    objects: int
+    """All that are to be found."""
+    lost: int
+    """How many of them no detection can match."""
+    most: int
+    """The most in an image, of a class if `by_class`."""
+    limit: int
+    """The detections that count."""
+    by_class: bool
+
+    def __str__(self) -> str:
+        """A sentence with the remedy; empty if all are in reach."""
+        if not self.lost:
+            return ""
+        each = "of a class in an image" if self.by_class else "in an image"
+        share = 100 * self.lost / self.objects
+        remedy = " Raise max_dets, and with it the detections that the model gives." if self.by_class else ""
+        return (
+            f"{self.lost:,} of {self.objects:,} objects ({share:.1f}%) are out of reach: there are up to {self.most:,} {each}, "
+            f"and {self.limit:,} detections count.{remedy}"
+        )
 
 
 @frozen(kw_only=True)
@@ -199,7 +274,8 @@ class ClassResult:
     AP: float
     AP50: float
     AR100: float
-    """With 100 detections an image and class; with LVIS's 300 an image, for data of LVIS."""
+    """With 100 detections an image and class, or the most of `max_dets`; with LVIS's 300 an image, for data of
+    LVIS."""
 
 
 class _File:
@@ -215,7 +291,13 @@ class _File:
         return cast("Any", data)
 
 
-def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType = "bbox") -> dict[str, float]:
+def evaluate_files(
+    gt_path: str | Path,
+    dt_path: str | Path,
+    iou_type: IoUType = "bbox",
+    *,
+    max_dets: tuple[int, ...] = MAX_DETS,
+) -> dict[str, float]:
     """The numbers of `CocoEvaluator.compute` for two COCO files, annotations and detections.
 
     The area of a detection is that of what is compared: of its mask for segm even where it has a box too.
@@ -223,12 +305,13 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IoUType =
     Raises:
         DataError: A file is absent, broken, or does not belong to the other.
     """
-    return CocoEvaluator.from_files(gt_path, dt_path, iou_type).compute()
+    return CocoEvaluator.from_files(gt_path, dt_path, iou_type, max_dets=max_dets).compute()
 
 
-def _metrics(federated: lvis.Lvis | None) -> dict[str, tuple[Literal["precision", "recall"], Any]]:
+def _metrics(
+    federated: lvis.Lvis | None, limits: tuple[int, ...]
+) -> dict[str, tuple[Literal["precision", "recall"], Any]]:
     """COCO's twelve numbers in COCO's order, or LVIS's thirteen: the mean of which curve, at which of its indices."""
-    limits = MAX_DETS if federated is None else (lvis.MAX_DETS,)
     at = {f"{threshold:.0f}": i for i, threshold in enumerate(IOU_THRESHOLDS * 100)}
     areas = {"s": 1, "m": 2, "l": 3}  # 0: of any size
     rarities = {} if federated is None else {kind: federated.labels(kind) for kind in lvis.FREQUENCIES}

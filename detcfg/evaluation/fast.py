@@ -14,7 +14,7 @@ from detcfg.evaluation.pairs import State
 from detcfg.evaluation.truth import GroundTruth
 
 
-def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
+def fast_curves(truth: GroundTruth, found: State, max_dets: tuple[int, ...]) -> Curves | None:
     """The curves that `accumulate` gives, computed by hotcoco; None for what it cannot express.
 
     That is LVIS's rules, and ignored objects that are no crowds, such as VOC's difficult ones.
@@ -41,6 +41,9 @@ def fast_curves(truth: GroundTruth, found: State) -> Curves | None:
     parts = [(row_of[image_id], part) for image_id, part in found.items() if len(part.labels)]
     given: Any = _masks(parts) if segm else _boxes(parts)
     evaluation = hotcoco.COCOeval(objects, objects.loadRes(given), "segm" if segm else "bbox")
+    parameters = evaluation.params
+    parameters.max_dets = list(max_dets)
+    evaluation.params = parameters
     evaluation.evaluate()
     evaluation.accumulate()
     return Curves(np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"]))

@@ -68,3 +68,19 @@ def write(folder: Path, spoil: Spoil = Data.copy, **values: Any) -> CocoDatasetC
         data_root=str(folder), ann_file="all.json", img_prefix=".", classes=("dog", "cat")
     )
     return evolve(config, **values)
+
+
+def write_crowded(folder: Path) -> tuple[Path, Path]:
+    """Annotations of an image with 300 cats and one with 3, and detections of all exactly."""
+    boxes = [[32 * (i % 20), 34 * (i // 20), 30, 32] for i in range(300)]
+    found = [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes]
+    found += [{"image_id": 2, "category_id": 1, "bbox": box} for box in boxes[:3]]
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 640, "height": 512} for i in (1, 2)],
+        "annotations": [{**f, "id": i, "area": 960, "iscrowd": 0} for i, f in enumerate(found, start=1)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    gt, dt = folder / "gt.json", folder / "dt.json"
+    gt.write_text(json.dumps(truth))
+    dt.write_text(json.dumps([{**f, "score": 0.9} for f in found]))
+    return gt, dt
