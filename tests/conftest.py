@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
+
+# The tensors are small, and tests run side by side; so do the processes that some of them start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)
+
 # The first call of an operator is slow, and machines are shared: no test is about single milliseconds.
 settings.register_profile("detcfg", deadline=None, max_examples=50)
 settings.load_profile("detcfg")
-
-torch.set_num_threads(1)  # the tensors are small, and tests run side by side
 
 SAMPLE: Final = ("[dfine_n]", "[faster_rcnn]", "[fcos]", "[mask_rcnn]")
 """Of a sweep over all experiments, these are quick's part."""

@@ -35,6 +35,7 @@ from detcfg.experiments import mask_rcnn
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.structures import Targets
+from tests.support.forked import Command
 from tests.support.processes import assert_close, assert_same_state
 from tests.support.small import narrow
 from tests.support.tiny import Model, experiment
@@ -166,23 +167,9 @@ def test_masks_are_shared_out_and_merged_too(tmp_path: Path, size: int) -> None:
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    """Two processes train the tiny experiment."""
+    """What trains the tiny experiment in a folder."""
     values = ("trainer.epochs=3", "trainer.checkpoint_interval=1", "data.batch_size=1")
-    return [
-        sys.executable,
-        "-m",
-        "detcfg",
-        "train",
-        str(EXPERIMENT),
-        *values,
-        "--work-dir",
-        str(folder),
-        *more,
-    ]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENT.parents[2])}
+    return ["train", str(EXPERIMENT), *values, "--work-dir", str(folder), *more]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -203,25 +190,24 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.mark.timeout(900)
-def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path) -> None:
-    began = time.monotonic()
-    subprocess.run(command(tmp_path / "a", "--devices", "2"), env=environment(), check=True)
-    duration = time.monotonic() - began
-    assert load_training(tmp_path / "a" / LAST).progress["step"] == 9
+def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path, undisturbed: Path) -> None:
+    assert load_training(undisturbed / LAST).progress["step"] == 9
+    again = command(tmp_path, "--devices", "2", "--resume")
     chance = random.Random(0)  # noqa: S311
-    kills = 0
-    while kills < 3:
-        process = subprocess.Popen(command(tmp_path / "b", "--devices", "2", "--resume"), env=environment())
-        try:
-            process.wait(timeout=chance.uniform(duration / 3, duration))
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)  # its two processes notice, save and end
-            process.wait()
-            kills += 1
-            until(lambda: is_free(tmp_path / "b"))
-    subprocess.run(command(tmp_path / "b", "--devices", "2", "--resume"), env=environment(), check=True)
-    assert_same_state(tmp_path / "a", tmp_path / "b")
+    for steps in (0, 3):
+        process = Command(*again)
+        until(lambda: process.poll() is not None or steps_of(tmp_path) > steps)  # noqa: B023
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()  # its two processes notice, save and end
+        process.wait()
+        until(lambda: is_free(tmp_path))
+    assert Command(*again).wait() == 0
+    assert_same_state(undisturbed, tmp_path)
+
+
+def steps_of(folder: Path) -> int:
+    """How many steps the last checkpoint has."""
+    return int(load_training(folder / LAST).progress["step"]) if (folder / LAST).is_file() else 0
 
 
 def children(parent: int) -> list[int]:
@@ -230,79 +216,46 @@ def children(parent: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
-def test_a_killed_process_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) -> None:
-    subprocess.run(command(tmp_path / "a", "--devices", "2"), env=environment(), check=True)
-    process = subprocess.Popen(
-        command(tmp_path / "b", "--devices", "2"), env=environment(), stdout=subprocess.PIPE, text=True
-    )
-    until((tmp_path / "b" / LAST).is_file)
+def test_a_killed_process_restarts_the_group_from_the_last_checkpoint(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    process = Command(*command(tmp_path, "--devices", "2"))
+    until((tmp_path / LAST).is_file)
     os.kill(children(process.pid)[1], signal.SIGKILL)
-    said, _ = process.communicate()
-    assert process.returncode == 0
-    assert "All begin again from the last checkpoint" in said
-    assert_same_state(tmp_path / "a", tmp_path / "b")
+    assert process.wait() == 0
+    assert "All begin again from the last checkpoint" in process.out
+    assert_same_state(undisturbed, tmp_path)
 
 
 def test_sigterm_ends_all_processes_with_a_checkpoint_and_the_command_that_resumes(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(tmp_path, "--devices", "2", "trainer.epochs=1000"),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = Command(*command(tmp_path, "--devices", "2", "trainer.epochs=1000"))
     until((tmp_path / LAST).is_file)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate()
-    assert process.returncode == 0
-    assert len(re.findall(r"detcfg train .* --resume --devices 2", said)) == 1
+    assert process.wait() == 0
+    assert len(re.findall(r"detcfg train .* --resume --devices 2", process.out)) == 1
     assert load_training(tmp_path / LAST).progress["step"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_that_one_process_says_when_it_is_stopped_goes_on(tmp_path: Path, number: int) -> None:
-    process = subprocess.Popen(
-        command(tmp_path, "trainer.epochs=1000"), env=environment(), stdout=subprocess.PIPE, text=True
-    )
+    process = Command(*command(tmp_path, "trainer.epochs=1000"))
     until((tmp_path / LAST).is_file)
     process.send_signal(number)
-    said, _ = process.communicate()
     # Clusters take any other code of a job that they stopped for a failure; a shell knows Ctrl-C by 130.
-    assert process.returncode == (0 if number == signal.SIGTERM else 130)
+    assert process.wait() == (0 if number == signal.SIGTERM else 130)
     stopped = load_training(tmp_path / LAST).progress["step"]
-    (again,) = re.findall(r"^ *detcfg (train .* --resume)$", said, flags=re.MULTILINE)
-    process = subprocess.Popen([sys.executable, "-m", "detcfg", *shlex.split(again)], env=environment())
+    (again,) = re.findall(r"^ *detcfg (train .* --resume)$", process.out, flags=re.MULTILINE)
+    process = Command(*shlex.split(again))
     until(lambda: load_training(tmp_path / LAST).progress["step"] > stopped)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
 
 
-def test_torchrun_trains_too(tmp_path: Path) -> None:
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=3",
-        "-m",
-        "detcfg",
-    ]
-    subprocess.run([*torchrun, *command(tmp_path)[3:]], env=environment(), check=True)
-    progress = load_training(tmp_path / LAST).progress
-    assert progress["epoch"] == 3
-    assert progress["images_per_step"] == 3
-
-
 def test_a_mistake_is_said_once(tmp_path: Path) -> None:
-    run = subprocess.run(
-        command(tmp_path, "--devices", "2", "trainer.save_best=nothing"),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 1
-    assert run.stderr.count("is no metric of this run") == 1
-    assert "Traceback" not in run.stderr
+    process = Command(*command(tmp_path, "--devices", "2", "trainer.save_best=nothing"))
+    assert process.wait() == 1
+    assert process.err.count("is no metric of this run") == 1
+    assert "Traceback" not in process.err
 
 
 def test_processes_that_are_started_again_read_nothing_that_earlier_ones_wrote() -> None:

@@ -12,15 +12,14 @@ from typing import Final
 
 import pytest
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.engine import distributed
 from detcfg.layers.norm import BATCH_NORMS
-from detcfg.losses.reduce import alone
 from detcfg.structures import Targets
 from tests.support.experiments import NAMES, experiment
-from tests.support.processes import members
+from tests.support.processes import finished, members
 from tests.support.small import SIDE, narrow, objects
 
 OTHERS: Final = {
@@ -91,22 +90,38 @@ def gradients(
     return {name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None}
 
 
-def compare(model: nn.Module, counts: Sequence[int]) -> None:
-    """In one of the processes that share out a batch: its gradients against those of the whole batch."""
-    targets = [objects(count, SIDE) for count in counts]
-    chance = torch.Generator().manual_seed(sum(counts))
-    images = [torch.randint(256, (3, SIDE, SIDE), dtype=torch.uint8, generator=chance) for _ in targets]
-    mine = slice(distributed.rank(), distributed.rank() + 1)
-    before = copy.deepcopy(model)  # some count what they have seen
-    with alone():
-        expected = gradients(model, model, images, targets)
-    found = gradients(before, distributed.wrap_ddp(before), images[mine], targets[mine])
-    largest = max(float(gradient.abs().max()) for gradient in expected.values())
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(
-            found[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, largest), msg=f"{name}, {counts} objects"
-        )
+@frozen
+class Step:
+    """A batch, the model before it, and the gradients that the whole batch gives."""
+
+    counts: Sequence[int]
+    """Objects in each image."""
+    model: nn.Module
+    images: list[Tensor]
+    targets: list[Targets]
+    expected: dict[str, Tensor]
+
+    @classmethod
+    def taken(cls, model: nn.Module, counts: Sequence[int]) -> Step:
+        """Take the step in this process."""
+        targets = [objects(count, SIDE) for count in counts]
+        chance = torch.Generator().manual_seed(sum(counts))
+        images = [torch.randint(256, (3, SIDE, SIDE), dtype=torch.uint8, generator=chance) for _ in targets]
+        before = copy.deepcopy(model)  # some count what they have seen
+        return cls(counts, before, images, targets, gradients(model, model, images, targets))
+
+    def compare(self) -> None:
+        """In one of the processes that share out the batch: have the gradients of the whole."""
+        mine = slice(distributed.rank(), distributed.rank() + 1)
+        wrapped = distributed.wrap_ddp(self.model)
+        found = gradients(self.model, wrapped, self.images[mine], self.targets[mine])
+        largest = max(float(gradient.abs().max()) for gradient in self.expected.values())
+        assert found.keys() == self.expected.keys()
+        for name, gradient in self.expected.items():
+            message = f"{name}, {self.counts} objects"
+            torch.testing.assert_close(
+                found[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, largest), msg=message
+            )
 
 
 DIFFERENT: Final = {
@@ -125,13 +140,15 @@ DIFFERENT: Final = {
     ],
 )
 def test_the_gradients_of_two_processes_are_those_of_one(tmp_path: Path, name: str) -> None:
-    def work() -> None:
-        model = drawing_nothing(name)
-        for counts in ((2, 0), (0, 0), (2, 1)):
-            if counts != (2, 1) or name not in BY_SHARE:
-                compare(model, counts)
+    model = drawing_nothing(name)
+    steps = [
+        Step.taken(model, counts)
+        for counts in ((2, 0), (0, 0), (2, 1))
+        if counts != (2, 1) or name not in BY_SHARE
+    ]
 
-    processes = members(2, work, tmp_path / "meet")
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    def work() -> None:
+        for step in steps:
+            step.compare()
+
+    finished(members(2, work, tmp_path / "meet"))

@@ -15,7 +15,7 @@ from detcfg.engine.run import run_training
 from detcfg.experiment import ExperimentConfig
 from detcfg.recipe.optimizers import SGDConfig
 from tests.support.experiments import experiment
-from tests.support.processes import assert_close, last_weights, members
+from tests.support.processes import assert_close, finished, last_weights, members
 from tests.support.small import narrow
 from tests.support.tiny import Experiment
 
@@ -47,10 +47,7 @@ def training(name: str, sharding: str, epochs: int) -> ExperimentConfig:
 def weights(name: str, folder: Path, sharding: str, epochs: int) -> dict[str, torch.Tensor]:
     """The weights after so many epochs; the training goes on if it was begun."""
     given = training(name, sharding, epochs)
-    processes = members(2, lambda: run_training(given, folder, resume=True), folder)
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    finished(members(2, lambda: run_training(given, folder, resume=True), folder))
     return last_weights(folder)
 
 

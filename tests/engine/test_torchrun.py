@@ -15,7 +15,8 @@ import pytest
 from torch import Tensor
 
 from detcfg.engine.checkpoint import LAST, load_training
-from tests.support.processes import assert_close, assert_same_state, last_weights
+from tests.support.processes import assert_close, assert_same_state, finished, last_weights, start
+from tests.support.tiny import Experiment
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "detcfg" / "docs" / "distributed.md"
@@ -61,27 +62,25 @@ def two_machines(folder: Path, *more: str, restarts: int = 0) -> subprocess.Pope
     )
 
 
-def one_process(folder: Path, *more: str) -> dict[str, Tensor]:
-    subprocess.run([sys.executable, *train("certain.py", folder, *more)], env=environment(), check=True)
-    return last_weights(folder)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_machines_learn_what_one_process_does(tmp_path: Path, sharding: str) -> None:
-    assert two_machines(tmp_path / "two", f"trainer.sharding={sharding}").wait() == 0
-    assert_close(last_weights(tmp_path / "two"), one_process(tmp_path / "one"))
+def test_two_machines_learn_what_one_process_does(
+    tmp_path: Path, sharding: str, certain_weights: dict[str, Tensor]
+) -> None:
+    assert two_machines(tmp_path, f"trainer.sharding={sharding}").wait() == 0
+    assert_close(last_weights(tmp_path), certain_weights)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
-def test_a_process_killed_on_one_machine_restarts_the_group_on_both(tmp_path: Path) -> None:
-    often = "trainer.checkpoint_interval=1"
-    process = two_machines(tmp_path / "two", often, restarts=1)
+def test_a_process_killed_on_one_machine_restarts_the_group_on_both(
+    tmp_path: Path, certain_weights: dict[str, Tensor]
+) -> None:
+    process = two_machines(tmp_path, "trainer.checkpoint_interval=1", restarts=1)
     # The machine of the first process only hears that another one restarts, and counts no failure of its own.
-    kill_second(process, tmp_path / "two")
+    kill_second(process, tmp_path)
     assert process.wait() == 0
-    assert_close(last_weights(tmp_path / "two"), one_process(tmp_path / "one", often))
+    assert_close(last_weights(tmp_path), certain_weights)
 
 
 COMMANDS = [
@@ -125,24 +124,20 @@ def kill_second(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes by /proc")
-def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path) -> None:
+def test_torchrun_restarts_the_group_from_the_last_checkpoint(tmp_path: Path, undisturbed: Path) -> None:
     values = ("data.batch_size=1", "trainer.epochs=3", "trainer.checkpoint_interval=1")
-    command = [*torchrun(restarts=2), *train("tiny.py", tmp_path / "a", *values)]
+    command = [*torchrun(restarts=2), *train("tiny.py", tmp_path, *values)]
     process = subprocess.Popen(command, env=environment())
-    kill_second(process, tmp_path / "a")
+    kill_second(process, tmp_path)
     assert process.wait() == 0
-    subprocess.run(
-        [sys.executable, *train("tiny.py", tmp_path / "b", *values, "--devices", "2")],
-        env=environment(),
-        check=True,
-    )
-    assert load_training(tmp_path / "a" / LAST).progress["step"] == 9
-    assert_same_state(tmp_path / "a", tmp_path / "b")
+    progress = load_training(tmp_path / LAST).progress
+    assert (progress["step"], progress["epoch"], progress["images_per_step"]) == (9, 3, 2)
+    assert_same_state(undisturbed, tmp_path)
 
 
 @pytest.mark.timeout(600)
 def test_a_folder_that_is_refused_is_refused_again_when_torchrun_tries_once_more(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, *train("tiny.py", tmp_path)], env=environment(), check=True)
+    finished([start(Experiment(), tmp_path)])
     before = (tmp_path / LAST).read_bytes()
     command = [*torchrun(restarts=1), *train("tiny.py", tmp_path)]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False)

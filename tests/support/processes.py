@@ -88,3 +88,10 @@ def members(size: int, work: Callable[[], object], folder: Path) -> list[BasePro
     for process in processes:
         process.start()
     return processes
+
+
+def finished(processes: list[BaseProcess]) -> None:
+    """Wait until all have ended, and none of them by a failure."""
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(processes)

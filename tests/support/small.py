@@ -6,15 +6,19 @@ from typing import Any, Final, cast
 
 import attrs
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 
 from detcfg.backbones.hgnetv2 import HGNetV2Config
+from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import Config, is_unset
+from detcfg.heads.roi.res_layer import ResLayerConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.structures import Targets
 
 WIDTH: Final = 32
 """Channels of the layers whose width a config names."""
+BASE_CHANNELS: Final = 8
+"""Of a ResNet and its kin: an eighth of what they have."""
 SIDE: Final = 64
 """Pixels of an image's side."""
 LARGER: Final = {"detectors": 128}
@@ -43,8 +47,7 @@ def narrow(value: Any, **others: Any) -> Any:
         if name.endswith("channels") and name != "stem_channels" and isinstance(item, int)
     }
     if "base_channels" in fields:
-        # Of three stages the fourth is a head's, whose width is given.
-        changes["base_channels"] = fields["base_channels"] if fields.get("num_stages") == 3 else 8
+        changes["base_channels"] = BASE_CHANNELS
     if isinstance(value, GNConfig):
         changes["num_groups"] = 4
     if isinstance(value, HGNetV2Config):
@@ -53,7 +56,18 @@ def narrow(value: Any, **others: Any) -> Any:
     smallest = {"hidden_dim": WIDTH, "dim_feedforward": WIDTH, "num_queries": 8, "num_denoising": 4}
     changes |= {name: min(fields[name], least) for name, least in smallest.items() if name in fields}
     changes |= {name: item for name, item in others.items() if name in fields}
+    if isinstance(value, ResLayerConfig):
+        return NarrowResLayerConfig(**(fields | changes))
     return evolve(value, **changes)
+
+
+@frozen(kw_only=True)
+class NarrowResLayerConfig(ResLayerConfig):
+    """The stage of a narrow ResNet."""
+
+    @property
+    def resnet(self) -> ResNetConfig:
+        return evolve(super().resnet, base_channels=BASE_CHANNELS)
 
 
 def objects(count: int, side: int) -> Targets:
