@@ -26,3 +26,11 @@ class NotWrittenError(DetcfgError, NotImplementedError):
             f"{file}: {cls.__name__}.{name} is to be written. {cls.__name__} stands for a component that detcfg "
             "lacks, with its fields; write the rest there, or replace it by a component of detcfg."
         )
+
+
+def printable(text: str) -> str:
+    """A text in which what a terminal would take for a command, or cannot show, is written out: `\\x1b`.
+
+    Names out of other people's files are printed, after all.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

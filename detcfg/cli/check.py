@@ -126,8 +126,9 @@ def _in_full(source: DatasetConfig, *, with_mask: bool) -> str:
 
 def _print_dataset(name: str, dataset: Dataset) -> bool:
     """Print what a dataset holds; whether something can be learned from it, if it is for that."""
-    from detcfg.cli.output import Table, print_table, printable
+    from detcfg.cli.output import Table, print_table
     from detcfg.data.summary import report
+    from detcfg.errors import printable
 
     found = report(dataset)
     for line in found.lines(name):

@@ -10,7 +10,8 @@ import typer
 
 from detcfg.cli.arguments import Allow, Fast, HalfPrecision, Json, Overrides
 from detcfg.cli.checkpoints import Partial
-from detcfg.cli.output import printable, progress, write_json
+from detcfg.cli.output import progress, write_json
+from detcfg.errors import printable
 
 if TYPE_CHECKING:
     from detcfg.evaluation.truth import IoUType

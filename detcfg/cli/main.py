@@ -21,12 +21,11 @@ from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.import_mmdet import import_mmdet
 from detcfg.cli.import_torchvision import import_torchvision
 from detcfg.cli.list import list_components
-from detcfg.cli.output import printable
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
 from detcfg.cli.train import train
 from detcfg.cli.upgrade import upgrade
-from detcfg.errors import DetcfgError
+from detcfg.errors import DetcfgError, printable
 
 MAX_LINES: Final = 24
 """An error message longer than this does not fit on a small terminal, and is cut."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from detcfg.errors import DetcfgError
+from detcfg.errors import DetcfgError, printable
 
 _GAP: Final = "   "
 
@@ -25,14 +25,6 @@ class OutputError(DetcfgError):
         return cls(
             f"{path} cannot be written: {error.strerror or error}. Make room, or choose another place."
         )
-
-
-def printable(text: str) -> str:
-    """A text in which what a terminal would take for a command, or cannot show, is written out: `\\x1b`.
-
-    Names out of other people's files are printed, after all.
-    """
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 @frozen(kw_only=True)

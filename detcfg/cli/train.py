@@ -7,15 +7,11 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from detcfg.cli.arguments import Allow, Experiment, Overrides, configured
-from detcfg.cli.output import printable
-
-if TYPE_CHECKING:
-    from detcfg.experiment import ExperimentConfig
 
 
 def train(
@@ -44,7 +40,7 @@ def train(
     from detcfg.engine.run import run_training
 
     config = configured(experiment, overrides, allow)
-    resolved = config.resolved()  # a mistake is said once, before there are processes
+    config.resolved()  # a mistake is said once, before there are processes
     folder = work_dir or Path("runs") / Path(experiment).stem
     again = ["train", experiment, *(overrides or []), "--work-dir", str(folder), *_allowed(allow), "--resume"]
     under_torchrun = "WORLD_SIZE" in os.environ
@@ -55,8 +51,6 @@ def train(
     end_with_parent()
     with distributed.process_group() as attempt:
         try:
-            if distributed.rank() == 0:
-                _say_first_lines(resolved)
             run_training(config, folder, resume=resume or attempt.is_restart, begin=attempt.begin)
             if distributed.rank() == 0:
                 run = shlex.quote(str(folder))
@@ -68,18 +62,6 @@ def train(
                 typer.echo(f"{stopped} To go on:\n\n    {_command(again, devices)}\n")
             # Clusters take any other code of a job that they stopped for a failure.
             raise typer.Exit(0 if stopped.signum == signal.SIGTERM else 128 + stopped.signum) from None
-
-
-def _say_first_lines(experiment: ExperimentConfig) -> None:
-    """What the training learns from, and for how long; nothing to learn is an error."""
-    from detcfg.engine import distributed
-    from detcfg.engine.start import first_lines
-
-    processes = distributed.world_size()
-    train = experiment.data.train_loader(world_size=processes)
-    val = experiment.data.val_loader(world_size=processes)
-    for line in first_lines(experiment, train, val, distributed.device_of(experiment.trainer.device)):
-        typer.echo(printable(line))
 
 
 def _allowed(allow: list[str] | None) -> list[str]:

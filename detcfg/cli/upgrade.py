@@ -47,7 +47,7 @@ def _print_diff(file: Upgrade) -> None:
     """The lines that change, and what is left to the person."""
     from difflib import unified_diff
 
-    from detcfg.cli.output import printable
+    from detcfg.errors import printable
 
     lines = unified_diff(
         file.before.splitlines(), file.after.splitlines(), str(file.path), str(file.path), lineterm=""

@@ -62,6 +62,8 @@ def flush(path: Path) -> None:
 def only_run(folder: Path) -> Generator[None]:
     """Hold the folder of a run; the system lets go of it when the process ends, however it ends.
 
+    A folder that was made for it, and in which the run left nothing, goes again.
+
     Raises:
         RunError: Another process holds it.
     """
@@ -70,9 +72,10 @@ def only_run(folder: Path) -> Generator[None]:
     except ImportError:  # Windows has none; there, nobody is stopped
         yield
         return
+    lock, was_there = folder / ".lock", folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = lock.open("w")
     except OSError as error:
         raise RunError(
             f"{folder} cannot be written: {error}. Choose another place with --work-dir."
@@ -87,4 +90,8 @@ def only_run(folder: Path) -> Generator[None]:
             ) from None
         for unfinished in folder.glob(".*.tmp"):  # of a run that was killed while writing
             shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
-        yield
+        try:
+            yield
+        finally:
+            if not was_there and list(folder.iterdir()) == [lock]:
+                shutil.rmtree(folder, ignore_errors=True)

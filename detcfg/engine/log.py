@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from detcfg.engine.files import RunError, write_atomically
+from detcfg.errors import printable
 
 JSON_NAME: Final = "log.jsonl"
 BOARD_NAME: Final = "tensorboard"
@@ -98,7 +99,7 @@ class Log:
     def say(self, text: str) -> None:
         """A line for the person."""
         if not self._quiet:
-            self._console.print(text, markup=False)
+            self._console.print(printable(text), markup=False)
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Figures at a step; `kind` is train or val.

@@ -20,6 +20,7 @@ from detcfg.engine.log import Log
 from detcfg.engine.progress import Plan
 from detcfg.engine.report import Report
 from detcfg.engine.seeds import be_deterministic, seed_all
+from detcfg.engine.start import first_lines
 from detcfg.engine.step import Step
 from detcfg.engine.store import store_of
 from detcfg.engine.validation import as_metrics, validate
@@ -87,7 +88,7 @@ class Trainer(Step):
         self.train_loader = data.train_loader(seed=config.seed, rank=rank, world_size=world_size)
         self.val_loader = data.val_loader(seed=config.seed, rank=rank, world_size=world_size)
         iou_types: tuple[IoUType, ...] = ("bbox", "segm") if data.with_mask else ("bbox",)
-        self.evaluator = CocoEvaluator(self.val_loader.source, iou_types)
+        self.evaluator = CocoEvaluator(self.val_loader.source, iou_types, max_dets=data.max_dets)
         if config.save_best not in self.evaluator.metrics:
             raise no_metric(config.save_best, self.evaluator.metrics)
         plan = Plan(
@@ -96,6 +97,10 @@ class Trainer(Step):
             images_per_step=data.batch_size * world_size * config.accumulate,
         )
         self.report = Report(run.log, plan, config.log_interval)
+        for line in first_lines(run.experiment, self.train_loader, self.val_loader, device):
+            run.log.say(line)
+        if line := str(self.evaluator.out_of_reach()):
+            run.log.say(f"data.val: warning: {line}")
         detector = run.experiment.model.build()
         if line := load_initial_weights(detector, run.experiment):
             run.log.say(line)
