@@ -99,17 +99,19 @@ class _Group:
         return cls(processes, errors)
 
     def wait(self, interrupts: Interrupts) -> int:
-        """Until all have ended: 0, or the code of the first that failed (negative: its signal)."""
-        failed: int | None = None
+        """Until all have ended: 0, or the code of the first that failed (negative: its signal).
+
+        One that was killed is the first: the others fail at once because it is gone.
+        """
         asked = False
-        while any(process.poll() is None for process in self.processes) and failed is None:
+        while None in (codes := [process.poll() for process in self.processes]) and not any(codes):
             if interrupts.received and not asked:
                 asked = True
                 self._signal(interrupts.received)
-            failed = next((rank for rank, process in enumerate(self.processes) if process.poll()), None)
             time.sleep(0.05)
-        failed = next((rank for rank, process in enumerate(self.processes) if process.poll()), failed)
-        if failed is not None:
+        ended = {rank: process.returncode for rank, process in enumerate(self.processes) if process.poll()}
+        if ended:
+            failed = next((rank for rank, code in ended.items() if code < 0), min(ended))
             self._end(GRACE if asked else 1.0)
             self._print_error_of(failed)
             return int(self.processes[failed].returncode)

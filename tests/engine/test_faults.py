@@ -127,6 +127,7 @@ def test_two_runs_never_share_a_folder_and_a_dead_one_frees_it(tmp_path: Path) -
 TOO_LITTLE = """
 import resource, sys
 from pathlib import Path
+import torchvision
 from attrs import evolve
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.engine.files import RunError
