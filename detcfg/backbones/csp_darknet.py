@@ -9,11 +9,21 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final, Literal, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.config import ConfigError
+from detcfg.config.ranges import (
+    Increasing,
+    IntOrOff,
+    NonEmpty,
+    NonNegativeInt,
+    NumLayers,
+    OddInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from detcfg.layers.activation import ActivationConfig, SiLUConfig
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.csp_layer import YOLO_NORM, CSPLayer, Make, SPPBottleneck, init_yolo
@@ -50,17 +60,17 @@ class CSPStagesConfig(BackboneConfig):
 
     arch: Literal["P5", "P6"] = "P5"
     """Four stages or five."""
-    deepen_factor: float = field(default=1.0, validator=validators.gt(0))
+    deepen_factor: PositiveFloat = 1.0
     """Multiplies the blocks of each stage, which stay at least 1."""
-    widen_factor: float = field(default=1.0, validator=validators.gt(0))
+    widen_factor: PositiveFloat = 1.0
     """Multiplies the channels of each stage."""
-    out_indices: tuple[int, ...] = (2, 3, 4)
+    out_indices: Increasing[NonNegativeInt] = (2, 3, 4)
     """Indices of the output maps: 0 is the stem's, 1 the first stage's."""
-    frozen_stages: int = -1
+    frozen_stages: IntOrOff = -1
     """Freeze the backbone up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     use_depthwise: bool = False
     """Whether 3 x 3 convolutions are depthwise separable."""
-    arch_ovewrite: tuple[tuple[int, int, int, bool, bool], ...] | None = None
+    arch_ovewrite: tuple[tuple[PositiveInt, PositiveInt, NumLayers, bool, bool], ...] | None = None
     """Stages instead of those of `arch`: channels in and out, blocks, whether blocks add their input,
     whether there is pyramid pooling; None: those of `arch`. (The name is MMDetection's.)"""
     conv_cfg: ConvConfig | None = None
@@ -115,7 +125,7 @@ class CSPStagesConfig(BackboneConfig):
 class CSPDarknetConfig(CSPStagesConfig):
     """CSP-Darknet as in YOLOX (Ge et al., 2021, https://arxiv.org/abs/2107.08430)."""
 
-    spp_kernal_sizes: tuple[int, ...] = (5, 9, 13)
+    spp_kernal_sizes: NonEmpty[OddInt] = (5, 9, 13)
     """Kernel sizes of spatial pyramid pooling. (The name is MMDetection's.)"""
 
     def build(self) -> CSPDarknet:

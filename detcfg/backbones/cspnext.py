@@ -11,6 +11,7 @@ from attrs import frozen
 from torch import nn
 
 from detcfg.backbones.csp_darknet import Architectures, CSPStages, CSPStagesConfig
+from detcfg.config.ranges import NonEmpty, OddInt, PositiveFloat
 from detcfg.layers.csp_layer import CSPLayer, SPPBottleneck, init_yolo
 
 ARCHITECTURES: Final[Architectures] = {
@@ -37,9 +38,9 @@ class CSPNeXtConfig(CSPStagesConfig):
     architectures: ClassVar[Architectures] = ARCHITECTURES
     """The stages by `arch`."""
 
-    expand_ratio: float = 0.5
+    expand_ratio: PositiveFloat = 0.5
     """The hidden channels of a stage's halves, as a fraction of the output channels."""
-    spp_kernel_sizes: tuple[int, ...] = (5, 9, 13)
+    spp_kernel_sizes: NonEmpty[OddInt] = (5, 9, 13)
     """Kernel sizes of spatial pyramid pooling."""
     channel_attention: bool = True
     """Whether each stage has channel attention."""

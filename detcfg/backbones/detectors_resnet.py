@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detcfg.backbones.residual import BlockPlan, Bottleneck, ResidualBlock
 from detcfg.backbones.resnet import ResNet, ResNetConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import build_conv
 from detcfg.layers.init import constant_init
@@ -30,7 +31,7 @@ class DetectoRSResNetConfig(ResNetConfig):
     """Replaces the 3x3 convolutions in the stages of `stage_with_sac`; None: no stage has one."""
     stage_with_sac: tuple[bool, ...] = (False, False, False, False)
     """Which stages have `sac`, one value a stage."""
-    rfp_inplanes: int | None = None
+    rfp_inplanes: PositiveInt | None = None
     """Channels of the features that a recursive pyramid feeds back; None: it feeds nothing back."""
     output_img: bool = False
     """Whether the image itself comes before the feature maps, as a recursive pyramid needs it."""

@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 from detcfg.backbones.detectors_resnet import DetectoRSResNetConfig
 from detcfg.backbones.residual import BlockPlan
 from detcfg.backbones.resnext import grouped_width
+from detcfg.config.ranges import PositiveInt
 
 
 @frozen(kw_only=True)
@@ -16,9 +17,9 @@ class DetectoRSResNeXtConfig(DetectoRSResNetConfig):
     The switchable convolutions have groups, too.
     """
 
-    groups: int = 1
+    groups: PositiveInt = 1
     """Groups of channels that do not mix."""
-    base_width: int = 4
+    base_width: PositiveInt = 4
     """Channels of one group in the first stage."""
 
     def block_plans(self, stage: int) -> list[BlockPlan]:

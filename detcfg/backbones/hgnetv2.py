@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Increasing, IntOrOff, NonNegativeInt
 from detcfg.layers.learnable_affine import LearnableAffine
 from detcfg.layers.norm import BNConfig, NormConfig
 
@@ -74,9 +75,9 @@ class HGNetV2Config(BackboneConfig):
     """The size."""
     use_lab: bool = False
     """Whether a learnable scale and shift follow each activation."""
-    out_indices: tuple[int, ...] = (1, 2, 3)
+    out_indices: Increasing[NonNegativeInt] = (1, 2, 3)
     """The stages, from 0 to 3, whose maps are given: strides 4, 8, 16 and 32."""
-    frozen_stages: int = -1
+    frozen_stages: IntOrOff = -1
     """Train nothing up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     norm_cfg: NormConfig = BNConfig()
     """The norm after each convolution. D-FINE L and X have `FrozenBNConfig()`."""

@@ -16,6 +16,7 @@ from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.backbones.residual import BasicBlock, BlockPlan, Bottleneck, ResidualBlock
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import NonEmpty, OneOrMoreLayers, PositiveInt
 from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.fold import ConvSequential, in_a_row
 from detcfg.layers.init import constant_init, kaiming_init
@@ -28,15 +29,15 @@ STEM_CHANNELS = 64
 class HRStageConfig(Config):
     """One stage: modules of parallel branches, each branch a row of residual blocks."""
 
-    num_modules: int
+    num_modules: OneOrMoreLayers
     """Modules one after another; the branches exchange their features at the end of each."""
-    num_branches: int
+    num_branches: PositiveInt
     """Parallel branches, each at half the resolution of the one before."""
     block: Literal["BASIC", "BOTTLENECK"] = "BASIC"
     """The kind of residual block; "BOTTLENECK" gives four times its width."""
-    num_blocks: tuple[int, ...]
+    num_blocks: NonEmpty[OneOrMoreLayers]
     """Blocks of each branch."""
-    num_channels: tuple[int, ...]
+    num_channels: NonEmpty[PositiveInt]
     """Width of each branch's blocks."""
 
     def wired(self) -> Self:
@@ -105,7 +106,7 @@ class HRNetConfig(BackboneConfig):
 
     extra: HRExtraConfig = HRExtraConfig()
     """The four stages."""
-    in_channels: int = 3
+    in_channels: PositiveInt = 3
     """Channels of the images."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

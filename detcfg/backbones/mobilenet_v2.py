@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Increasing, IntOrOff, NonNegativeInt, PositiveFloat
 from detcfg.layers.activation import ActivationConfig, ReLU6Config
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig
@@ -53,11 +54,11 @@ STAGES: Final = (
 class MobileNetV2Config(BackboneConfig):
     """MobileNetV2 (Sandler et al., 2018, https://arxiv.org/abs/1801.04381)."""
 
-    widen_factor: float = 1.0
+    widen_factor: PositiveFloat = 1.0
     """Multiplies every number of channels, which is then rounded to a multiple of 8."""
-    out_indices: tuple[int, ...] = (1, 2, 4, 7)
+    out_indices: Increasing[NonNegativeInt] = (1, 2, 4, 7)
     """The layers whose output is given: 0 to 6 are the stages, 7 is the last convolution."""
-    frozen_stages: int = -1
+    frozen_stages: IntOrOff = -1
     """Freeze the backbone up to this layer: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

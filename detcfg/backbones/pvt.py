@@ -18,6 +18,14 @@ from torch.nn import functional as F
 
 from detcfg.backbones.base import Backbone, BackboneConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import (
+    Increasing,
+    NonEmpty,
+    NonNegativeInt,
+    OneOrMoreLayers,
+    PositiveInt,
+    ProperFraction,
+)
 from detcfg.layers.activation import ActivationConfig, GELUConfig
 from detcfg.layers.drop_path import DropPath, drop_path_rates
 from detcfg.layers.init import normal_init, trunc_normal_init
@@ -32,37 +40,37 @@ class PyramidVisionTransformerConfig(BackboneConfig):
     `pretrained` also takes the authors' files.
     """
 
-    pretrain_img_size: int | tuple[int, int] = 224
+    pretrain_img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
     """Size of the images of the pretraining, for the grids of `use_abs_pos_embed`."""
-    in_channels: int = 3
+    in_channels: PositiveInt = 3
     """Channels of the images."""
-    embed_dims: int = 64
+    embed_dims: PositiveInt = 64
     """Channels of one head; a stage has as many times that as it has heads."""
-    num_stages: int = 4
+    num_stages: OneOrMoreLayers = 4
     """Stages of blocks, each coarser than the one before."""
-    num_layers: tuple[int, ...] = (3, 4, 6, 3)
+    num_layers: NonEmpty[OneOrMoreLayers] = (3, 4, 6, 3)
     """Encoder layers of each stage."""
-    num_heads: tuple[int, ...] = (1, 2, 5, 8)
+    num_heads: NonEmpty[PositiveInt] = (1, 2, 5, 8)
     """Heads of the attention in each stage."""
-    patch_sizes: tuple[int, ...] = (4, 2, 2, 2)
+    patch_sizes: NonEmpty[PositiveInt] = (4, 2, 2, 2)
     """Side of the patches that each stage's convolution embeds."""
-    strides: tuple[int, ...] = (4, 2, 2, 2)
+    strides: NonEmpty[PositiveInt] = (4, 2, 2, 2)
     """Stride of each stage's patch embedding."""
-    paddings: tuple[int, ...] = (0, 0, 0, 0)
+    paddings: NonEmpty[NonNegativeInt] = (0, 0, 0, 0)
     """Zeros around the input of each stage's patch embedding."""
-    sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
+    sr_ratios: NonEmpty[PositiveInt] = (8, 4, 2, 1)
     """How much coarser the keys are than the queries."""
-    out_indices: tuple[int, ...] = (0, 1, 2, 3)
+    out_indices: Increasing[NonNegativeInt] = (0, 1, 2, 3)
     """The stages whose output is given, from 0."""
-    mlp_ratios: tuple[int, ...] = (8, 8, 4, 4)
+    mlp_ratios: NonEmpty[PositiveInt] = (8, 8, 4, 4)
     """Width within a feed-forward network, by the width of the stage."""
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
-    drop_rate: float = 0.0
+    drop_rate: ProperFraction = 0.0
     """Share of the values that dropout sets to zero, 0 to 1."""
-    attn_drop_rate: float = 0.0
+    attn_drop_rate: ProperFraction = 0.0
     """Dropout's share of the attention's weights, 0 to 1."""
-    drop_path_rate: float = 0.1
+    drop_path_rate: ProperFraction = 0.1
     """Probability that the last layer's residuals are left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = True
     """Whether a trained position embedding is added to the tokens of each stage."""
@@ -130,9 +138,9 @@ class PyramidVisionTransformerV2Config(PyramidVisionTransformerConfig):
     B4: `(3, 8, 27, 3)`; B5: `(3, 6, 40, 3)` with `mlp_ratios=(4, 4, 4, 4)`.
     """
 
-    patch_sizes: tuple[int, ...] = (7, 3, 3, 3)
+    patch_sizes: NonEmpty[PositiveInt] = (7, 3, 3, 3)
     """Side of the patches that each stage's convolution embeds."""
-    paddings: tuple[int, ...] = (3, 1, 1, 1)
+    paddings: NonEmpty[NonNegativeInt] = (3, 1, 1, 1)
     """Zeros around the input of each stage's patch embedding."""
     use_abs_pos_embed: bool = False
     """Whether a trained position embedding is added to the tokens of each stage."""

@@ -13,6 +13,7 @@ from detcfg.backbones.residual import BlockPlan, ResidualConfig
 from detcfg.backbones.resnet import ResNet
 from detcfg.backbones.resnext import grouped_width
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import NonEmpty, PositiveFloat, PositiveInt
 from detcfg.layers.conv import ConvSpec, build_conv
 
 DIVISOR: Final = 8
@@ -23,17 +24,17 @@ DIVISOR: Final = 8
 class RegNetArchConfig(Config):
     """The line from which the widths of all blocks are read, by the names of the paper's equations 2 to 4."""
 
-    w0: int
+    w0: PositiveInt
     """Width of the first block."""
-    wa: float
+    wa: PositiveFloat
     """Growth of the width from one block to the next, before rounding."""
-    wm: float
+    wm: PositiveFloat
     """Widths are rounded to `w0` times a power of it."""
-    depth: int
+    depth: PositiveInt
     """Blocks in all."""
-    group_w: int
+    group_w: PositiveInt
     """Channels of one group."""
-    bot_mul: float = 1.0
+    bot_mul: PositiveFloat = 1.0
     """Width of a block's middle by its width."""
 
     def stages(self) -> list[tuple[int, int]]:
@@ -74,11 +75,11 @@ class RegNetConfig(ResidualConfig):
 
     arch: ArchName | RegNetArchConfig = "regnetx_3.2gf"
     """The name of a published architecture, or its figures."""
-    stem_channels: int | None = 32
+    stem_channels: PositiveInt | None = 32
     """Channels out of the stem."""
-    base_channels: int = 32
+    base_channels: PositiveInt = 32
     """Width of the stem where `stem_channels` is None."""
-    strides: tuple[int, ...] = (2, 2, 2, 2)
+    strides: NonEmpty[PositiveInt] = (2, 2, 2, 2)
     """Stride of each stage's first block."""
 
     def wired(self) -> Self:

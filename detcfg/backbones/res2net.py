@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from detcfg.backbones.residual import BlockPlan, BottleneckFrame, middle_conv
 from detcfg.backbones.resnet import ResNetV1dConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.conv import build_conv
 from detcfg.layers.fold import conv_norm
 
@@ -22,9 +23,9 @@ class Res2NetConfig(ResNetV1dConfig):
 
     depth: Literal[50, 101, 152] = 50
     """Layers, which decide how many blocks each stage has."""
-    scales: int = 4
+    scales: PositiveInt = 4
     """Parts that the channels of a block are split into."""
-    base_width: int = 26
+    base_width: PositiveInt = 26
     """Channels of one part in the first stage."""
 
     def wired(self) -> Self:

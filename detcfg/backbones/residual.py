@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import prod
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from attrs import field, frozen, validators
+from annotated_types import Ge, Le
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Increasing, IntOrOff, NonEmpty, NonNegativeInt, PositiveInt
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.deform_conv import DeformConvConfig
@@ -23,19 +25,19 @@ from detcfg.layers.plugin import PluginConfig, PluginPosition
 class ResidualConfig(BackboneConfig):
     """What the backbones of residual stages share."""
 
-    in_channels: int = 3
+    in_channels: PositiveInt = 3
     """Channels of the images."""
-    stem_channels: int | None = None
+    stem_channels: PositiveInt | None = None
     """Channels of the stem; None: `base_channels`."""
-    base_channels: int = 64
+    base_channels: PositiveInt = 64
     """Width of the first stage's blocks; each stage doubles it."""
-    num_stages: int = field(default=4, validator=[validators.ge(1), validators.le(4)])
+    num_stages: Annotated[int, Ge(1), Le(4)] = 4
     """Stages of residual blocks."""
-    strides: tuple[int, ...] = (1, 2, 2, 2)
+    strides: NonEmpty[PositiveInt] = (1, 2, 2, 2)
     """Stride of each stage's first block."""
-    dilations: tuple[int, ...] = (1, 1, 1, 1)
+    dilations: NonEmpty[PositiveInt] = (1, 1, 1, 1)
     """Dilation of each stage's 3x3 convolutions."""
-    out_indices: tuple[int, ...] = (0, 1, 2, 3)
+    out_indices: Increasing[NonNegativeInt] = (0, 1, 2, 3)
     """The stages whose output is given, from 0."""
     style: Literal["pytorch", "caffe"] = "pytorch"
     """Whether the 3x3 ("pytorch") or the first 1x1 ("caffe") convolution of a block has the stride."""
@@ -43,7 +45,7 @@ class ResidualConfig(BackboneConfig):
     """Whether the stem is three 3x3 convolutions instead of one 7x7."""
     avg_down: bool = False
     """Shortcuts average before their 1x1 convolution rather than stride in it."""
-    frozen_stages: int = -1
+    frozen_stages: IntOrOff = -1
     """Freeze the backbone up to this stage: 0 freezes the stem, 1 also the first stage; -1: nothing."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detcfg.backbones.residual import BlockPlan, BottleneckFrame, middle_conv
 from detcfg.backbones.resnet import ResNetV1dConfig
 from detcfg.backbones.resnext import grouped_width
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.conv import build_conv
 from detcfg.layers.fold import conv_norm
 
@@ -20,13 +21,13 @@ class ResNeStConfig(ResNetV1dConfig):
 
     depth: Literal[50, 101, 152, 200] = 50
     """Layers, which decide how many blocks each stage has."""
-    groups: int = 1
+    groups: PositiveInt = 1
     """Groups of channels that do not mix."""
-    base_width: int = 4
+    base_width: PositiveInt = 4
     """Channels of one group in the first stage, where there are groups."""
-    radix: int = 2
+    radix: PositiveInt = 2
     """Splits whose weighted sum a block gives."""
-    reduction_factor: int = 4
+    reduction_factor: PositiveInt = 4
     """How much narrower the attention is than the splits."""
     avg_down_stride: bool = True
     """Blocks average rather than stride in their 3x3 convolution."""

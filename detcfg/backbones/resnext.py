@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from detcfg.backbones.residual import BlockPlan
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.config.ranges import PositiveInt
 
 
 @frozen(kw_only=True)
@@ -20,9 +21,9 @@ class ResNeXtConfig(ResNetConfig):
 
     depth: Literal[50, 101, 152] = 50
     """Layers, which decide how many blocks each stage has."""
-    groups: int = 1
+    groups: PositiveInt = 1
     """Groups of channels that do not mix."""
-    base_width: int = 4
+    base_width: PositiveInt = 4
     """Channels of one group in the first stage."""
 
     def block_plans(self, stage: int) -> list[BlockPlan]:

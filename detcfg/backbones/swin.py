@@ -18,6 +18,15 @@ from torch.nn import functional as F
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.config import ConfigError
+from detcfg.config.ranges import (
+    Increasing,
+    IntOrOff,
+    NonEmpty,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ProperFraction,
+)
 from detcfg.layers.activation import ActivationConfig, GELUConfig
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.drop_path import DropPath, drop_path_rates
@@ -37,37 +46,37 @@ class SwinTransformerConfig(BackboneConfig):
     `pretrained` also takes the authors' files.
     """
 
-    pretrain_img_size: int | tuple[int, int] = 224
+    pretrain_img_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224
     """Size of the images of the pretraining, for the grid of `use_abs_pos_embed`."""
-    in_channels: int = 3
+    in_channels: PositiveInt = 3
     """Channels of the images."""
-    embed_dims: int = 96
+    embed_dims: PositiveInt = 96
     """Channels of the first stage; each stage doubles them."""
-    patch_size: int = 4
+    patch_size: PositiveInt = 4
     """Side of the square patches that become the first tokens."""
-    window_size: int = 7
+    window_size: PositiveInt = 7
     """Side of the attention windows, in tokens."""
-    mlp_ratio: int = 4
+    mlp_ratio: PositiveInt = 4
     """Width within a feed-forward network, by the width of the stage."""
-    depths: tuple[int, ...] = (2, 2, 6, 2)
+    depths: NonEmpty[PositiveInt] = (2, 2, 6, 2)
     """Blocks of each stage."""
-    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    num_heads: NonEmpty[PositiveInt] = (3, 6, 12, 24)
     """Heads of the attention in each stage."""
-    strides: tuple[int, ...] = (4, 2, 2, 2)
+    strides: NonEmpty[PositiveInt] = (4, 2, 2, 2)
     """Of the patches, and of the merging before each further stage."""
-    out_indices: tuple[int, ...] = (0, 1, 2, 3)
+    out_indices: Increasing[NonNegativeInt] = (0, 1, 2, 3)
     """The stages whose output is given, from 0."""
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
-    qk_scale: float | None = None
+    qk_scale: PositiveFloat | None = None
     """Factor of the attention's logits; None: 1 / sqrt(channels of a head)."""
     patch_norm: bool = True
     """Norms behind the embedding and in the merging."""
-    drop_rate: float = 0.0
+    drop_rate: ProperFraction = 0.0
     """Share of the values that dropout sets to zero, 0 to 1."""
-    attn_drop_rate: float = 0.0
+    attn_drop_rate: ProperFraction = 0.0
     """Dropout's share of the attention's weights, 0 to 1."""
-    drop_path_rate: float = 0.1
+    drop_path_rate: ProperFraction = 0.1
     """Probability that the last block's residual is left out; it rises evenly from 0 at the first."""
     use_abs_pos_embed: bool = False
     """Whether a trained absolute position embedding is added to the tokens."""
@@ -77,7 +86,7 @@ class SwinTransformerConfig(BackboneConfig):
     """The norm before attention and before the linear layers."""
     with_cp: bool = False
     """Activation (gradient) checkpointing: recompute activations in the backward pass."""
-    frozen_stages: int = -1
+    frozen_stages: IntOrOff = -1
     """Freeze the backbone up to this stage: 0 freezes the patch embedding, 1 also the first stage; -1: nothing."""
 
     def wired(self) -> Self:

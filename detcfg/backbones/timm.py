@@ -11,12 +11,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple, Self, cast
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.backbones.meta import weights_on_meta
 from detcfg.config import ConfigError, did_you_mean
+from detcfg.config.ranges import Increasing, IntOrOff, NonNegativeInt
 
 STRIDES: Final = (4, 8, 16, 32)
 """Strides whose maps are given where no `out_indices` are."""
@@ -38,9 +39,9 @@ class TimmBackboneConfig(BackboneConfig):
 
     name: str
     """As `timm.create_model` takes it: "convnext_tiny", "pvt_v2_b0" …"""
-    out_indices: tuple[int, ...] = ()
+    out_indices: Increasing[NonNegativeInt] = ()
     """Indices of timm's feature maps to give; empty: those of strides 4, 8, 16 and 32."""
-    frozen_stages: int = field(default=0, validator=validators.ge(0))
+    frozen_stages: IntOrOff = 0
     """Freeze the backbone up to this many of its feature maps."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""

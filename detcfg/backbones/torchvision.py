@@ -13,12 +13,13 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, fx, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
 from detcfg.backbones.meta import weights_on_meta
 from detcfg.config import ConfigError, did_you_mean
+from detcfg.config.ranges import IntOrOff
 
 STRIDES: Final = (4, 8, 16, 32)
 """Strides whose last maps are given where no nodes are named."""
@@ -42,7 +43,7 @@ class TorchvisionBackboneConfig(BackboneConfig):
     return_nodes: tuple[str, ...] = ()
     """Nodes or modules whose outputs are given, as torchvision.models.feature_extraction names them;
     none: the last block's at each of the strides 4, 8, 16 and 32."""
-    frozen_stages: int = field(default=0, validator=validators.ge(0))
+    frozen_stages: IntOrOff = 0
     """Freeze the backbone up to this many of its feature maps."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""

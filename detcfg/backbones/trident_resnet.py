@@ -5,16 +5,18 @@ Shapes: (B, 3, H, W) to (n * B, C_i, H / S_i, W / S_i), first the B images of th
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 import torch
-from attrs import field, frozen, validators
+from annotated_types import Ge, Le
+from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as F
 
 from detcfg.backbones.residual import BlockPlan, Bottleneck, ResidualBlock
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Increasing, IntOrOff, NonEmpty, NonNegativeInt, PositiveInt
 
 
 @frozen(kw_only=True)
@@ -24,21 +26,21 @@ class TridentResNetConfig(ResNetConfig):
     The third stage has branches that share their weights and differ in dilation.
     """
 
-    num_stages: int = field(default=3, validator=[validators.ge(1), validators.le(4)])
+    num_stages: Annotated[int, Ge(1), Le(4)] = 3
     """Stages; the last of them is in branches."""
-    strides: tuple[int, ...] = (1, 2, 2)
+    strides: NonEmpty[PositiveInt] = (1, 2, 2)
     """Stride of each stage's first block."""
-    dilations: tuple[int, ...] = (1, 1, 1)
+    dilations: NonEmpty[PositiveInt] = (1, 1, 1)
     """Dilation of each stage's 3x3 convolutions."""
-    out_indices: tuple[int, ...] = (2,)
+    out_indices: Increasing[NonNegativeInt] = (2,)
     """The stages whose output is given, from 0."""
     stage_with_dcn: tuple[bool, ...] = (False, False, False)
     """Which stages have `dcn`."""
-    num_branch: int = 3
+    num_branch: PositiveInt = 3
     """Branches, which share their weights."""
-    trident_dilations: tuple[int, ...] = (1, 2, 3)
+    trident_dilations: NonEmpty[PositiveInt] = (1, 2, 3)
     """Dilation of each branch."""
-    test_branch_idx: int = 1
+    test_branch_idx: IntOrOff = 1
     """The branch in use in testing; -1: all of them."""
 
     def wired(self) -> Self:

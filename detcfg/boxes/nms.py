@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 
 from detcfg import ops
 from detcfg.config import Config
+from detcfg.config.ranges import Fraction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class NMSConfig(Config):
     (tensor([1, 0]), tensor([0.9000, 0.6000]))
     """
 
-    iou_threshold: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    iou_threshold: Fraction = 0.5
     """A box is dropped if its IoU with a better one exceeds this. In float32, an IoU of just this much may fall on
     either side, by rounding."""
     class_agnostic: bool = False

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import Fraction, PositiveFloat
 
 
 @frozen(kw_only=True)
@@ -23,11 +24,11 @@ class SoftNMSConfig(NMSConfig):
     mmcv/ops/nms.py, which works on the CPU too.
     """
 
-    iou_threshold: float = field(default=0.3, validator=[validators.ge(0), validators.le(1)])
+    iou_threshold: Fraction = 0.3
     """The scores of boxes with at least this IoU are decayed; "gaussian" decays all and does not read this."""
-    sigma: float = field(default=0.5, validator=validators.gt(0))
+    sigma: PositiveFloat = 0.5
     """Of "gaussian": the larger, the less scores decay."""
-    min_score: float = 1e-3
+    min_score: Fraction = 1e-3
     """Boxes whose score falls below this are dropped."""
     method: Literal["naive", "linear", "gaussian"] = "linear"
     """Scores are multiplied by 0 ("naive"), 1 - IoU ("linear") or exp(-IoU^2 / sigma) ("gaussian")."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self, TypeAlias
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import Fraction, NonEmpty, NonNegativeInt, PositiveInt
 from detcfg.data.base import Dataset, DatasetConfig
 from detcfg.data.loader import Loader
 from detcfg.data.oversampled import Oversampled
@@ -34,13 +35,13 @@ class DataConfig(Config):
     val_transforms: tuple[TransformConfig, ...] = (ResizeConfig(),)
     """Applied to the images of `val` and `test`. They may change an image's size, but not crop or flip it,
     because detections are scaled back to the original image."""
-    batch_size: int = field(default=2, validator=validators.ge(1))
+    batch_size: PositiveInt = 2
     """Images in a training batch of one process."""
-    val_batch_size: int = field(default=1, validator=validators.ge(1))
+    val_batch_size: PositiveInt = 1
     """Images in a batch of evaluation."""
-    num_workers: int = field(default=2, validator=validators.ge(0))
+    num_workers: NonNegativeInt = 2
     """Processes that read images, for each loader; 0 reads in the training process."""
-    oversample_thr: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    oversample_thr: Fraction = 0.0
     """Show images of classes that fewer than this share of `train`'s images have several times in an epoch, as
     LVIS does with 0.001; 0 shows each image once."""
     group_by_aspect_ratio: bool = True
@@ -49,7 +50,7 @@ class DataConfig(Config):
     """Leave out the last training batch of an epoch if it is not full."""
     pin_memory: bool = False
     """Copy batches into page-locked memory, from where a GPU fetches them faster."""
-    max_dets: tuple[int, ...] = (1, 10, 100)
+    max_dets: NonEmpty[PositiveInt] = (1, 10, 100)
     """How many detections of an image and class count in evaluation, at most: one AR each, and the greatest for all
     AP. Data of LVIS has its own rule, 300 detections of an image."""
 

@@ -10,13 +10,13 @@ import math
 import random
 from typing import Any, Literal
 
-import attrs
 import numpy as np
 import torch
-from attrs import frozen, validators
+from attrs import frozen
 from numpy.typing import NDArray
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NonNegativeInt, PositiveInt
 from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
 from detcfg.data.errors import DataError
 from detcfg.structures import Targets
@@ -47,11 +47,11 @@ class DemoDatasetConfig(DatasetConfig):
     """Those of the shapes to draw."""
     split: Literal["train", "val"] = "train"
     """The scenes of one split appear in no other."""
-    num_images: int = attrs.field(default=400, validator=validators.ge(0))
+    num_images: NonNegativeInt = 400
     """Images in the dataset."""
-    image_size: tuple[int, int] = (128, 160)
+    image_size: tuple[PositiveInt, PositiveInt] = (128, 160)
     """(height, width) in pixels."""
-    max_objects: int = attrs.field(default=6, validator=validators.ge(1))
+    max_objects: PositiveInt = 6
     """A scene has from 1 to this many shapes."""
     seed: int = 0
     """Decides what is drawn."""

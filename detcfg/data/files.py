@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeInt, PositiveInt
 from detcfg.data.base import Annotations, Dataset, DatasetConfig, ImageInfo, Sample
 from detcfg.data.errors import DataError, LeftOut, Problem
 from detcfg.data.masks import Segmentations
@@ -28,16 +29,16 @@ class FileDatasetConfig(DatasetConfig):
 
     filter_empty_gt: bool = False
     """Leave out images without objects of `classes`."""
-    min_size: int = field(default=0, validator=validators.ge(0))
+    min_size: NonNegativeInt = 0
     """Leave out images whose shorter side is below this, in pixels."""
     drop_invalid: bool = False
     """Go on without what is faulty (absent images, boxes outside their image ...) instead of stopping. In
     training, another image takes the place of one that cannot be read."""
     ignore_orientation: bool = False
     """Take pixels as they are stored, not as EXIF turns them."""
-    max_pixels: int = field(default=128 * 1024 * 1024, validator=validators.ge(1))
+    max_pixels: PositiveInt = 128 * 1024 * 1024
     """Refuse images of more pixels, which may unpack to more memory than there is."""
-    draft_size: tuple[int, int] | None = None
+    draft_size: tuple[PositiveInt, PositiveInt] | None = None
     """The largest `scale` that the transforms resize to. A JPEG of at least twice that is then decoded at a
     half, a quarter or an eighth of its size, with its boxes and masks: several times as fast, the pixels a
     little different. Crops before the resize see the smaller image. None: images are decoded whole."""

@@ -14,6 +14,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
+from detcfg.config.ranges import PositiveFloat, PositiveInt
 from detcfg.detectors.batch_augments import BatchAugmentConfig
 from detcfg.detectors.inputs import check_images, checked_targets
 from detcfg.structures import ImageBatch, ceil_to
@@ -34,11 +35,11 @@ class DetDataPreprocessorConfig(ModuleConfig):
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     """Subtracted from each channel, in the order of `channel_order`, in units of 0 to 255."""
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
     """Divisor of each channel, in the order of `channel_order`, in units of 0 to 255."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """The channel order of the network's input. Images come as RGB; caffe-style weights need "bgr"."""
-    pad_size_divisor: int = 32
+    pad_size_divisor: PositiveInt = 32
     """Height and width are padded to a multiple of this."""
     pad_value: float = 0.0
     """Value of the padding, after normalisation."""
@@ -134,7 +135,7 @@ def _may_overrun(module: nn.Module) -> bool:
 class DetectorConfig(ModuleConfig):
     """A config that builds a `Detector`."""
 
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """Classes of the data, without background."""
     data_preprocessor: DetDataPreprocessorConfig = DetDataPreprocessorConfig()
     """Normalises and pads the images on the device."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from annotated_types import Ge, Le
+from attrs import evolve, frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig
+from detcfg.config.ranges import Ordered, PositiveInt
 from detcfg.layers.epochs import FollowsEpochs
 from detcfg.structures import ImageBatch, Targets
 
@@ -40,9 +43,9 @@ class BatchFixedSizePadConfig(BatchAugmentConfig):
     mmdet/models/data_preprocessors/data_preprocessor.py.
     """
 
-    size: tuple[int, int]
+    size: tuple[PositiveInt, PositiveInt]
     """(height, width); a larger batch stays as it is."""
-    img_pad_value: int = 0
+    img_pad_value: Annotated[int, Ge(0), Le(255)] = 0
     """Value of the padding, after normalisation."""
 
     def build(self) -> BatchFixedSizePad:
@@ -74,11 +77,11 @@ class BatchSyncRandomResizeConfig(BatchAugmentConfig):
     Follows mmdet/models/data_preprocessors/data_preprocessor.py.
     """
 
-    random_size_range: tuple[int, int]
+    random_size_range: Ordered[PositiveInt]
     """The least and the greatest height, in pixels; the width keeps the batch's aspect ratio."""
-    interval: int = field(default=10, validator=validators.ge(1))
+    interval: PositiveInt = 10
     """Steps between one size and the next. The first `interval` batches keep their size."""
-    size_divisor: int = field(default=32, validator=validators.ge(1))
+    size_divisor: PositiveInt = 32
     """Height and width are multiples of it."""
     seed: int = 0
     """Decides the sizes, together with epoch and step, so that processes need not speak to each other."""

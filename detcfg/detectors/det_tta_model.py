@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError, fill
+from detcfg.config.ranges import CountOrAll, NonEmpty, PositiveInt
 from detcfg.detectors.base import Detector, DetectorConfig
 from detcfg.structures import Detections, ImageBatch, Targets, ceil_to, rescaled_size
 
@@ -29,13 +30,13 @@ class DetTTAModelConfig(DetectorConfig):
 
     detector: DetectorConfig = field()
     """The detector that is run on each view."""
-    scales: tuple[tuple[int, int], ...] = ((1333, 800), (666, 400), (2000, 1200))
+    scales: NonEmpty[tuple[PositiveInt, PositiveInt]] = ((1333, 800), (666, 400), (2000, 1200))
     """Upper bounds of the longer and the shorter edge of each scale, in pixels, as of `ResizeConfig`."""
     flip: bool = True
     """Whether each scale is run mirrored, too."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
     """Non-maximum suppression over the detections of all views, within each class."""
-    max_per_img: int = 100
+    max_per_img: CountOrAll = 100
     """At most so many detections of an image; -1 for all."""
 
     def wired(self) -> Self:

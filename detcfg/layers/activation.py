@@ -6,6 +6,7 @@ from attrs import frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig
+from detcfg.config.ranges import NonNegativeFloat
 
 
 @frozen(kw_only=True)
@@ -39,7 +40,7 @@ class ReLU6Config(ActivationConfig):
 class LeakyReLUConfig(ActivationConfig):
     """max(x, negative_slope * x)."""
 
-    negative_slope: float = 0.01
+    negative_slope: NonNegativeFloat = 0.01
     """Slope below zero."""
     inplace: bool = True
     """Whether the input is overwritten, which saves memory."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.init import normal_init, xavier_init
 from detcfg.layers.upsample import UpsampleConfig
 
@@ -20,15 +21,15 @@ from detcfg.layers.upsample import UpsampleConfig
 class CARAFEUpsampleConfig(UpsampleConfig):
     """CARAFE (Wang et al., 2019, https://arxiv.org/abs/1905.02188)."""
 
-    up_kernel: int = field(default=5, validator=validators.ge(1))
+    up_kernel: PositiveInt = 5
     """k: side of the reassembly kernels, in input cells; odd."""
-    up_group: int = field(default=1, validator=validators.ge(1))
+    up_group: PositiveInt = 1
     """G: groups of channels; each group has its kernels."""
-    encoder_kernel: int = field(default=3, validator=validators.ge(1))
+    encoder_kernel: PositiveInt = 3
     """Kernel size of the convolution that predicts the kernels."""
-    encoder_dilation: int = field(default=1, validator=validators.ge(1))
+    encoder_dilation: PositiveInt = 1
     """Dilation of that convolution."""
-    compressed_channels: int = field(default=64, validator=validators.ge(1))
+    compressed_channels: PositiveInt = 64
     """Channels of its input, compressed from C."""
 
     def wired(self) -> Self:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.config.ranges import NonEmpty, PositiveFloat
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.layers.plugin import PluginLayerConfig
 
@@ -18,13 +19,11 @@ class ContextBlockConfig(PluginLayerConfig):
     abbr: ClassVar[str] = "context_block"
     """Its name in MMDetection's state dicts."""
 
-    ratio: float = field(default=1 / 16, validator=validators.gt(0))
+    ratio: PositiveFloat = 1 / 16
     """Channels of the bottleneck that transforms the context, as a fraction of C."""
     pooling_type: Literal["att", "avg"] = "att"
     """"att": the context is an attention-weighted mean over the map; "avg": the mean."""
-    fusion_types: tuple[Literal["channel_add", "channel_mul"], ...] = field(
-        default=("channel_add",), validator=validators.min_len(1)
-    )
+    fusion_types: NonEmpty[Literal["channel_add", "channel_mul"]] = ("channel_add",)
     """Whether the context is added to every location, scales the channels, or both."""
 
     def build_for(self, channels: int) -> ContextBlock:

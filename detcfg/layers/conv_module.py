@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.config.ranges import NonNegativeInt, PositiveInt
 from detcfg.layers.activation import ActivationConfig, LeakyReLUConfig, ReLUConfig
 from detcfg.layers.conv import ConvConfig, ConvSpec, build_conv
 from detcfg.layers.init import constant_init, kaiming_init
@@ -25,13 +26,13 @@ class ConvModuleConfig(PluginLayerConfig):
     abbr: ClassVar[str] = "conv_block"
     """Its name in MMDetection's state dicts."""
 
-    kernel_size: int = field(default=3, validator=validators.ge(1))
+    kernel_size: PositiveInt = 3
     """Side of the square kernel."""
-    padding: int = 1
+    padding: NonNegativeInt = 1
     """Zeros added at each side. The module keeps the size where it is dilation * (kernel_size - 1) / 2."""
-    dilation: int = 1
+    dilation: PositiveInt = 1
     """Pixels from one tap of the kernel to the next."""
-    groups: int = 1
+    groups: PositiveInt = 1
     """Groups of channels that do not see each other."""
     bias: bool | Literal["auto"] = "auto"
     """Whether the convolution has a bias; "auto": exactly where there is no norm."""

@@ -6,6 +6,7 @@ from attrs import asdict, frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.layers.conv import ConvConfig, ConvSpec
 
 
@@ -13,7 +14,7 @@ from detcfg.layers.conv import ConvConfig, ConvSpec
 class ConvWSConfig(ConvConfig):
     """Weight standardisation (Qiao et al., 2019, https://arxiv.org/abs/1903.10520)."""
 
-    eps: float = 1e-5
+    eps: PositiveFloat = 1e-5
     """Added to the standard deviation of each filter."""
 
     def build_for(self, spec: ConvSpec) -> ConvWS2d:

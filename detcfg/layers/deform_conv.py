@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detcfg import ops
 from detcfg.config import ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.conv import ConvConfig, ConvSpec
 from detcfg.layers.init import constant_init
 
@@ -23,7 +24,7 @@ from detcfg.layers.init import constant_init
 class DeformConvConfig(ConvConfig):
     """What both versions share."""
 
-    deform_groups: int = 1
+    deform_groups: PositiveInt = 1
     """Groups of input channels; each group is sampled at its own offsets."""
 
 

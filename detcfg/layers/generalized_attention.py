@@ -6,14 +6,16 @@ Shapes: (B, C, H, W) to the same; a heads of d channels; h x w queries, k x l ke
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import IntOrOff, Or, PositiveInt
 from detcfg.layers.init import kaiming_init
 from detcfg.layers.plugin import PluginLayerConfig
 
@@ -28,17 +30,17 @@ class GeneralizedAttentionConfig(PluginLayerConfig):
     abbr: ClassVar[str] = "gen_attention_block"
     """Its name in MMDetection's state dicts."""
 
-    spatial_range: int = -1
+    spatial_range: IntOrOff = -1
     """Greatest distance of a key from its query, in rows and in columns of the map; -1: any."""
-    num_heads: int = field(default=9, validator=validators.ge(1))
+    num_heads: PositiveInt = 9
     """Heads of the attention."""
-    position_embedding_dim: int = -1
+    position_embedding_dim: Annotated[int, Ge(1), Or(-1, "as many as channels")] = -1
     """Channels of the embedding of positions; -1: those of the input."""
-    position_magnitude: int = 1
+    position_magnitude: PositiveInt = 1
     """Multiplies the relative positions before they are embedded."""
-    kv_stride: int = field(default=2, validator=validators.ge(1))
+    kv_stride: PositiveInt = 2
     """Every how many rows and columns there is a key."""
-    q_stride: int = field(default=1, validator=validators.ge(1))
+    q_stride: PositiveInt = 1
     """Every how many rows and columns there is a query."""
     attention_type: str = field(default="1111", validator=validators.matches_re("[01]{4}"))
     """Which terms the energy has, "1" or "0" for each: query and key content; query content and relative

@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import Config
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
 from detcfg.ops import vector_norm
 
 
@@ -33,11 +34,11 @@ class LinearConfig(PredictorConfig):
 class NormedLinearConfig(PredictorConfig):
     """A linear layer of L2-normalised input and weights (mmdet/models/layers/normed_predictor.py)."""
 
-    temperature: float = 20.0
+    temperature: PositiveFloat = 20.0
     """Multiplies the normalised input."""
-    power: float = 1.0
+    power: NonNegativeFloat = 1.0
     """Exponent of the norms that input and weights are divided by."""
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to these divisors."""
 
     def build_for(self, in_features: int, out_features: int) -> nn.Linear:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal, Self
 
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import constant_init, normal_init
@@ -28,7 +29,7 @@ class NonLocal2dConfig(PluginLayerConfig):
     abbr: ClassVar[str] = "nonlocal_block"
     """Its name in MMDetection's state dicts."""
 
-    reduction: int = field(default=2, validator=validators.ge(1))
+    reduction: PositiveInt = 2
     """C / c: how much narrower the embeddings are than the input."""
     use_scale: bool = True
     """Whether "embedded_gaussian" divides products by sqrt(c)."""

@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import nn
 
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import Fraction, PositiveFloat, PositiveInt
 from detcfg.layers.sync_norm import SyncBatchNorm
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class NormConfig(Config, ABC):
 
     requires_grad: bool = True
     """Whether the scale and the shift are trained."""
-    eps: float = 1e-5
+    eps: PositiveFloat = 1e-5
     """Added to the variance."""
 
     @abstractmethod
@@ -46,7 +47,7 @@ class BNConfig(NormConfig):
     abbr: ClassVar[str] = "bn"
     """Its name in state dicts."""
 
-    momentum: float = 0.1
+    momentum: Fraction = 0.1
     """Weight of the batch in the running mean and variance, 0 to 1."""
 
     def layer(self, channels: int) -> nn.Module:
@@ -68,7 +69,7 @@ class GNConfig(NormConfig):
     abbr: ClassVar[str] = "gn"
     """Its name in state dicts."""
 
-    num_groups: int = 32
+    num_groups: PositiveInt = 32
     """Groups of channels that are normalised together; it divides the channels."""
 
     def layer(self, channels: int) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from attrs import asdict, frozen
 from torch import Tensor, nn
 
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
 from detcfg.layers.conv import ConvConfig, ConvSpec
 
 
@@ -15,11 +16,11 @@ from detcfg.layers.conv import ConvConfig, ConvSpec
 class NormedConv2dConfig(ConvConfig):
     """A convolution of L2-normalised input and weights (mmdet/models/layers/normed_predictor.py)."""
 
-    temperature: float = 20.0
+    temperature: PositiveFloat = 20.0
     """Multiplies the normalised input; MMDetection spells it "tempearture"."""
-    power: float = 1.0
+    power: NonNegativeFloat = 1.0
     """Exponent of the norms that input and weights are divided by."""
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to these divisors."""
     norm_over_kernel: bool = False
     """Whether a filter is divided by the norm of all its weights; else each tap of its kernel by its norm."""

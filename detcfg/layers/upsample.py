@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import Config
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.init import kaiming_init
 
 
@@ -16,7 +17,7 @@ from detcfg.layers.init import kaiming_init
 class UpsampleConfig(Config, ABC):
     """A config that builds a layer (N, C, H, W) to (N, C', H * scale_factor, W * scale_factor)."""
 
-    scale_factor: int = field(default=2, validator=validators.ge(1))
+    scale_factor: PositiveInt = 2
     """Height and width are multiplied by it."""
 
     def channels(self, in_channels: int, out_channels: int) -> int:

@@ -6,9 +6,10 @@ import math
 from functools import partial
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -19,11 +20,11 @@ class BalancedL1LossConfig(LossConfig):
     Follows mmdet/models/losses/balanced_l1_loss.py.
     """
 
-    alpha: float = field(default=0.5, validator=validators.gt(0))
+    alpha: PositiveFloat = 0.5
     """The smaller, the larger the gradients of small errors."""
-    gamma: float = 1.5
+    gamma: NonNegativeFloat = 1.5
     """The gradient of errors above beta."""
-    beta: float = field(default=1.0, validator=validators.gt(0))
+    beta: PositiveFloat = 1.0
     """Above it the loss is linear."""
 
     def build(self) -> Loss:

@@ -29,6 +29,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ModuleConfig
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.reduce import are_shared, shared_factor
 
 Reduction = Literal["none", "mean", "sum"]
@@ -103,7 +104,7 @@ class LossConfig(ModuleConfig):
 
     reduction: Reduction = "mean"
     """How element-wise losses are reduced: "mean", "sum", or "none" to keep them."""
-    loss_weight: float = 1.0
+    loss_weight: NonNegativeFloat = 1.0
     """Factor of the reduced loss."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -18,9 +19,9 @@ class BoundedIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    beta: float = 0.2
+    beta: NonNegativeFloat = 0.2
     """Below it the loss is quadratic, above it linear."""
-    eps: float = 1e-3
+    eps: PositiveFloat = 1e-3
     """Added to denominators, in pixels."""
 
     def build(self) -> Loss:

@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 from detcfg.losses.diou import aligned_iou, centre_distance
 
@@ -20,7 +21,7 @@ class CIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to denominators."""
 
     def build(self) -> Loss:

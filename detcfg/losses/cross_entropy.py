@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NonEmpty, NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, empty_loss, reduce_loss
 
 NO_LABEL = -100
@@ -26,7 +27,7 @@ class CrossEntropyLossConfig(ClassLossConfig):
     """Binary cross-entropy of each class, without a logit for background; else softmax cross-entropy."""
     use_mask: bool = False
     """Binary cross-entropy of each pixel of a mask. Not together with `use_sigmoid`."""
-    class_weight: tuple[float, ...] | None = None
+    class_weight: NonEmpty[NonNegativeFloat] | None = None
     """Weight of each of the C classes, with `use_sigmoid` of their positives; None: 1."""
     ignore_index: int | None = None
     """Predictions with this label have no loss; None: -100, PyTorch's."""

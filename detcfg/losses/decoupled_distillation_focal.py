@@ -7,6 +7,7 @@ from functools import partial
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 from detcfg.precision import widened
 
@@ -20,7 +21,7 @@ class DecoupledDistillationFocalLossConfig(LossConfig):
     of Peterande/D-FINE.
     """
 
-    temperature: float = 5.0
+    temperature: PositiveFloat = 5.0
     """Logits are divided by it; the loss is multiplied by its square."""
 
     def build(self) -> Loss:

@@ -7,6 +7,7 @@ from typing import Literal
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -23,7 +24,7 @@ class DiceLossConfig(LossConfig):
     """Whether predictions are logits; else probabilities."""
     naive_dice: bool = False
     """Whether the denominator sums the masks; else their squares."""
-    eps: float = 1e-3
+    eps: NonNegativeFloat = 1e-3
     """Keeps a divisor from zero."""
 
     def build(self) -> DiceLoss:

@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -18,7 +19,7 @@ class DIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to denominators, in square pixels."""
 
     def build(self) -> Loss:

@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -18,9 +19,9 @@ class EIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to the union, in square pixels."""
-    smooth_point: float = 0.1
+    smooth_point: PositiveFloat = 0.1
     """Below it the loss is quadratic, above it linear."""
 
     def build(self) -> Loss:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import Fraction, NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
@@ -20,9 +21,9 @@ class FocalLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """Each class is an independent binary decision; there is no logit for background."""
-    gamma: float = 2.0
+    gamma: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight easy examples more."""
-    alpha: float = 0.25
+    alpha: Fraction = 0.25
     """Weight of the positives; negatives weigh 1 - alpha."""
     activated: bool = False
     """Whether predictions are probabilities; else logits."""

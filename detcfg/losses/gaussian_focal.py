@@ -7,6 +7,7 @@ from typing import Literal
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat, WeightOrOff
 from detcfg.losses.base import ClassLoss, ClassLossConfig, reduce_loss
 
 EPS = 1e-12
@@ -21,13 +22,13 @@ class GaussianFocalLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """Each class has its heat map; there is none for background."""
-    alpha: float = 2.0
+    alpha: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight easy examples more."""
-    gamma: float = 4.0
+    gamma: NonNegativeFloat = 4.0
     """Exponent of 1 - target: larger values down-weight negatives near a peak more."""
-    pos_weight: float = 1.0
+    pos_weight: WeightOrOff = 1.0
     """Weight of the loss at positives, the peaks."""
-    neg_weight: float = 1.0
+    neg_weight: NonNegativeFloat = 1.0
     """Weight of the loss at negatives, everywhere else."""
 
     def build(self) -> GaussianFocalLoss:

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat, PositiveInt, ProperFraction
 from detcfg.losses.base import ClassLoss, ClassLossConfig, LossConfig, Reduction, reduce_loss
 from detcfg.losses.focal import one_hot
 from detcfg.losses.reduce import num_shares, reduce_sum, shared_factor
@@ -23,9 +24,9 @@ class GHMCConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """Each class is an independent binary decision; there is no logit for background."""
-    bins: int = field(default=10, validator=validators.ge(1))
+    bins: PositiveInt = 10
     """Bins of the gradient norm, which is in [0, 1]."""
-    momentum: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    momentum: ProperFraction = 0.0
     """Of the exponential moving average of the bins' counts, in [0, 1); 0: the batch's counts alone."""
 
     def build(self) -> GHMC:
@@ -39,11 +40,11 @@ class GHMRConfig(LossConfig):
     Follows mmdet/models/losses/ghm_loss.py.
     """
 
-    mu: float = 0.02
+    mu: PositiveFloat = 0.02
     """Of the loss sqrt(error^2 + mu^2) - mu: quadratic for errors well below it, linear well above."""
-    bins: int = field(default=10, validator=validators.ge(1))
+    bins: PositiveInt = 10
     """Bins of the gradient norm, which is in [0, 1]."""
-    momentum: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    momentum: ProperFraction = 0.0
     """Of the exponential moving average of the bins' counts, in [0, 1); 0: the batch's counts alone."""
 
     def build(self) -> GHMR:

@@ -8,6 +8,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -18,7 +19,7 @@ class GIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """The least union and enclosing area, in square pixels."""
 
     def build(self) -> Loss:

@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 IoUMode = Literal["linear", "square", "log"]
@@ -23,7 +24,7 @@ class IoULossConfig(LossConfig):
 
     mode: IoUMode = "log"
     """"log": -log(IoU); "linear": 1 - IoU; "square": 1 - IoU^2."""
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """The least IoU, where "log" would be infinite."""
 
     def build(self) -> Loss:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
@@ -20,7 +21,7 @@ class MatchabilityAwareLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """There is no background class: each class is a decision of its own."""
-    gamma: float = 1.5
+    gamma: NonNegativeFloat = 1.5
     """Exponent of the quality of a positive and of the score of a negative."""
 
     def build(self) -> MatchabilityAwareLoss:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
@@ -22,9 +23,9 @@ class MatchedVarifocalLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """There is no background class: each class is a decision of its own."""
-    alpha: float = 0.75
+    alpha: NonNegativeFloat = 0.75
     """Weight of the negatives."""
-    gamma: float = 2.0
+    gamma: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight easy negatives more."""
 
     def build(self) -> MatchedVarifocalLoss:

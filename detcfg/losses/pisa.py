@@ -6,11 +6,12 @@ Shapes: P positives of a batch, K classes.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.rank import rank_within
 from detcfg.config import Config
+from detcfg.config.ranges import Fraction, PositiveFloat
 from detcfg.losses.reduce import shared_factor
 
 
@@ -18,9 +19,9 @@ from detcfg.losses.reduce import shared_factor
 class ISRConfig(Config):
     """Importance-based sample reweighting (Cao et al., 2019, https://arxiv.org/abs/1904.04821)."""
 
-    k: float = 2.0
+    k: PositiveFloat = 2.0
     """Exponent of the weights."""
-    bias: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    bias: Fraction = 0.0
     """The weight of a sample of importance 0, before the power; in [0, 1]."""
 
     def weights(
@@ -52,9 +53,9 @@ class CARLConfig(Config):
     """Classification-aware regression loss: box losses weighted by class scores, so that inaccurate boxes get
     lower scores."""
 
-    k: float = 1.0
+    k: PositiveFloat = 1.0
     """Exponent of the weights."""
-    bias: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
+    bias: Fraction = 0.2
     """The weight of a score of 0, before the power; in [0, 1]."""
 
     def loss(self, scores: Tensor, box_losses: Tensor, avg_factor: Tensor | float) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction
 
 
@@ -20,7 +21,7 @@ class QualityFocalLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """Each class is an independent binary decision; there is no logit for background."""
-    beta: float = 2.0
+    beta: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight predictions near their target more."""
     activated: bool = False
     """Whether predictions are probabilities; else logits."""

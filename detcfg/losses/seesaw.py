@@ -10,10 +10,11 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import ConfigError, derived, fill
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from detcfg.losses.base import ClassLoss, ClassLossConfig, Reduction, empty_loss, reduce_loss
 from detcfg.losses.reduce import reduce_sum
 
@@ -25,13 +26,13 @@ class SeesawLossConfig(ClassLossConfig):
     It is for RoI heads: objectness is classified apart from the class.
     """
 
-    p: float = field(default=0.8, validator=validators.ge(0))
+    p: NonNegativeFloat = 0.8
     """Exponent of the mitigation factor: a rare class is penalised less for samples of frequent ones; 0: no less."""
-    q: float = field(default=2.0, validator=validators.ge(0))
+    q: NonNegativeFloat = 2.0
     """Exponent of the compensation factor: a misclassified class is penalised more; 0: no more."""
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """K, foreground classes."""
-    eps: float = 1e-2
+    eps: PositiveFloat = 1e-2
     """The ground-truth class's probability is at least this where it is a divisor."""
     return_dict: bool = True
     """Whether objectness and classification losses are reported apart."""

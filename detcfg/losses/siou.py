@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 from detcfg.losses.diou import aligned_iou, enclosing_size
 
@@ -20,7 +21,7 @@ class SIoULossConfig(LossConfig):
     Follows mmdet/models/losses/iou_loss.py.
     """
 
-    eps: float = 1e-6
+    eps: PositiveFloat = 1e-6
     """Added to denominators."""
     neg_gamma: bool = False
     """Take the exponent of the distance cost with the sign of the paper."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -18,7 +19,7 @@ class SmoothL1LossConfig(LossConfig):
     Follows mmdet/models/losses/smooth_l1_loss.py.
     """
 
-    beta: float = field(default=1.0, validator=validators.gt(0))
+    beta: PositiveFloat = 1.0
     """Errors below it count quadratically."""
 
     def build(self) -> Loss:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import ClassLoss, ClassLossConfig
 
 
@@ -20,9 +21,9 @@ class VarifocalLossConfig(ClassLossConfig):
 
     use_sigmoid: Literal[True] = True
     """Each class is an independent binary decision; there is no logit for background."""
-    alpha: float = field(default=0.75, validator=validators.ge(0))
+    alpha: NonNegativeFloat = 0.75
     """Weight of the negatives."""
-    gamma: float = 2.0
+    gamma: NonNegativeFloat = 2.0
     """Focusing parameter of the negatives: larger values down-weight easy ones more."""
     iou_weighted: bool = True
     """Whether a positive is weighted by its target quality; else by 1."""

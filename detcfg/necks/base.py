@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
+from annotated_types import Ge, Le
 from attrs import frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import NonEmpty, PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_LEVELS: Final = 32
 """A pyramid of more would have cells larger than any image."""
+NumLevels: TypeAlias = Annotated[int, Ge(1), Le(MAX_LEVELS)]
+"""How many feature maps a pyramid has."""
 
 
 @frozen(kw_only=True)
 class NeckConfig(ModuleConfig):
     """A config that builds a `Neck`."""
 
-    in_channels: tuple[int, ...] = derived()
+    in_channels: NonEmpty[PositiveInt] = derived()
     """Channels of the backbone's feature maps."""
-    in_strides: tuple[int, ...] = derived()
+    in_strides: NonEmpty[PositiveInt] = derived()
     """Strides of the backbone's feature maps."""
 
     @property

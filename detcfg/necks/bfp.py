@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import NonNegativeInt
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
@@ -29,7 +30,7 @@ class BFPConfig(NeckConfig):
     one width.
     """
 
-    refine_level: int = field(default=2, validator=validators.ge(0))
+    refine_level: NonNegativeInt = 2
     """Index of the level at whose size the mean is taken."""
     refine_type: Literal["conv", "non_local"] | None = None
     """What refines the mean: a convolution or a non-local block; None: nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from attrs import frozen
 from torch import nn
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.layers.csp_layer import CSPLayer
 from detcfg.necks.yolox_pafpn import YOLOXPAFPN, YOLOXPAFPNConfig
 
@@ -16,7 +17,7 @@ from detcfg.necks.yolox_pafpn import YOLOXPAFPN, YOLOXPAFPNConfig
 class CSPNeXtPAFPNConfig(YOLOXPAFPNConfig):
     """YOLOX's neck, of CSPNeXt's blocks (Lyu et al., 2022, https://arxiv.org/abs/2212.07784)."""
 
-    expand_ratio: float = 0.5
+    expand_ratio: PositiveFloat = 0.5
     """The hidden channels of a cross-stage partial layer's halves, as a fraction of the output channels."""
 
     def csp_layer(self, in_channels: int, out_channels: int) -> CSPLayer:

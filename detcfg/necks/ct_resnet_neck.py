@@ -13,6 +13,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NonEmpty, PositiveInt
 from detcfg.layers.conv import DeconvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.deform_conv import DCNv2Config
@@ -24,9 +25,9 @@ from detcfg.necks.base import Neck, NeckConfig
 class CTResNetNeckConfig(NeckConfig):
     """Transposed convolutions that enlarge the last map (Zhou et al., 2019, https://arxiv.org/abs/1904.07850)."""
 
-    num_deconv_filters: tuple[int, ...] = (256, 128, 64)
+    num_deconv_filters: NonEmpty[PositiveInt] = (256, 128, 64)
     """Channels of each stage."""
-    num_deconv_kernels: tuple[int, ...] = (4, 4, 4)
+    num_deconv_kernels: NonEmpty[PositiveInt] = (4, 4, 4)
     """Side of the kernel of each stage's transposed convolution; 4 makes the map twice as large."""
     use_dcn: bool = True
     """Whether the convolution before is a modulated deformable one."""

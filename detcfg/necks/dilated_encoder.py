@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NonEmpty, NumLayers, PositiveInt
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init, normal_init
 from detcfg.layers.norm import BNConfig, NormConfig
@@ -21,13 +22,13 @@ from detcfg.necks.base import Neck, NeckConfig
 class DilatedEncoderConfig(NeckConfig):
     """Residual blocks of increasing dilation (Chen et al., 2021, https://arxiv.org/abs/2103.09460)."""
 
-    out_channels: int = 512
+    out_channels: PositiveInt = 512
     """Channels of each feature map that comes out."""
-    block_mid_channels: int = 128
+    block_mid_channels: PositiveInt = 128
     """Channels inside the blocks."""
-    num_residual_blocks: int = field(default=4, validator=validators.ge(0))
+    num_residual_blocks: NumLayers = 4
     """Residual blocks, each with its dilation."""
-    block_dilations: tuple[int, ...] = (2, 4, 6, 8)
+    block_dilations: NonEmpty[PositiveInt] = (2, 4, 6, 8)
     """Dilation of each block's middle convolution."""
     norm_cfg: NormConfig = BNConfig()
     """The norm of the blocks."""

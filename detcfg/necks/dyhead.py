@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.layers.conv import ConvSpec
 from detcfg.layers.deform_conv import ModulatedDeformConv2d
 from detcfg.layers.dy_relu import DyReLU
@@ -30,9 +31,9 @@ class DyHeadConfig(NeckConfig):
     It goes behind a pyramid, all of whose levels have one width.
     """
 
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
     """Channels of each feature map that comes out."""
-    num_blocks: int = field(default=6, validator=validators.ge(0))
+    num_blocks: NumLayers = 6
     """Blocks in a row."""
     zero_init_offset: bool = True
     """Whether offsets start at 0, so that deformable convolutions start as ordinary ones; else as the authors' do."""

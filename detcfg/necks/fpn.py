@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import IndexOrLast, NonNegativeInt, PositiveInt
 from detcfg.layers.activation import ActivationConfig
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import xavier_init
 from detcfg.layers.norm import NormConfig
-from detcfg.necks.base import MAX_LEVELS, Neck, NeckConfig
+from detcfg.necks.base import Neck, NeckConfig, NumLevels
 
 ExtraSource = Literal["on_input", "on_lateral", "on_output"]
 
@@ -26,13 +27,13 @@ ExtraSource = Literal["on_input", "on_lateral", "on_output"]
 class PyramidConfig(NeckConfig):
     """What the pyramids share: the levels they take and the levels they give."""
 
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
     """Channels of each feature map that comes out."""
-    num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
+    num_outs: NumLevels = 5
     """Levels of the output; those beyond the backbone's are made by striding."""
-    start_level: int = 0
+    start_level: NonNegativeInt = 0
     """The first of the backbone's levels in use."""
-    end_level: int = -1
+    end_level: IndexOrLast = -1
     """The last of the backbone's levels in use; -1: all."""
 
     def wired(self) -> Self:

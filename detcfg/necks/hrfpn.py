@@ -8,24 +8,25 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.checkpoint import recomputed
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import caffe2_xavier_init
-from detcfg.necks.base import MAX_LEVELS, Neck, NeckConfig
+from detcfg.necks.base import Neck, NeckConfig, NumLevels
 
 
 @frozen(kw_only=True)
 class HRFPNConfig(NeckConfig):
     """All branches at the finest resolution, pooled to a pyramid (https://arxiv.org/abs/1904.04514)."""
 
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
     """Channels of each feature map that comes out."""
-    num_outs: int = field(default=5, validator=[validators.ge(1), validators.le(MAX_LEVELS)])
+    num_outs: NumLevels = 5
     """Feature maps that come out."""
     pooling_type: Literal["AVG", "MAX"] = "AVG"
     """How the finest map is pooled to each level."""
@@ -33,7 +34,7 @@ class HRFPNConfig(NeckConfig):
     """The kind of convolution; None: the ordinary one."""
     with_cp: bool = False
     """Activation (gradient) checkpointing: recompute activations in the backward pass."""
-    stride: int = 1
+    stride: PositiveInt = 1
     """Stride of the convolutions that give the levels."""
 
     @property

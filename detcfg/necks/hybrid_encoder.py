@@ -13,6 +13,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import OneOrMoreLayers, PositiveFloat, PositiveInt, ProperFraction
 from detcfg.layers.activation import ActivationConfig, SiLUConfig
 from detcfg.layers.projection import projection
 from detcfg.layers.sine_position import sine_positions
@@ -27,23 +28,23 @@ class HybridEncoderConfig(NeckConfig):
     Positions run by rows, where the references list them by columns: the same on square maps, and right on others.
     """
 
-    hidden_dim: int = 256
+    hidden_dim: PositiveInt = 256
     """D: channels of every map inside and of those that come out."""
-    nhead: int = 8
+    nhead: PositiveInt = 8
     """Heads of the self-attention, a divisor of `hidden_dim`."""
-    dim_feedforward: int = 1024
+    dim_feedforward: PositiveInt = 1024
     """Channels between the two linear layers of a transformer layer."""
-    dropout: float = 0.0
+    dropout: ProperFraction = 0.0
     """Probability that a value of a transformer layer is left out in training."""
     use_encoder_idx: tuple[int, ...] = (-1,)
     """The maps that attend to themselves, counted from the finest; -1 is the coarsest."""
-    num_encoder_layers: int = 1
+    num_encoder_layers: OneOrMoreLayers = 1
     """Transformer layers of each of them."""
-    pe_temperature: float = 10000.0
+    pe_temperature: PositiveFloat = 10000.0
     """Base of the frequencies of the positions."""
-    expansion: float = 1.0
+    expansion: PositiveFloat = 1.0
     """Width of the inner convolutions of a fusion block, in shares of `hidden_dim`."""
-    depth_mult: float = 1.0
+    depth_mult: PositiveFloat = 1.0
     """Blocks of a fusion block: three times this, rounded."""
     act_cfg: ActivationConfig = SiLUConfig()
     """The activation of the fusion blocks."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import NumLayers
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init
 from detcfg.layers.merge_cells import GlobalPoolingCell, SumCell
@@ -26,7 +27,7 @@ LEVELS = 5
 class NASFPNConfig(PyramidConfig):
     """A pyramid found by neural architecture search (Ghiasi et al., 2019, https://arxiv.org/abs/1904.07392)."""
 
-    stack_times: int = field(default=7, validator=validators.ge(0))
+    stack_times: NumLayers = 7
     """How many times the stage is stacked."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""

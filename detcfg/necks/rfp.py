@@ -10,11 +10,12 @@ from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.detectors_resnet import DetectoRSResNet, DetectoRSResNetConfig
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import NonEmpty, OneOrMoreLayers, PositiveInt
 from detcfg.layers.init import constant_init, kaiming_init
 from detcfg.necks.fpn import FPN, FPNConfig
 
@@ -26,13 +27,13 @@ class RFPConfig(FPNConfig):
     Its feature maps are fed back into further backbones, whose maps are blended in.
     """
 
-    rfp_steps: int = field(default=2, validator=validators.ge(1))
+    rfp_steps: OneOrMoreLayers = 2
     """Passes through a backbone, that of the detector included."""
     rfp_backbone: DetectoRSResNetConfig = DetectoRSResNetConfig()
     """The backbone of each further pass."""
-    aspp_out_channels: int = 64
+    aspp_out_channels: PositiveInt = 64
     """Channels of each branch of the atrous pooling through which features are fed back."""
-    aspp_dilations: tuple[int, ...] = (1, 3, 6, 1)
+    aspp_dilations: NonEmpty[PositiveInt] = (1, 3, 6, 1)
     """Dilations of its branches; the last, 1, reads the mean of the map."""
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.config import fill
+from detcfg.config.ranges import NonEmpty
 from detcfg.necks.base import Neck, NeckConfig
 
 
@@ -15,7 +16,7 @@ from detcfg.necks.base import Neck, NeckConfig
 class SequentialNeckConfig(NeckConfig):
     """Each neck reads what the one before it gives."""
 
-    necks: tuple[NeckConfig, ...] = field(validator=validators.min_len(1))
+    necks: NonEmpty[NeckConfig]
     """The necks, in the order in which they are applied."""
 
     def wired(self) -> Self:

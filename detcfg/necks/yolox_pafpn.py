@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.layers.activation import ActivationConfig, SiLUConfig
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.csp_layer import YOLO_NORM, CSPLayer, Make, init_yolo
@@ -24,9 +25,9 @@ from detcfg.necks.base import Neck, NeckConfig
 class YOLOXPAFPNConfig(NeckConfig):
     """Path aggregation with cross-stage partial layers (Ge et al., 2021, https://arxiv.org/abs/2107.08430)."""
 
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
     """Channels of each feature map that comes out."""
-    num_csp_blocks: int = field(default=3, validator=validators.ge(0))
+    num_csp_blocks: NumLayers = 3
     """Blocks of each cross-stage partial layer."""
     use_depthwise: bool = False
     """Whether 3 x 3 convolutions are depthwise separable."""

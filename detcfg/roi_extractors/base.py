@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import torch
+from annotated_types import Ge
 from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import Config, ModuleConfig, derived, fill, is_unset
+from detcfg.config.ranges import NonEmpty, Or, PositiveInt
 from detcfg.layers.roi_align import roi_align
 
 
@@ -21,7 +23,7 @@ from detcfg.layers.roi_align import roi_align
 class RoILayerConfig(Config, ABC):
     """A config that builds a layer which pools rois from one feature map."""
 
-    output_size: int
+    output_size: PositiveInt
     """Side of the pooled features, in bins."""
 
     @abstractmethod
@@ -33,9 +35,9 @@ class RoILayerConfig(Config, ABC):
 class RoIAlignConfig(RoILayerConfig):
     """RoIAlign (He et al., 2017, https://arxiv.org/abs/1703.06870)."""
 
-    output_size: int = 7
+    output_size: PositiveInt = 7
     """Side of the pooled features, in bins."""
-    sampling_ratio: int = 0
+    sampling_ratio: Annotated[int, Ge(0), Or(-1, "adaptive, as 0")] = 0
     """Samples along each side of a bin; 0: as many as it covers cells of the feature map."""
     aligned: bool = True
     """Whether the value of a cell stands at its centre; False: at its corner, as in torchvision's detectors."""
@@ -76,9 +78,9 @@ class RoIExtractorConfig(ModuleConfig):
 
     roi_layer: RoILayerConfig = RoIAlignConfig()
     """Pools rois from one feature map."""
-    out_channels: int = derived()
+    out_channels: PositiveInt = derived()
     """Channels of the pooled features: by default those of the feature maps."""
-    featmap_strides: tuple[int, ...] = derived()
+    featmap_strides: NonEmpty[PositiveInt] = derived()
     """Strides of the feature maps to pool from, the first of the head's: by default those of at most
     `MAX_STRIDE`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.points import regular_grid, sample_rois
 from detcfg.roi_extractors.base import RoILayerConfig
 
@@ -19,7 +20,7 @@ class SimpleRoIAlignConfig(RoILayerConfig):
     Follows `SimpleRoIAlign` in mmcv/ops/point_sample.py.
     """
 
-    output_size: int = 14
+    output_size: PositiveInt = 14
     """Side of the pooled features, in bins."""
     aligned: bool = True
     """Whether the value of a cell stands at its centre; False: `grid_sample` with `align_corners=True`."""

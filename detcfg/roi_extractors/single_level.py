@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.unsort import unsort
 from detcfg.roi_extractors.base import RoIExtractor, RoIExtractorConfig, roi_rescale
 
@@ -20,7 +21,7 @@ class SingleRoIExtractorConfig(RoIExtractorConfig):
     Follows mmdet/models/roi_heads/roi_extractors/single_level_roi_extractor.py.
     """
 
-    finest_scale: int = 56
+    finest_scale: PositiveInt = 56
     """Rois whose size, sqrt(width * height) in pixels, is below twice this are pooled from the first map; each
     doubling moves to the next."""
 

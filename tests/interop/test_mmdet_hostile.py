@@ -68,12 +68,12 @@ def test_numbers_that_python_has_no_name_for_are_written_as_calls(tmp_path: Path
     ("text", "says"),
     [
         ("default_hooks = dict(logger=dict(interval=-25))", "trainer.log_interval: TrainerConfig: 'log_interval' must be"),
-        ("val_dataloader = dict(batch_size=-2)", "'val_batch_size' must be >= 1: -2"),
+        ("val_dataloader = dict(batch_size=-2)", "'val_batch_size' must be int of at least 1, not -2"),
         ("param_scheduler = [dict(type='LinearLR', by_epoch=False, end='x')]", "'warmup_iters' must be int of at least 0, not 'x'"),
         ("param_scheduler = [dict(type='LinearLR', by_epoch=False, end=-250)]", "'warmup_iters' must be int of at least 0, not -250"),
         ("param_scheduler = [dict(type='MultiStepLR', gamma=[1])]", "'gamma' must be float of at least 0, not [1]"),
         ("train_dataloader = dict(dataset=dict(metainfo=dict(classes=True)))", "CocoDatasetConfig.classes must be"),
-        ("model = dict(roi_head=dict(bbox_head=dict(fc_out_channels='x')))", "fc_out_channels must be int, not 'x'"),
+        ("model = dict(roi_head=dict(bbox_head=dict(fc_out_channels='x')))", "fc_out_channels must be int of at least 1, not 'x'"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_not_taken_is_reported_and_the_rest_goes_on(

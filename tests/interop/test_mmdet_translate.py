@@ -149,7 +149,7 @@ def test_a_value_of_a_wrong_kind_is_reported(tmp_path: Path) -> None:
 def test_a_value_that_detcfg_refuses_is_reported(tmp_path: Path) -> None:
     found = with_change(tmp_path, "dict(test_cfg=dict(rcnn=dict(nms=dict(iou_threshold=1.5))))")
     assert notes(found) == {
-        "model.roi_head.test_cfg.nms.iou_threshold": "NMSConfig: 'iou_threshold' must be <= 1: 1.5"
+        "model.roi_head.test_cfg.nms.iou_threshold": "NMSConfig.iou_threshold must be float from 0 to 1, not 1.5."
     }
 
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import Self, cast
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import Config, ConfigError, derived, is_unset
+from detcfg.config.ranges import Fraction, NonEmpty, PositiveFloat, PositiveInt
 
 
 @frozen(kw_only=True)
@@ -37,23 +38,23 @@ class AnchorGeneratorConfig(Config):
             [  4., -16.,  12.,  16.]])
     """
 
-    strides: tuple[int, ...] = derived()
+    strides: NonEmpty[PositiveInt] = derived()
     """Stride of each feature map."""
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    ratios: NonEmpty[PositiveFloat] = (0.5, 1.0, 2.0)
     """Aspect ratios: height over width."""
-    scales: tuple[float, ...] | None = None
+    scales: NonEmpty[PositiveFloat] | None = None
     """Sizes in units of the base size. Give either these, or `octave_base_scale` and `scales_per_octave`."""
-    octave_base_scale: float | None = None
+    octave_base_scale: PositiveFloat | None = None
     """The scale of the first octave; scales are this times 2^(i / scales_per_octave)."""
-    scales_per_octave: int | None = None
+    scales_per_octave: PositiveInt | None = None
     """How many scales an octave has."""
-    base_sizes: tuple[float, ...] | None = None
+    base_sizes: NonEmpty[PositiveFloat] | None = None
     """The base size of each level, in pixels. None: the strides."""
     scale_major: bool = True
     """Whether the anchors of one location come ratio by ratio, each in all scales, or scale by scale."""
     centers: tuple[tuple[float, float], ...] | None = None
     """The centre (x, y) of the anchors of the first location of each level, in pixels."""
-    center_offset: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    center_offset: Fraction = 0.0
     """The same centre, as a share of the base size."""
 
     def wired(self) -> Self:

@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 
 from detcfg.config import Config, derived
+from detcfg.config.ranges import Fraction, NonEmpty, PositiveInt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 class MlvlPointGeneratorConfig(Config):
     """Points (x, y) in network pixels, row by row (mmdet/models/task_modules/prior_generators)."""
 
-    strides: tuple[int, ...] = derived()
+    strides: NonEmpty[PositiveInt] = derived()
     """Stride of each feature map."""
-    offset: float = 0.5
+    offset: Fraction = 0.5
     """Where a point lies between its location and the next, as a share of the stride: 0.5 is the cell's centre."""
 
     @property

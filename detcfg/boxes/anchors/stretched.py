@@ -16,6 +16,7 @@ from torch import Tensor
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, check_one_per_level
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.config import ConfigError, check_unused
+from detcfg.config.ranges import Fraction, NonEmpty, PositiveFloat, PositiveInt
 
 Size = tuple[int, int]
 
@@ -35,9 +36,9 @@ class StretchedAnchorGeneratorConfig(AnchorGeneratorConfig):
     octaves, base sizes and centres: those have no effect, and a value of theirs is an error.
     """
 
-    sizes: tuple[tuple[int, ...], ...]
+    sizes: NonEmpty[NonEmpty[PositiveInt]]
     """Square roots of areas on each level, in pixels."""
-    scales: tuple[float, ...] | None = (1.0,)
+    scales: NonEmpty[PositiveFloat] | None = (1.0,)
     """1: `sizes` are what is to be given."""
 
     def wired(self) -> Self:
@@ -76,7 +77,7 @@ class StretchedAnchorGeneratorConfig(AnchorGeneratorConfig):
 class StretchedPointGeneratorConfig(MlvlPointGeneratorConfig):
     """The centres of the anchors of `StretchedAnchorGeneratorConfig`."""
 
-    offset: float = 0.0
+    offset: Fraction = 0.0
     """0: the first point is at (0, 0), and the image's size says where the others are."""
 
     def wired(self) -> Self:

@@ -6,12 +6,13 @@ Shapes: A priors, N ground-truth boxes of one image, K classes.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import Fraction, FractionOrOff, PositiveInt
 from detcfg.structures import Targets
 
 
@@ -24,12 +25,12 @@ class ATSSAssignerConfig(AssignerConfig):
     mmdet/models/task_modules/assigners/atss_assigner.py.
     """
 
-    topk: int = field(default=9, validator=validators.ge(1))
+    topk: PositiveInt = 9
     """Candidates of each ground-truth box on each level: the priors whose centres are nearest."""
-    alpha: float | None = None
+    alpha: Fraction | None = None
     """With a value, candidates are compared by score^(1 - alpha) * IoU^alpha of what is predicted for
     them (DDOD, https://arxiv.org/abs/2107.02963), rather than by the IoU of the prior."""
-    ignore_iof_thr: float = -1
+    ignore_iof_thr: FractionOrOff = -1
     """A prior of whose area more than this share lies in an ignored box is neither positive nor negative; -1 turns
     it off."""
 

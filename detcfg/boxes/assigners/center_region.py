@@ -12,6 +12,7 @@ from torch import Tensor
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import Fraction, PositiveFloat
 from detcfg.structures import Targets
 
 
@@ -31,13 +32,13 @@ class CenterRegionAssignerConfig(AssignerConfig):
     mmdet/models/task_modules/assigners/center_region_assigner.py.
     """
 
-    pos_scale: float
+    pos_scale: PositiveFloat
     """The core, whose priors are positive, is the box scaled by this factor about its centre."""
-    neg_scale: float
+    neg_scale: PositiveFloat
     """The ring reaches as far as the box scaled by this factor."""
-    min_pos_iof: float = 0.01
+    min_pos_iof: Fraction = 0.01
     """A prior is in a region if more than this share of its area is (intersection over foreground)."""
-    ignore_gt_scale: float = 0.5
+    ignore_gt_scale: PositiveFloat = 0.5
     """Priors whose centres are in an ignored box scaled by this factor are neither positive nor negative."""
     foreground_dominate: bool = False
     """Whether a prior in the core of one object and the ring of another of its class is positive, or negative."""

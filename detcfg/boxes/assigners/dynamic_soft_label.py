@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg import masks
@@ -15,6 +15,7 @@ from detcfg.boxes.assigners.base import AssignerConfig, Assignment
 from detcfg.boxes.assigners.sim_ota import EPS, assigned, dynamic_k_matching, no_assignment
 from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from detcfg.structures import Targets
 
 
@@ -26,11 +27,11 @@ class DynamicSoftLabelAssignerConfig(AssignerConfig):
     mmdet/models/task_modules/assigners/dynamic_soft_label_assigner.py.
     """
 
-    soft_center_radius: float = 3.0
+    soft_center_radius: PositiveFloat = 3.0
     """At this distance from an object's centre, in strides, a prior costs 1 more; it is a power of 10."""
-    topk: int = field(default=13, validator=validators.ge(1))
+    topk: PositiveInt = 13
     """An object gets as many priors as the sum of this many highest IoUs, rounded down, at least one."""
-    iou_weight: float = 3.0
+    iou_weight: NonNegativeFloat = 3.0
     """Weight of -log(IoU) in the cost."""
     mask_centres: bool = False
     """Whether an object's centre is its mask's centre of mass, or that of its box. (MMDetection goes by

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import Fraction, FractionOrOff, Ordered
 from detcfg.structures import Targets
 
 MAX_PAIRS: Final = 2**23
@@ -46,16 +47,16 @@ class MaxIoUAssignerConfig(AssignerConfig):
     tensor([-2, -1])
     """
 
-    pos_iou_thr: float = field(validator=[validators.ge(0), validators.le(1)])
+    pos_iou_thr: Fraction
     """Priors with at least this IoU are positive."""
-    neg_iou_thr: float | tuple[float, float]
+    neg_iou_thr: Fraction | Ordered[Fraction]
     """Priors below this IoU, or from the first up to the second, are negative. Others that are not positive are
     ignored."""
-    min_pos_iou: float = 0.0
+    min_pos_iou: Fraction = 0.0
     """The least IoU of a low-quality match."""
     gt_max_assign_all: bool = True
     """Whether all of an object's equally good best priors are low-quality matches, or one."""
-    ignore_iof_thr: float = -1.0
+    ignore_iof_thr: FractionOrOff = -1.0
     """Priors that an ignored box covers by more than this share are neither positive nor negative; -1 turns it
     off."""
     ignore_wrt_candidates: bool = True

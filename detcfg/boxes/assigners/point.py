@@ -6,11 +6,12 @@ Shapes: A points, N ground-truth boxes of one image.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import centres
+from detcfg.config.ranges import PositiveInt
 from detcfg.ops import vector_norm
 from detcfg.structures import Targets
 
@@ -22,9 +23,9 @@ class PointAssignerConfig(AssignerConfig):
     Yang et al., 2019, https://arxiv.org/abs/1904.11490. Follows mmdet/models/task_modules/assigners/point_assigner.py.
     """
 
-    scale: int = 4
+    scale: PositiveInt = 4
     """A level suits objects whose sides are this many strides long."""
-    pos_num: int = field(default=3, validator=validators.ge(1))
+    pos_num: PositiveInt = 3
     """Points of each object."""
 
     def assign(self, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:

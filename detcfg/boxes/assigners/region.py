@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
 from detcfg.boxes.geometry import centres
+from detcfg.config.ranges import Fraction
 from detcfg.structures import Targets
 
 
@@ -26,9 +27,9 @@ class RegionAssignerConfig(AssignerConfig):
     levels. Follows mmdet/models/task_modules/assigners/region_assigner.py.
     """
 
-    center_ratio: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
+    center_ratio: Fraction = 0.2
     """Size of the region of positives over that of the box."""
-    ignore_ratio: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    ignore_ratio: Fraction = 0.5
     """Size of the region beyond which anchors are negative, over that of the box."""
 
     def assign(

@@ -6,12 +6,13 @@ Shapes: A priors, N ground-truth boxes of one image, K classes.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import boxes_around, centres, inside
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from detcfg.structures import Targets
 
 FAR = 1e5
@@ -27,13 +28,13 @@ class SimOTAAssignerConfig(AssignerConfig):
     Ge et al., 2021, https://arxiv.org/abs/2107.08430. Follows mmdet/models/task_modules/assigners/sim_ota_assigner.py.
     """
 
-    center_radius: float = 2.5
+    center_radius: PositiveFloat = 2.5
     """How near to an object's centre a prior should be, in strides."""
-    candidate_topk: int = field(default=10, validator=validators.ge(1))
+    candidate_topk: PositiveInt = 10
     """An object gets as many priors as the sum of this many highest IoUs, rounded down, at least one."""
-    iou_weight: float = 3.0
+    iou_weight: NonNegativeFloat = 3.0
     """Weight of -log(IoU) in the cost."""
-    cls_weight: float = 1.0
+    cls_weight: NonNegativeFloat = 1.0
     """Weight of the classes' cross-entropy in the cost."""
 
     def assign(self, priors: Tensor, bboxes: Tensor, scores: Tensor, targets: Targets) -> Assignment:

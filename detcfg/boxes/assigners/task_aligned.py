@@ -6,12 +6,13 @@ Shapes: A priors, N ground-truth boxes of one image, K classes.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import NonNegativeFloat, PositiveInt
 from detcfg.structures import Targets
 
 
@@ -31,11 +32,11 @@ class TaskAlignedAssignerConfig(AssignerConfig):
     mmdet/models/task_modules/assigners/task_aligned_assigner.py.
     """
 
-    topk: int = field(default=13, validator=validators.ge(1))
+    topk: PositiveInt = 13
     """Candidates of each ground-truth box."""
-    alpha: float = 1
+    alpha: NonNegativeFloat = 1
     """Exponent of the score in the alignment."""
-    beta: float = 6
+    beta: NonNegativeFloat = 6
     """Exponent of the IoU in the alignment."""
 
     def assign(

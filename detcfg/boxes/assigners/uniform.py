@@ -6,12 +6,13 @@ Shapes: A priors, N ground-truth boxes of one image, P = 2 * match_times * N pai
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.geometry import centres
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import Fraction, PositiveInt
 from detcfg.structures import Targets
 
 
@@ -34,11 +35,11 @@ class UniformAssignerConfig(AssignerConfig):
     Chen et al., 2021, https://arxiv.org/abs/2103.09460. Follows mmdet/models/task_modules/assigners/uniform_assigner.py.
     """
 
-    pos_ignore_thr: float
+    pos_ignore_thr: Fraction
     """A chosen prior whose IoU with its object is below this is neither positive nor negative."""
-    neg_ignore_thr: float
+    neg_ignore_thr: Fraction
     """A prediction whose IoU with any object is above this is not negative."""
-    match_times: int = field(default=4, validator=validators.ge(1))
+    match_times: PositiveInt = 4
     """Predictions, and priors, of each object."""
 
     def assign(self, priors: Tensor, decoder_priors: Tensor, targets: Targets) -> UniformAssignment:

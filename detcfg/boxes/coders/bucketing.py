@@ -5,12 +5,16 @@ Shapes: N priors; S buckets of a side, in the order left, right, top, bottom, ea
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from annotated_types import Ge
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig
+from detcfg.config.ranges import PositiveFloat, PositiveInt
 
 
 @frozen(kw_only=True)
@@ -22,13 +26,13 @@ class BucketingBBoxCoderConfig(BBoxCoderConfig):
     units of buckets. Follows mmdet/models/task_modules/coders/bucketing_bbox_coder.py.
     """
 
-    num_buckets: int = field(default=14, validator=validators.ge(2))
+    num_buckets: Annotated[int, Ge(2)] = 14
     """Buckets along each axis; each side has half of them, S."""
-    scale_factor: float = field(default=1.7, validator=validators.gt(0))
+    scale_factor: PositiveFloat = 1.7
     """Priors are enlarged by this factor about their centres."""
-    offset_topk: int = field(default=2, validator=validators.ge(1))
+    offset_topk: PositiveInt = 2
     """Offsets are regressed from this many of the nearest buckets, S at most."""
-    offset_upperbound: float = 1.0
+    offset_upperbound: PositiveFloat = 1.0
     """Except from the nearest bucket, only offsets below this are regressed, in units of buckets."""
     cls_ignore_neighbor: bool = True
     """Whether buckets less than one width from the side, other than the nearest, are left out of the bucket loss."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
 from detcfg.boxes.geometry import boxes_around, centres, clip_boxes
+from detcfg.config.ranges import PositiveFloat, PositiveInt
 
 MAX_LOG_RATIO: Final = abs(math.log(16 / 1000))
 """dw and dh are clamped to this: a decoded box is at most 62.5 times as large as its prior."""
@@ -26,7 +27,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
 
     target_means: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Subtracted from the deltas when boxes are encoded."""
-    target_stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    target_stds: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0, 1.0)
     """Deltas are divided by these when boxes are encoded, so that targets have about unit variance."""
     clip_border: bool = True
     """Whether decoded boxes are clipped to the image."""
@@ -34,7 +35,7 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
     """Whether dw and dh are clamped from below as well as from above; torchvision clamps them from above alone."""
     add_ctr_clamp: bool = False
     """Whether dx * pw and dy * ph are clamped to `ctr_clamp` pixels, and dw and dh from above alone (YOLOF)."""
-    ctr_clamp: int = 32
+    ctr_clamp: PositiveInt = 32
     """The most by which a decoded box's centre may move, in pixels; with `add_ctr_clamp`."""
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from detcfg.boxes.coders.base import BBoxCoderConfig, constant
 from detcfg.boxes.geometry import centres, clip_boxes
+from detcfg.config.ranges import PositiveFloat
 
 
 @frozen(kw_only=True)
@@ -18,7 +19,7 @@ class TBLRBBoxCoderConfig(BBoxCoderConfig):
     mmdet/models/task_modules/coders/tblr_bbox_coder.py.
     """
 
-    normalizer: float | tuple[float, float, float, float] = 4.0
+    normalizer: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = 4.0
     """The distances are divided by this when boxes are encoded; one number, or one for each side."""
     clip_border: bool = True
     """Whether decoded boxes are clipped to the image."""

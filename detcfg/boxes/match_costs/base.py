@@ -12,13 +12,14 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import Config
+from detcfg.config.ranges import NonNegativeFloat
 
 
 @frozen(kw_only=True)
 class MatchCostConfig(Config, ABC):
     """The base of match costs (mmdet/models/task_modules/assigners/match_cost.py)."""
 
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     """The cost is multiplied by it."""
 
     @abstractmethod

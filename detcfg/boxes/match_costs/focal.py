@@ -6,17 +6,18 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.match_costs.base import MatchCostConfig
+from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
 
 
 @frozen(kw_only=True)
 class FocalLossCostConfig(MatchCostConfig):
     """Focal loss of the object's class as a positive, less as a negative (MMDetection's `FocalLossCost`)."""
 
-    alpha: float = 0.25
+    alpha: NonNegativeFloat = 0.25
     """Weight of the positive part; the negative one has 1 - alpha."""
-    gamma: float = 2.0
+    gamma: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight easy examples more."""
-    eps: float = 1e-12
+    eps: PositiveFloat = 1e-12
     """Added within logarithms. D-FINE has 1e-8."""
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig, balanced_choice, random_choice
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Fraction, FractionOrOff, PositiveInt
 
 
 @frozen(kw_only=True)
@@ -21,11 +22,11 @@ class IoUBalancedNegSamplerConfig(RandomSamplerConfig):
     turns into 0 once the sampler has been used.
     """
 
-    floor_thr: float = -1.0
+    floor_thr: FractionOrOff = -1.0
     """IoU at which the intervals begin; -1: at 0, and negatives that overlap nothing belong to the first."""
-    floor_fraction: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    floor_fraction: Fraction = 0.0
     """Fraction of the negatives drawn from an IoU below `floor_thr`; where that is 0, from an IoU of 0."""
-    num_bins: int = field(default=3, validator=validators.ge(1))
+    num_bins: PositiveInt = 3
     """Intervals of IoU from which as many negatives are drawn."""
 
     def wired(self) -> Self:

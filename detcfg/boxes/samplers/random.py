@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
-from attrs import field, frozen, validators
+from annotated_types import Ge
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
@@ -17,6 +20,7 @@ from detcfg.boxes.samplers.base import (
     sampling_result,
     with_objects,
 )
+from detcfg.config.ranges import Fraction, Or, PositiveInt
 from detcfg.structures import Targets
 
 
@@ -55,11 +59,11 @@ class RandomSamplerConfig(SamplerConfig):
     mmdet/models/task_modules/samplers/random_sampler.py.
     """
 
-    num: int = field(default=512, validator=validators.ge(1))
+    num: PositiveInt = 512
     """Samples an image."""
-    pos_fraction: float = field(default=0.25, validator=[validators.ge(0), validators.le(1)])
+    pos_fraction: Fraction = 0.25
     """At most this fraction of the samples are positives."""
-    neg_pos_ub: float = -1.0
+    neg_pos_ub: Annotated[float, Ge(0), Or(-1, "no bound")] = -1.0
     """At most this many negatives for each positive; -1: no bound."""
     add_gt_as_proposals: bool = True
     """Whether ground-truth boxes join the proposals, so that early training has positives."""

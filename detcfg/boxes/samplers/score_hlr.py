@@ -6,7 +6,7 @@ Shapes: n negatives of one image, of which v have a score above `score_thr`.
 from __future__ import annotations
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg import ops
@@ -15,6 +15,7 @@ from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.rank import rank_within
 from detcfg.boxes.samplers.base import PriorScorer, SamplingResult, negatives
 from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig, random_choice
+from detcfg.config.ranges import Fraction, PositiveFloat
 from detcfg.structures import Targets
 
 
@@ -28,13 +29,13 @@ class ScoreHLRSamplerConfig(RandomSamplerConfig):
     Follows mmdet/models/task_modules/samplers/score_hlr_sampler.py.
     """
 
-    k: float = 0.5
+    k: PositiveFloat = 0.5
     """Weights are raised to this power."""
-    bias: float = field(default=0.0, validator=[validators.ge(0), validators.le(1)])
+    bias: Fraction = 0.0
     """The weight of the last rank, before the power."""
-    score_thr: float = 0.05
+    score_thr: Fraction = 0.05
     """Negatives with at most this score are not ranked; they only fill up, drawn at random."""
-    iou_thr: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    iou_thr: Fraction = 0.5
     """Refined boxes with at least this IoU with the highest score of a group belong to it."""
 
     @property

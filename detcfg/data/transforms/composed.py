@@ -6,6 +6,7 @@ import torch
 from attrs import frozen
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Fraction, NonEmpty
 from detcfg.data.transforms.base import Fields, Transform, TransformConfig
 
 
@@ -36,7 +37,7 @@ class RandomChoiceConfig(TransformConfig):
 
     transforms: tuple[TransformConfig, ...]
     """What is drawn from; `ComposeConfig` makes several into one."""
-    prob: tuple[float, ...] | None = None
+    prob: NonEmpty[Fraction] | None = None
     """How often each is drawn, in sum 1; None: all alike."""
 
     def wired(self) -> RandomChoiceConfig:

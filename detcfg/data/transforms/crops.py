@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Fraction, NonEmpty, Ordered, PositiveFloat, PositiveFraction, PositiveInt
 from detcfg.data.transforms.base import Fields, Transform, TransformConfig, is_spatial
 
 
@@ -19,9 +20,9 @@ class MinIoURandomCropConfig(TransformConfig):
     Objects whose centre is outside the crop go (mmdet/datasets/transforms/transforms.py, MinIoURandomCrop).
     """
 
-    min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    min_ious: NonEmpty[Fraction] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """What is drawn from, beside 0 (any crop) and 1 (no crop)."""
-    min_crop_size: float = field(default=0.3, validator=[validators.gt(0), validators.le(1)])
+    min_crop_size: PositiveFraction = 0.3
     """Of the image's width and of its height."""
 
     def transform(self) -> Transform:
@@ -47,9 +48,9 @@ class ExpandConfig(TransformConfig):
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     """The colour around it, RGB."""
-    ratio_range: tuple[float, float] = (1.0, 4.0)
+    ratio_range: Ordered[PositiveFloat] = (1.0, 4.0)
     """The sides are multiplied by a factor between."""
-    prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    prob: Fraction = 0.5
     """How often it is done, from 0 to 1."""
 
     def wired(self) -> ExpandConfig:
@@ -72,7 +73,7 @@ class ExpandConfig(TransformConfig):
 class RandomCropConfig(TransformConfig):
     """Cut a window of a given size out of the image (mmdet/datasets/transforms/transforms.py, RandomCrop)."""
 
-    crop_size: tuple[int, int] | tuple[float, float] = (1024, 1024)
+    crop_size: tuple[PositiveInt, PositiveInt] | tuple[PositiveFraction, PositiveFraction] = (1024, 1024)
     """(height, width), as `crop_type` says."""
     crop_type: Literal["absolute", "relative", "absolute_range", "relative_range"] = "absolute"
     """In pixels, where a smaller image stays whole, or as shares of the image. `absolute_range`: either side

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import NonNegativeFloat, NonNegativeInt
 from detcfg.data.transforms.base import Fields, Transform, TransformConfig
 
 
@@ -16,11 +17,11 @@ class FilterAnnotationsConfig(TransformConfig):
     is false.
     """
 
-    min_gt_bbox_wh: tuple[float, float] = (1.0, 1.0)
+    min_gt_bbox_wh: tuple[NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0)
     """A box stays that is wider and higher than this, in pixels."""
     by_mask: bool = False
     """Leave out objects of which too little is seen as well, where there are masks."""
-    min_gt_mask_area: int = field(default=1, validator=validators.ge(0))
+    min_gt_mask_area: NonNegativeInt = 1
     """Pixels of an object's mask, with `by_mask`."""
 
     def transform(self) -> Transform:

@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import Fraction, NonEmpty, Ordered, PositiveFloat, PositiveInt
 from detcfg.data.transforms.base import Fields, Transform, TransformConfig, is_spatial
 from detcfg.structures import rescaled_size
 
@@ -18,7 +19,7 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 class ResizeConfig(TransformConfig):
     """Resize images with their boxes and masks (mmcv/transforms/processing.py, Resize)."""
 
-    scale: tuple[int, int] = (1333, 800)
+    scale: tuple[PositiveInt, PositiveInt] = (1333, 800)
     """With `keep_ratio` the longest and the shortest edge that the image may have, in any order, and the
     image becomes as large as both allow. Without it (width, height)."""
     keep_ratio: bool = True
@@ -63,9 +64,9 @@ def resize(fields: Fields, size: tuple[int, int], interpolation: str, *, antiali
 class RandomResizeConfig(TransformConfig):
     """Resize to a size drawn between two (mmcv/transforms/processing.py, RandomResize)."""
 
-    scale: tuple[tuple[int, int], ...] = ((1333, 640), (1333, 800))
+    scale: NonEmpty[tuple[PositiveInt, PositiveInt]] = ((1333, 640), (1333, 800))
     """Two scales as of `ResizeConfig`: either edge is drawn between theirs. One: it is multiplied by a factor."""
-    ratio_range: tuple[float, float] | None = None
+    ratio_range: Ordered[PositiveFloat] | None = None
     """What the factor of a single scale is drawn from; (0.1, 2.0) is large-scale jitter."""
     keep_ratio: bool = True
     """Whether the image keeps its proportions."""
@@ -107,7 +108,9 @@ class RandomResize:
 class RandomChoiceResizeConfig(TransformConfig):
     """Resize to one of several sizes (mmcv/transforms/processing.py, RandomChoiceResize)."""
 
-    scales: tuple[tuple[int, int], ...] = tuple((1333, edge) for edge in (640, 672, 704, 736, 768, 800))
+    scales: NonEmpty[tuple[PositiveInt, PositiveInt]] = tuple(
+        (1333, edge) for edge in (640, 672, 704, 736, 768, 800)
+    )
     """As of `ResizeConfig`."""
     keep_ratio: bool = True
     """Whether the image keeps its proportions."""
@@ -145,7 +148,7 @@ def _resized(
 class RandomFlipConfig(TransformConfig):
     """Mirror the image (mmcv/transforms/processing.py, RandomFlip)."""
 
-    prob: float = 0.5
+    prob: Fraction = 0.5
     """How often it is done, from 0 to 1."""
     direction: Literal["horizontal", "vertical"] = "horizontal"
     """Along which axis."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen, validators
+from typing import Annotated
 
+from annotated_types import Ge, Le
+from attrs import frozen
+
+from detcfg.config.ranges import Fraction, NonNegativeFloat, Ordered, PositiveFloat
 from detcfg.data.transforms.base import Transform, TransformConfig
 
 
@@ -15,15 +19,15 @@ class PhotoMetricDistortionConfig(TransformConfig):
     `RandomPhotometricDistort` scales brightness where they add to it.
     """
 
-    brightness_delta: float = field(default=32.0, validator=[validators.ge(0), validators.le(255)])
+    brightness_delta: Annotated[float, Ge(0), Le(255)] = 32.0
     """Of 255: the image is scaled by 1 up to this share more or less."""
-    contrast_range: tuple[float, float] = (0.5, 1.5)
+    contrast_range: Ordered[PositiveFloat] = (0.5, 1.5)
     """Between which the factor of the contrast is drawn."""
-    saturation_range: tuple[float, float] = (0.5, 1.5)
+    saturation_range: Ordered[PositiveFloat] = (0.5, 1.5)
     """Between which the factor of the saturation is drawn."""
-    hue_delta: float = field(default=18.0, validator=[validators.ge(0), validators.le(180)])
+    hue_delta: Annotated[float, Ge(0), Le(180)] = 18.0
     """In degrees of the colour wheel."""
-    prob: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    prob: Fraction = 0.5
     """Of each of the changes."""
 
     def transform(self) -> Transform:
@@ -43,13 +47,13 @@ class PhotoMetricDistortionConfig(TransformConfig):
 class ColorJitterConfig(TransformConfig):
     """Change brightness, contrast, saturation and hue of every image, in any order."""
 
-    brightness: float = field(default=0.2, validator=validators.ge(0))
+    brightness: NonNegativeFloat = 0.2
     """Each of the first three is multiplied by 1 up to so much more or less."""
-    contrast: float = field(default=0.2, validator=validators.ge(0))
+    contrast: NonNegativeFloat = 0.2
     """How far its factor is from 1, at most."""
-    saturation: float = field(default=0.2, validator=validators.ge(0))
+    saturation: NonNegativeFloat = 0.2
     """How far its factor is from 1, at most."""
-    hue: float = field(default=0.0, validator=[validators.ge(0), validators.le(0.5)])
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.0
     """As a share of the colour wheel."""
 
     def transform(self) -> Transform:

@@ -21,6 +21,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import fill, is_unset
+from detcfg.config.ranges import IntOrOff, WeightOrOff
 from detcfg.heads.dense.anchor_targets import AnchorTargetMaker, AnchorTargets, Candidates, level_losses
 from detcfg.heads.dense.base import LevelHead, LevelHeadConfig, check_dense_sampler
 from detcfg.heads.dense.levels import flatten_levels, sizes_of
@@ -48,9 +49,9 @@ class AnchorHeadConfig(LevelHeadConfig):
     """Assigns ground-truth boxes to priors."""
     sampler: SamplerConfig = PseudoSamplerConfig()
     """Samples the positives and negatives that enter the loss."""
-    allowed_border: int = -1
+    allowed_border: IntOrOff = -1
     """Anchors that reach further out of the image than this, in pixels, are left out; -1 leaves none out."""
-    pos_weight: float = -1.0
+    pos_weight: WeightOrOff = -1.0
     """Weight of positives in classification; at most 0 for 1."""
 
     def wired(self) -> Self:

@@ -19,6 +19,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.geometry import centres, side_distances
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import OddInt
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels
@@ -41,7 +42,7 @@ class ATSSHeadConfig(TowerConfig, AnchorHeadConfig):
     https://arxiv.org/abs/1912.02424. Follows mmdet/models/dense_heads/atss_head.py.
     """
 
-    pred_kernel_size: int = 3
+    pred_kernel_size: OddInt = 3
     """Kernel of the predictors."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""

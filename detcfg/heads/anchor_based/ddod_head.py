@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -22,6 +22,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import OneOrMoreLayers
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense.anchor_targets import AnchorTargets, Candidates
 from detcfg.heads.dense.detections import DenseTestConfig
@@ -47,7 +48,7 @@ class DDODHeadConfig(TowerConfig, AnchorHeadConfig):
     https://arxiv.org/abs/2107.02963. Follows mmdet/models/dense_heads/ddod_head.py.
     """
 
-    stacked_convs: int = field(default=4, validator=validators.ge(1))
+    stacked_convs: OneOrMoreLayers = 4
     """Layers of each tower."""
     use_dcn: bool = True
     """Whether the first layer of each is a deformable convolution."""

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MAX_PAIRS
 from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config.ranges import Fraction, NonNegativeFloat, PositiveInt
 from detcfg.heads.anchor_based.retina_head import RetinaHead, RetinaHeadConfig
 from detcfg.losses.base import LossConfig
 from detcfg.losses.reduce import shared_factor
@@ -34,13 +35,13 @@ class FreeAnchorRetinaHeadConfig(RetinaHeadConfig):
     assigner. Follows mmdet/models/dense_heads/free_anchor_retina_head.py.
     """
 
-    pre_anchor_topk: int = field(default=50, validator=validators.ge(1))
+    pre_anchor_topk: PositiveInt = 50
     """k: anchors in the bag of each object."""
-    bbox_thr: float = 0.6
+    bbox_thr: Fraction = 0.6
     """Up to this IoU, a predicted box is no object's; usually that of the NMS."""
-    gamma: float = 2.0
+    gamma: NonNegativeFloat = 2.0
     """Focusing parameter: larger values down-weight easy negatives more."""
-    alpha: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    alpha: Fraction = 0.5
     """Weight of the positives; negatives weigh 1 - alpha."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
     """Encodes ground-truth boxes as deltas to their priors, and decodes predicted deltas."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -19,6 +19,7 @@ from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.boxes.geometry import centres
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels, of_positives, per_level
@@ -51,7 +52,7 @@ class GFLHeadConfig(TowerConfig, AnchorHeadConfig):
     """Encodes ground-truth boxes as distances from anchors' centres, and decodes predicted distances."""
     reg_decoded_bbox: Literal[True] = True
     """`loss_bbox` compares decoded boxes rather than distances."""
-    reg_max: int = field(default=16, validator=validators.ge(1))
+    reg_max: PositiveInt = 16
     """The longest distance from an anchor's centre to a side of its box, in strides."""
     loss_cls: QualityFocalLossConfig = QualityFocalLossConfig()
     """Classification loss. Also decides between sigmoid and softmax."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import inside_flags
@@ -21,6 +21,7 @@ from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.nms import multiclass_nms
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config.ranges import Fraction, PositiveInt
 from detcfg.heads.anchor_based.approx_anchor_head import ApproxAnchorHead, ApproxAnchorHeadConfig, by_approxes
 from detcfg.heads.anchor_based.location_targets import location_targets
 from detcfg.heads.dense.base import check_dense_sampler
@@ -49,13 +50,13 @@ class GuidedAnchorHeadConfig(ApproxAnchorHeadConfig):
 
     anchor_coder: DeltaXYWHBBoxCoderConfig = DeltaXYWHBBoxCoderConfig()
     """Encodes an anchor's shape as deltas to its square, and decodes predicted ones."""
-    deform_groups: int = field(default=4, validator=validators.ge(1))
+    deform_groups: PositiveInt = 4
     """Groups of channels of the deformable convolution, each with offsets of its own."""
-    loc_filter_thr: float = field(default=0.01, validator=[validators.ge(0), validators.le(1)])
+    loc_filter_thr: Fraction = 0.01
     """In testing, only locations with at least this location score have an anchor."""
-    center_ratio: float = field(default=0.2, validator=[validators.ge(0), validators.le(1)])
+    center_ratio: Fraction = 0.2
     """Size of the region of an object where anchors are to be, over the object's."""
-    ignore_ratio: float = field(default=0.5, validator=[validators.ge(0), validators.le(1)])
+    ignore_ratio: Fraction = 0.5
     """Size of the region beyond which none are."""
     loc_center_label: Literal[0, 1] = 1
     """The label of that region for `loss_loc`. As MMDetection 3 counts classes from 0 and background last, its 1

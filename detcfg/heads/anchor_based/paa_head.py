@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import AssignerConfig
@@ -20,6 +20,7 @@ from detcfg.boxes.mixture import Covariance, fit_mixtures
 from detcfg.boxes.nms import multiclass_nms
 from detcfg.boxes.rank import rank_within
 from detcfg.boxes.voting import vote
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.anchor_based.atss_head import ATSSHead, ATSSHeadConfig
 from detcfg.heads.dense.levels import flatten_level, flatten_levels, level_of_each, of_positives
 from detcfg.losses.base import LossConfig
@@ -39,7 +40,7 @@ class PAAHeadConfig(ATSSHeadConfig):
     mmdet/models/dense_heads/paa_head.py.
     """
 
-    topk: int = field(default=9, validator=validators.ge(1))
+    topk: PositiveInt = 9
     """Candidates of each object on each level, those of least loss."""
     score_voting: bool = True
     """Whether detected boxes are averaged with the candidates around them."""

@@ -11,6 +11,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import derived, fill, is_unset
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.anchor_based.retina_head import RetinaHead, RetinaHeadConfig
 from detcfg.heads.dense.towers import share_convs
 from detcfg.layers.norm import BNConfig, NormConfig
@@ -24,7 +25,7 @@ class RetinaSepBNHeadConfig(RetinaHeadConfig):
     mmdet/models/dense_heads/retina_sepbn_head.py.
     """
 
-    num_ins: int = derived()
+    num_ins: PositiveInt = derived()
     """Levels that come in."""
     norm_cfg: NormConfig | None = BNConfig()
     """The norm after each convolution; None: a bias instead."""

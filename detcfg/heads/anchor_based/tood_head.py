@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg import ops
@@ -24,6 +24,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.coders.distance_point import DistancePointBBoxCoderConfig
 from detcfg.boxes.geometry import centres
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import NonNegativeInt, NumLayers, OneOrMoreLayers
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.anchor_based.atss_head import anchor_centerness
 from detcfg.heads.anchor_based.task_decomposition import TaskDecomposition
@@ -60,9 +61,9 @@ class TOODHeadConfig(TowerConfig, AnchorHeadConfig):
     `beta` of the alignment are fields of `assigner`.
     """
 
-    stacked_convs: int = field(default=6, validator=validators.ge(1))
+    stacked_convs: OneOrMoreLayers = 6
     """Layers of the tower."""
-    num_dcn: int = field(default=0, validator=validators.ge(0))
+    num_dcn: NumLayers = 0
     """How many of them, the first ones, are modulated deformable convolutions."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
@@ -80,7 +81,7 @@ class TOODHeadConfig(TowerConfig, AnchorHeadConfig):
     """Classification loss. Also decides between sigmoid and softmax."""
     loss_bbox: LossConfig = GIoULossConfig(loss_weight=2.0)
     """Box regression loss."""
-    initial_epoch: int = field(default=4, validator=validators.ge(0))
+    initial_epoch: NonNegativeInt = 4
     """Epochs in which `initial_assigner` and `initial_loss_cls` take the places of the other two."""
     initial_assigner: AssignerConfig = ATSSAssignerConfig(topk=9)
     """The assigner of the first epochs."""

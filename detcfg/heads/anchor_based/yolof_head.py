@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -19,6 +19,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError, derived, fill, is_unset
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense.anchor_targets import Candidates
 from detcfg.heads.dense.detections import DenseTestConfig
@@ -42,11 +43,11 @@ class YOLOFHeadConfig(AnchorHeadConfig):
     Follows mmdet/models/dense_heads/yolof_head.py.
     """
 
-    feat_channels: int = derived()
+    feat_channels: PositiveInt = derived()
     """Channels of the hidden layers: as many as come in."""
-    num_cls_convs: int = field(default=2, validator=validators.ge(0))
+    num_cls_convs: NumLayers = 2
     """Layers of the tower for classes."""
-    num_reg_convs: int = field(default=4, validator=validators.ge(0))
+    num_reg_convs: NumLayers = 4
     """Layers of the tower for boxes."""
     norm_cfg: NormConfig | None = BNConfig()
     """The norm after each convolution; None: a bias instead."""

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.boxes.geometry import centres, inside
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import NonNegativeFloat, PositiveInt
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels, per_level
@@ -52,13 +53,13 @@ class AutoAssignHeadConfig(AnchorFreeHeadConfig):
     """Box regression loss."""
     force_topk: bool = False
     """Whether objects around no point are paired with the points near them."""
-    topk: int = field(default=9, validator=validators.ge(1))
+    topk: PositiveInt = 9
     """With how many."""
-    pos_loss_weight: float = 0.25
+    pos_loss_weight: NonNegativeFloat = 0.25
     """Weight of the loss of positives."""
-    neg_loss_weight: float = 0.75
+    neg_loss_weight: NonNegativeFloat = 0.75
     """Weight of the loss of negatives."""
-    center_loss_weight: float = 0.75
+    center_loss_weight: NonNegativeFloat = 0.75
     """Weight of the loss that draws the center prior of each class to where its objects are."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""

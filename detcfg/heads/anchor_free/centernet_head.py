@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.geometry import boxes_around, centres, scale_boxes
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import Config, ConfigError, derived, is_unset
+from detcfg.config.ranges import CountOrAll, OddInt, PositiveInt
 from detcfg.heads.anchor_free.heatmap import draw_gaussians, gaussian_radius, peaks
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.layers.init import bias_init_with_prob, normal_init
@@ -34,13 +35,13 @@ MIN_OVERLAP = 0.3
 class CenterNetTestConfig(Config):
     """How the detections of CenterNet are chosen (MMDetection's `test_cfg`)."""
 
-    topk: int = field(default=100, validator=validators.ge(1))
+    topk: PositiveInt = 100
     """Peaks of an image at most, the hottest ones."""
-    local_maximum_kernel: int = 3
+    local_maximum_kernel: OddInt = 3
     """Side of the square, in cells, in which a peak is the hottest."""
     nms: NMSConfig | None = None
     """Non-maximum suppression within each class; None: peaks need none."""
-    max_per_img: int = 100
+    max_per_img: CountOrAll = 100
     """Detections of an image at most; -1 for all."""
 
 
@@ -51,9 +52,9 @@ class CenterNetHeadConfig(DenseHeadConfig):
     Follows mmdet/models/dense_heads/centernet_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 64
+    feat_channels: PositiveInt = 64
     """Channels of the hidden layers."""
     loss_center_heatmap: LossConfig = GaussianFocalLossConfig()
     """Loss of the heatmap of centres."""

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.nms import NMSConfig
+from detcfg.config.ranges import Fraction, NonEmpty, Ordered, PositiveInt, Unbounded
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.anchor_free.centernet_targets import FAR, HeatTargetMaker, MorePositives
 from detcfg.heads.dense.detections import DenseTestConfig
@@ -39,7 +40,7 @@ class CenterNetUpdateHeadConfig(AnchorFreeHeadConfig):
     https://arxiv.org/abs/2103.07461. Follows mmdet/models/dense_heads/centernet_update_head.py.
     """
 
-    regress_ranges: tuple[tuple[float, float], ...] = (
+    regress_ranges: NonEmpty[Ordered[Unbounded]] = (
         (0, 80),
         (64, 160),
         (128, 320),
@@ -47,13 +48,13 @@ class CenterNetUpdateHeadConfig(AnchorFreeHeadConfig):
         (512, FAR),
     )
     """For each level the least and the greatest half diagonal of its objects, in pixels."""
-    hm_min_radius: int = 4
+    hm_min_radius: PositiveInt = 4
     """The least radius of an object's heat, in pixels."""
-    hm_min_overlap: float = field(default=0.8, validator=[validators.ge(0), validators.le(1)])
+    hm_min_overlap: Fraction = 0.8
     """Heat reaches as far as a box could be moved and keep this IoU."""
-    more_pos_thresh: float = 0.2
+    more_pos_thresh: Fraction = 0.2
     """The box loss below which a point beside an object's centre is a positive of its class."""
-    more_pos_topk: int = field(default=9, validator=validators.ge(1))
+    more_pos_topk: PositiveInt = 9
     """Positives of an object in classification, about."""
     soft_weight_on_reg: bool = False
     """Whether heat weighs the box loss."""

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import check_one_per_level
+from detcfg.config.ranges import NonEmpty, Ordered, PositiveFloat, Unbounded
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.levels import flatten_levels, per_level
 from detcfg.heads.dense.point_targets import FCOS_RANGES, PointTargetMaker, PointTargets, centerness
@@ -33,12 +34,12 @@ class FCOSHeadConfig(AnchorFreeHeadConfig):
     https://arxiv.org/abs/1904.01355. Follows mmdet/models/dense_heads/fcos_head.py.
     """
 
-    regress_ranges: tuple[tuple[float, float], ...] = FCOS_RANGES
+    regress_ranges: NonEmpty[Ordered[Unbounded]] = FCOS_RANGES
     """For each level the least and the greatest distance from a point to the farthest side of its object, in
     pixels."""
     center_sampling: bool = False
     """Whether positives lie near their object's centre, rather than anywhere in its box."""
-    center_sample_radius: float = 1.5
+    center_sample_radius: PositiveFloat = 1.5
     """How near, in strides."""
     norm_on_bbox: bool = False
     """Whether distances are predicted in strides and cut at 0, rather than as logarithms of pixels."""

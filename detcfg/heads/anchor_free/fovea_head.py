@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.assigners.center_region import smallest_first
 from detcfg.boxes.geometry import side_distances
+from detcfg.config.ranges import NonEmpty, Ordered, PositiveFloat, PositiveInt
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.levels import flatten_levels, per_level, sizes_of
 from detcfg.heads.dense.towers import init_classifier, init_convs
@@ -38,15 +39,15 @@ class FoveaHeadConfig(AnchorFreeHeadConfig):
     Follows mmdet/models/dense_heads/fovea_head.py.
     """
 
-    base_edge_list: tuple[int, ...] = (16, 32, 64, 128, 256)
+    base_edge_list: NonEmpty[PositiveInt] = (16, 32, 64, 128, 256)
     """The unit of distances on each level, in pixels."""
-    scale_ranges: tuple[tuple[float, float], ...] = ((8, 32), (16, 64), (32, 128), (64, 256), (128, 512))
+    scale_ranges: NonEmpty[Ordered[PositiveFloat]] = ((8, 32), (16, 64), (32, 128), (64, 256), (128, 512))
     """For each level the least and the greatest square root of the areas of its objects, in pixels."""
-    sigma: float = field(default=0.4, validator=validators.gt(0))
+    sigma: PositiveFloat = 0.4
     """The share of an object's width and height, around its centre, in which positives lie."""
     with_deform: bool = False
     """Whether a deformable convolution before the classifier looks where the boxes are."""
-    deform_groups: int = field(default=4, validator=validators.ge(1))
+    deform_groups: PositiveInt = 4
     """Groups of channels with offsets of their own."""
     loss_bbox: LossConfig = SmoothL1LossConfig(beta=0.11)
     """Box regression loss."""

@@ -11,7 +11,7 @@ from math import isqrt
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -23,6 +23,7 @@ from detcfg.boxes.geometry import centres, clip_boxes
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NonNegativeFloat, NumLayers, PositiveInt, WeightOrOff
 from detcfg.heads.anchor_free.rep_points import (
     TransformMethod,
     grids_on_boxes,
@@ -47,15 +48,15 @@ class RepPointsHeadConfig(TowerConfig, LevelHeadConfig):
     https://arxiv.org/abs/1904.11490. Follows mmdet/models/dense_heads/reppoints_head.py.
     """
 
-    point_feat_channels: int = 256
+    point_feat_channels: PositiveInt = 256
     """Channels of the layers before each prediction."""
-    stacked_convs: int = field(default=3, validator=validators.ge(0))
+    stacked_convs: NumLayers = 3
     """Layers of each tower."""
-    num_points: int = 9
+    num_points: PositiveInt = 9
     """n: the square of an odd number."""
-    gradient_mul: float = 0.1
+    gradient_mul: NonNegativeFloat = 0.1
     """The share of the gradients of classes and refinement that reaches the first points."""
-    point_base_scale: int = 4
+    point_base_scale: PositiveInt = 4
     """Side of the box around each location that assignment starts from, in strides."""
     use_grid_points: bool = False
     """Whether boxes are predicted, and the points are a grid on each."""
@@ -63,7 +64,7 @@ class RepPointsHeadConfig(TowerConfig, LevelHeadConfig):
     """Whether the first points start from their location, or from a grid on its box."""
     transform_method: TransformMethod = "moment"
     """How points become a box."""
-    moment_mul: float = 0.01
+    moment_mul: NonNegativeFloat = 0.01
     """The share of its gradients that reaches the trainable factor of "moment"."""
     loss_bbox_init: LossConfig = SmoothL1LossConfig(beta=1.0 / 9.0, loss_weight=0.5)
     """Loss of the boxes of the first points."""
@@ -75,7 +76,7 @@ class RepPointsHeadConfig(TowerConfig, LevelHeadConfig):
     """Assigns ground-truth boxes to refined points and classes, by the boxes of the first points."""
     sampler: SamplerConfig = PseudoSamplerConfig()
     """Samples the positives and negatives that enter the loss."""
-    pos_weight: float = -1.0
+    pos_weight: WeightOrOff = -1.0
     """Weight of positives in classification; at most 0 for 1."""
 
     def wired(self) -> Self:

@@ -16,6 +16,7 @@ from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.boxes.assigners.dynamic_soft_label import DynamicSoftLabelAssignerConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import ConfigError
+from detcfg.config.ranges import OddInt, WeightOrOff
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels, geometric_mean, per_level, sizes_of
@@ -43,7 +44,7 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
 
     with_objectness: bool = True
     """Whether scores are geometric means of class and objectness."""
-    pred_kernel_size: int = 3
+    pred_kernel_size: OddInt = 3
     """Kernel of the predictors."""
     use_depthwise: bool = False
     """Whether the layers of the towers are depthwise separable."""
@@ -59,7 +60,7 @@ class RTMDetHeadConfig(AnchorFreeHeadConfig):
     """Box regression loss."""
     assigner: DynamicSoftLabelAssignerConfig = DynamicSoftLabelAssignerConfig()
     """Assigns ground-truth boxes to priors."""
-    pos_weight: float = -1.0
+    pos_weight: WeightOrOff = -1.0
     """Weight of positives in classification; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(
         nms_pre=30000, score_thr=0.001, nms=NMSConfig(iou_threshold=0.65), max_per_img=300
@@ -173,7 +174,7 @@ def joined(logits: Tensor, objectness: Tensor) -> Tensor:
 class RTMDetSepBNHeadConfig(RTMDetHeadConfig):
     """The same with separate norms and predictors for each level."""
 
-    pred_kernel_size: int = 1
+    pred_kernel_size: OddInt = 1
     """Kernel of the predictors."""
     share_conv: bool = True
     """Whether levels share the convolutions of the towers."""

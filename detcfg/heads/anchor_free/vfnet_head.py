@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig, check_one_per_level
@@ -22,6 +22,16 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import fill, is_unset
+from detcfg.config.ranges import (
+    IntOrOff,
+    NonEmpty,
+    NonNegativeFloat,
+    NumLayers,
+    Ordered,
+    PositiveFloat,
+    Unbounded,
+    WeightOrOff,
+)
 from detcfg.heads.anchor_free.anchor_free_head import AnchorFreeHead, AnchorFreeHeadConfig
 from detcfg.heads.dense.anchor_targets import AnchorTargetMaker, Candidates
 from detcfg.heads.dense.base import check_dense_sampler
@@ -49,21 +59,21 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     https://arxiv.org/abs/2008.13367. Follows mmdet/models/dense_heads/vfnet_head.py.
     """
 
-    stacked_convs: int = field(default=3, validator=validators.ge(0))
+    stacked_convs: NumLayers = 3
     """Layers of each tower; boxes have one more."""
     norm_cfg: NormConfig | None = GNConfig()
     """The norm after each convolution; None: a bias instead."""
-    regress_ranges: tuple[tuple[float, float], ...] = FCOS_RANGES
+    regress_ranges: NonEmpty[Ordered[Unbounded]] = FCOS_RANGES
     """For each level the least and the greatest distance from a point to the farthest side of its object, in
     pixels. The upper ends are also the units of distances with `bbox_norm_type="reg_denom"`, the last being twice
     the one before it."""
     center_sampling: bool = False
     """Without `use_atss`: whether positives lie near their object's centre, rather than anywhere in its box."""
-    center_sample_radius: float = 1.5
+    center_sample_radius: PositiveFloat = 1.5
     """How near, in strides."""
     sync_num_pos: bool = True
     """Whether the losses of all processes are divided by the mean of their positives."""
-    gradient_mul: float = 0.1
+    gradient_mul: NonNegativeFloat = 0.1
     """The share of the star's gradient that reaches the boxes which it is drawn around."""
     bbox_norm_type: Literal["reg_denom", "stride"] = "reg_denom"
     """The unit of distances."""
@@ -87,9 +97,9 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
     """Assigns ground-truth boxes to priors."""
     sampler: SamplerConfig = PseudoSamplerConfig()
     """Samples the positives and negatives that enter the loss."""
-    allowed_border: int = -1
+    allowed_border: IntOrOff = -1
     """Anchors that reach further out of the image than this, in pixels, are left out; -1 leaves none out."""
-    pos_weight: float = -1.0
+    pos_weight: WeightOrOff = -1.0
     """Weight of positives in `loss_cls_fl`; at most 0 for 1."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
@@ -18,6 +18,7 @@ from detcfg.boxes.assigners.sim_ota import SimOTAAssignerConfig
 from detcfg.boxes.geometry import boxes_around, centres, scale_boxes
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import Config, fill, is_unset
+from detcfg.config.ranges import Fraction, NonNegativeInt, NumLayers
 from detcfg.heads.dense.base import DenseHead
 from detcfg.heads.dense.levels import flatten_levels, of_positives, per_level, sizes_of
 from detcfg.heads.dense.towers import TowerConfig, conv_tower
@@ -41,7 +42,7 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class YOLOXTestConfig(Config):
     """How the detections of YOLOX are chosen (MMDetection's `test_cfg`)."""
 
-    score_thr: float = field(default=0.01, validator=validators.ge(0))
+    score_thr: Fraction = 0.01
     """Candidates with a score below this are dropped. Each location has one, of its best class."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.65)
     """Non-maximum suppression within each class."""
@@ -54,7 +55,7 @@ class YOLOXHeadConfig(TowerConfig):
     Follows mmdet/models/dense_heads/yolox_head.py.
     """
 
-    stacked_convs: int = field(default=2, validator=validators.ge(0))
+    stacked_convs: NumLayers = 2
     """Layers of each tower."""
     use_depthwise: bool = False
     """Whether those layers are depthwise separable."""
@@ -77,7 +78,7 @@ class YOLOXHeadConfig(TowerConfig):
     """Loss of the objectness."""
     loss_l1: LossConfig = L1LossConfig(reduction="sum")
     """Loss of the deltas in the last epochs."""
-    l1_from_epoch: int | None = None
+    l1_from_epoch: NonNegativeInt | None = None
     """From this epoch on, counted from 0, `loss_l1` of the deltas counts too (what MMDetection's
     YOLOXModeSwitchHook turns on); None: never."""
     assigner: SimOTAAssignerConfig = SimOTAAssignerConfig()

@@ -18,6 +18,7 @@ from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ModuleConfig, derived, is_unset
+from detcfg.config.ranges import PositiveInt
 from detcfg.layers.init import normal_init
 from detcfg.layers.linear import LinearConfig, PredictorConfig
 from detcfg.losses.base import ClassLossConfig, LossConfig, Reduction
@@ -29,11 +30,11 @@ from detcfg.losses.l1 import L1LossConfig
 class BBoxHeadConfig(ModuleConfig):
     """A config that builds a `BBoxHead` (mmdet/models/roi_heads/bbox_heads/bbox_head.py)."""
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of the pooled features."""
-    roi_feat_size: int = derived()
+    roi_feat_size: PositiveInt = derived()
     """S: side of the pooled features."""
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """K, without background."""
     bbox_coder: BBoxCoderConfig = DeltaXYWHBBoxCoderConfig(target_stds=(0.1, 0.1, 0.2, 0.2))
     """Encodes ground-truth boxes as deltas to their proposals, and decodes predicted deltas."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.boxes.geometry import clip_boxes
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.bbox.bbox_head import BBoxHead, BBoxHeadConfig, BBoxTargets
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -30,21 +31,21 @@ from detcfg.precision import in_full_precision
 class ConvFCBBoxHeadConfig(BBoxHeadConfig):
     """A bbox head of any depth (mmdet/models/roi_heads/bbox_heads/convfc_bbox_head.py)."""
 
-    num_shared_convs: int = field(default=0, validator=validators.ge(0))
+    num_shared_convs: NumLayers = 0
     """Convolutions that both branches share."""
-    num_shared_fcs: int = field(default=0, validator=validators.ge(0))
+    num_shared_fcs: NumLayers = 0
     """Linear layers that both branches share."""
-    num_cls_convs: int = field(default=0, validator=validators.ge(0))
+    num_cls_convs: NumLayers = 0
     """Convolutions of the classification branch."""
-    num_cls_fcs: int = field(default=0, validator=validators.ge(0))
+    num_cls_fcs: NumLayers = 0
     """Linear layers of the classification branch."""
-    num_reg_convs: int = field(default=0, validator=validators.ge(0))
+    num_reg_convs: NumLayers = 0
     """Convolutions of the regression branch."""
-    num_reg_fcs: int = field(default=0, validator=validators.ge(0))
+    num_reg_fcs: NumLayers = 0
     """Linear layers of the regression branch."""
-    conv_out_channels: int = 256
+    conv_out_channels: PositiveInt = 256
     """Channels of the convolutions."""
-    fc_out_channels: int = 1024
+    fc_out_channels: PositiveInt = 1024
     """Channels of the linear layers."""
     with_reg: bool = True
     """Whether there is a regression branch; without it rois stay as they are, for another head to refine."""
@@ -165,7 +166,7 @@ def _fcs(config: ConvFCBBoxHeadConfig, count: int, width: int, area: int) -> tup
 class Shared2FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Two shared linear layers (Lin et al., 2016, https://arxiv.org/abs/1612.03144)."""
 
-    num_shared_fcs: int = 2
+    num_shared_fcs: NumLayers = 2
     """Linear layers that both branches share."""
 
 
@@ -173,7 +174,7 @@ class Shared2FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
 class Shared4Conv1FCBBoxHeadConfig(ConvFCBBoxHeadConfig):
     """Four shared convolutions and one linear layer (Wu and He, 2018, https://arxiv.org/abs/1803.08494)."""
 
-    num_shared_convs: int = 4
+    num_shared_convs: NumLayers = 4
     """Convolutions that both branches share."""
-    num_shared_fcs: int = 1
+    num_shared_fcs: NumLayers = 1
     """Linear layers that both branches share."""

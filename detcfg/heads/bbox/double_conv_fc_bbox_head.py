@@ -5,12 +5,16 @@ Shapes: R rois, C channels, S the side of pooled features, D = `conv_out_channel
 
 from __future__ import annotations
 
-from attrs import evolve, field, frozen, validators
+from typing import Annotated
+
+from annotated_types import Ge
+from attrs import evolve, frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.backbones.residual import BlockPlan, Bottleneck
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.bbox.bbox_head import BBoxHead, BBoxHeadConfig
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -27,13 +31,13 @@ class DoubleConvFCBBoxHeadConfig(BBoxHeadConfig):
     mmdet/models/roi_heads/bbox_heads/double_bbox_head.py.
     """
 
-    num_convs: int = field(default=4, validator=validators.ge(0))
+    num_convs: NumLayers = 4
     """Bottleneck blocks of the regression branch, after one residual block that widens C channels to D."""
-    num_fcs: int = field(default=2, validator=validators.ge(0))
+    num_fcs: NumLayers = 2
     """Linear layers of the classification branch."""
-    conv_out_channels: int = field(default=1024, validator=validators.ge(4))
+    conv_out_channels: Annotated[int, Ge(4)] = 1024
     """D: channels of the regression branch."""
-    fc_out_channels: int = 1024
+    fc_out_channels: PositiveInt = 1024
     """Channels of the classification branch."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

@@ -7,14 +7,16 @@ the roi enlarged twice; the heatmap of a point is its quarter of that map about 
 from __future__ import annotations
 
 from math import isqrt, log
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from annotated_types import Ge
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived, is_unset
+from detcfg.config.ranges import OneOrMoreLayers, PositiveInt
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init, normal_init
@@ -34,19 +36,19 @@ class GridHeadConfig(ModuleConfig):
     Follows mmdet/models/roi_heads/mask_heads/grid_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of the pooled features."""
-    roi_feat_size: int = derived()
+    roi_feat_size: PositiveInt = derived()
     """S: side of the pooled features."""
-    grid_points: int = field(default=9, validator=validators.ge(4))
+    grid_points: Annotated[int, Ge(4)] = 9
     """G, a square number."""
-    num_convs: int = field(default=8, validator=validators.ge(1))
+    num_convs: OneOrMoreLayers = 8
     """Convolutions; the first has stride 2."""
-    conv_kernel_size: int = 3
+    conv_kernel_size: PositiveInt = 3
     """Side of their kernels."""
-    point_feat_channels: int = 64
+    point_feat_channels: PositiveInt = 64
     """Channels of each grid point."""
-    deconv_kernel_size: int = 4
+    deconv_kernel_size: PositiveInt = 4
     """Side of the kernels of the two transposed convolutions, each of stride 2."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

@@ -5,16 +5,18 @@ Shapes: R rois, C channels, F the side of pooled features, U = F * reg_feat_up_r
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from annotated_types import Ge
+from attrs import evolve, frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detcfg.boxes.coders.bucketing import BucketingBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.bbox.bbox_head import BBoxHead, BBoxHeadConfig, BBoxTargets
 from detcfg.layers.conv_module import ConvModule
 from detcfg.layers.init import kaiming_init, normal_init, xavier_init
@@ -39,25 +41,25 @@ class SABLHeadConfig(BBoxHeadConfig):
     """Encodes each side of a ground-truth box as a bucket and an offset, and decodes both."""
     reg_class_agnostic: bool = True
     """Whether one box is predicted for all classes; True."""
-    reg_feat_up_ratio: int = field(default=2, validator=validators.ge(2))
+    reg_feat_up_ratio: Annotated[int, Ge(2)] = 2
     """Buckets for each row or column of pooled features."""
-    reg_pre_kernel: int = 3
+    reg_pre_kernel: PositiveInt = 3
     """Side of the kernels of the convolutions before the rows and columns are summed."""
-    reg_post_kernel: int = 3
+    reg_post_kernel: PositiveInt = 3
     """Length of the kernels of the convolutions along each axis after that."""
-    reg_pre_num: int = field(default=2, validator=validators.ge(0))
+    reg_pre_num: NumLayers = 2
     """Convolutions before the rows and columns are summed."""
-    reg_post_num: int = field(default=1, validator=validators.ge(0))
+    reg_post_num: NumLayers = 1
     """Convolutions along each axis."""
-    cls_out_channels: int = 1024
+    cls_out_channels: PositiveInt = 1024
     """Channels of the hidden linear layers of the classification branch."""
-    reg_offset_out_channels: int = 256
+    reg_offset_out_channels: PositiveInt = 256
     """Channels of those of the offset branch."""
-    reg_cls_out_channels: int = 256
+    reg_cls_out_channels: PositiveInt = 256
     """Channels of those of the bucket branch."""
-    num_cls_fcs: int = field(default=1, validator=validators.ge(0))
+    num_cls_fcs: NumLayers = 1
     """Hidden linear layers of the classification branch."""
-    num_reg_fcs: int = field(default=0, validator=validators.ge(0))
+    num_reg_fcs: NumLayers = 0
     """Hidden linear layers of the offset and the bucket branch."""
     norm_cfg: NormConfig | None = None
     """The norm after each convolution; None: a bias instead."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.config.ranges import NonEmpty, PositiveInt
 from detcfg.heads.dense.detections import DenseTestConfig, postprocess
 from detcfg.heads.dense.levels import flatten_level
 from detcfg.losses.base import ClassLossConfig
@@ -26,11 +27,11 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class DenseHeadConfig(ModuleConfig):
     """A config that builds a `DenseHead`."""
 
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """Classes of the data, without background."""
-    in_channels: int | tuple[int, ...] = derived()
+    in_channels: PositiveInt | NonEmpty[PositiveInt] = derived()
     """Channels of every feature map, or of each. A head says which of the two it reads; most read one width."""
-    in_strides: tuple[int, ...] = derived()
+    in_strides: NonEmpty[PositiveInt] = derived()
     """Stride of each feature map."""
 
     @abstractmethod
@@ -82,9 +83,9 @@ class DenseHead(nn.Module):
 class LevelHeadConfig(DenseHeadConfig):
     """A config that builds a `LevelHead`."""
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 256
+    feat_channels: PositiveInt = 256
     """Channels of the hidden layers."""
     loss_cls: ClassLossConfig = FocalLossConfig()
     """Classification loss. Also decides between sigmoid and softmax."""

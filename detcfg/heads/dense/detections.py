@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import Config
+from detcfg.config.ranges import CountOrAll, Fraction
 from detcfg.structures import Detections, ImageBatch
 
 
@@ -23,18 +24,18 @@ from detcfg.structures import Detections, ImageBatch
 class DenseTestConfig(Config):
     """How the detections of a dense head are chosen (MMDetection's `test_cfg`)."""
 
-    nms_pre: int = 1000
+    nms_pre: CountOrAll = 1000
     """Candidates of each level that go on to NMS, the best by score; -1 for all."""
     min_bbox_size: float = 0.0
     """Boxes at most this wide or high, in pixels, are dropped; negative: none are."""
-    score_thr: float = field(default=0.05, validator=validators.ge(0))
+    score_thr: Fraction = 0.05
     """Candidates with a score of at most this are dropped."""
     geometric_scores: bool = False
     """Score = sqrt(class score x score factor), thresholded after that (torchvision's FCOS); else class score x
     score factor, thresholded before."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
     """Non-maximum suppression within each class."""
-    max_per_img: int = 100
+    max_per_img: CountOrAll = 100
     """Detections of an image at most, the best by score; -1 for all."""
 
 

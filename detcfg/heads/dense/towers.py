@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import nn
 
 from detcfg.config import derived
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.layers.activation import ActivationConfig
 from detcfg.layers.conv import ConvConfig
@@ -22,11 +23,11 @@ from detcfg.layers.norm import NormConfig
 class TowerConfig(DenseHeadConfig):
     """A head with towers: stacks of 3 x 3 convolutions, one before the class scores and one before the boxes."""
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 256
+    feat_channels: PositiveInt = 256
     """Channels of each layer of a tower."""
-    stacked_convs: int = field(default=4, validator=validators.ge(0))
+    stacked_convs: NumLayers = 4
     """Layers of each tower; 0: predictors read the feature maps themselves."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

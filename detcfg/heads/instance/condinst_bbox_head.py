@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import derived
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.anchor_free.fcos_head import FCOSHead, FCOSHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig
 from detcfg.heads.dense.levels import flatten_levels, per_level
@@ -29,7 +30,7 @@ class CondInstBboxHeadConfig(FCOSHeadConfig):
     Follows `CondInstBboxHead` in mmdet/models/dense_heads/condinst_head.py.
     """
 
-    num_params: int = derived()
+    num_params: PositiveInt = derived()
     """Q: parameters of the small network of an instance."""
     norm_on_bbox: bool = True
     """Whether distances are predicted in strides."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.config.ranges import IndexOrLast, NonNegativeInt, NumLayers, PositiveInt
 from detcfg.heads.dense.towers import conv_tower, init_convs
 from detcfg.layers.aligned_bilinear import aligned_bilinear
 from detcfg.layers.conv import ConvConfig
@@ -27,19 +28,19 @@ class CondInstMaskFeatModuleConfig(ModuleConfig):
     mmdet/models/dense_heads/condinst_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 128
+    feat_channels: PositiveInt = 128
     """Channels of the hidden layers."""
-    start_level: int = field(default=0, validator=validators.ge(0))
+    start_level: NonNegativeInt = 0
     """s: the first level in use."""
-    end_level: int = 2
+    end_level: IndexOrLast = 2
     """The last level in use."""
-    out_channels: int = 8
+    out_channels: PositiveInt = 8
     """E: channels of the map that comes out."""
-    mask_stride: int = derived()
+    mask_stride: PositiveInt = derived()
     """Pixels of the image to one of that map: the stride of the first level in use."""
-    num_stacked_convs: int = field(default=4, validator=validators.ge(0))
+    num_stacked_convs: NumLayers = 4
     """Layers after the sum."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

@@ -11,11 +11,12 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.point_generator import MlvlPointGeneratorConfig
 from detcfg.config import Config, ConfigError, ModuleConfig, derived, fill, is_unset
+from detcfg.config.ranges import CountOrAll, Fraction, NonEmpty, OneOrMoreLayers, PositiveInt
 from detcfg.heads.instance.condinst_bbox_head import Instances
 from detcfg.heads.instance.condinst_mask_feat import CondInstMaskFeatModuleConfig
 from detcfg.layers.aligned_bilinear import aligned_bilinear
@@ -30,7 +31,7 @@ from detcfg.structures import ImageBatch, Targets
 class CondInstMaskTestConfig(Config):
     """How predicted masks become masks of the image."""
 
-    mask_thr: float = 0.5
+    mask_thr: Fraction = 0.5
     """A pixel belongs to an object above this probability."""
 
 
@@ -41,23 +42,23 @@ class CondInstMaskHeadConfig(ModuleConfig):
     Follows `CondInstMaskHead` in mmdet/models/dense_heads/condinst_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    in_strides: tuple[int, ...] = derived()
+    in_strides: NonEmpty[PositiveInt] = derived()
     """Stride of each feature map."""
     mask_feature_head: CondInstMaskFeatModuleConfig = CondInstMaskFeatModuleConfig()
     """The features that the small networks see, beside coordinates."""
-    num_layers: int = field(default=3, validator=validators.ge(1))
+    num_layers: OneOrMoreLayers = 3
     """Layers of a small network."""
-    feat_channels: int = 8
+    feat_channels: PositiveInt = 8
     """Channels between its layers."""
-    mask_out_stride: int = 4
+    mask_out_stride: PositiveInt = 4
     """Pixels of the image to one of a predicted mask."""
-    size_of_interest: int = 8
+    size_of_interest: PositiveInt = 8
     """The unit of an instance's coordinates, in strides of its level."""
-    max_masks_to_train: int = -1
+    max_masks_to_train: CountOrAll = -1
     """Instances of an image that enter the loss at most, chosen at random; -1 for all."""
-    topk_masks_per_img: int = -1
+    topk_masks_per_img: CountOrAll = -1
     """Instances of an image that enter the loss, about, the best of each object; -1 for all."""
     loss_mask: LossConfig = DiceLossConfig(eps=5e-6)
     """Mask loss."""

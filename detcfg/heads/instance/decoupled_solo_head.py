@@ -7,9 +7,10 @@ row; K classes.
 from __future__ import annotations
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.config.ranges import NonEmpty, OneOrMoreLayers, Ordered, PositiveFloat
 from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
 from detcfg.heads.instance.solo_head import (
     SOLOHead,
@@ -102,9 +103,9 @@ class DecoupledSOLOHead(SOLOHead):
 class DecoupledSOLOLightHeadConfig(DecoupledSOLOHeadConfig):
     """One tower for both (`DecoupledSOLOLightHead` in mmdet/models/dense_heads/solo_head.py)."""
 
-    stacked_convs: int = field(default=4, validator=validators.ge(1))
+    stacked_convs: OneOrMoreLayers = 4
     """Layers of each tower."""
-    scale_ranges: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+    scale_ranges: NonEmpty[Ordered[PositiveFloat]] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
     """For each level the least and the greatest square root of the areas of its objects' boxes, in pixels."""
     dcn_cfg: ConvConfig | None = None
     """The kind of the last convolution of each tower; None: the ordinary one."""

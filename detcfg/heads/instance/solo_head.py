@@ -11,12 +11,22 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import check_one_per_level
 from detcfg.boxes.matrix_nms import matrix_nms
 from detcfg.config import Config, ConfigError, derived
+from detcfg.config.ranges import (
+    CountOrAll,
+    Fraction,
+    NonEmpty,
+    NonNegativeInt,
+    OneOrMoreLayers,
+    Ordered,
+    PositiveFloat,
+    PositiveInt,
+)
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
 from detcfg.heads.instance.solo_targets import GridTargetMaker, GridTargets
@@ -36,19 +46,19 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class SOLOTestConfig(Config):
     """How the detections of SOLO are chosen (MMDetection's `test_cfg`)."""
 
-    nms_pre: int = 500
+    nms_pre: CountOrAll = 500
     """Candidates that go on to matrix NMS, the best by score; -1 for all."""
-    score_thr: float = 0.1
+    score_thr: Fraction = 0.1
     """Candidates with a score of at most this are dropped."""
-    mask_thr: float = 0.5
+    mask_thr: Fraction = 0.5
     """A pixel belongs to an object above this probability."""
-    filter_thr: float = 0.05
+    filter_thr: Fraction = 0.05
     """Detections with a score below this after matrix NMS are dropped; at most 0: none are."""
     kernel: Literal["gaussian", "linear"] = "gaussian"
     """How matrix NMS lowers the scores of masks that overlap."""
-    sigma: float = 2.0
+    sigma: PositiveFloat = 2.0
     """Of the Gaussian kernel: larger values lower scores more."""
-    max_per_img: int = 100
+    max_per_img: CountOrAll = 100
     """Detections of an image at most, the best by score; -1 for all."""
 
 
@@ -59,19 +69,19 @@ class SOLOHeadConfig(DenseHeadConfig):
     Follows mmdet/models/dense_heads/solo_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 256
+    feat_channels: PositiveInt = 256
     """Channels of the hidden layers."""
-    stacked_convs: int = field(default=7, validator=validators.ge(1))
+    stacked_convs: OneOrMoreLayers = 7
     """Layers of each tower."""
-    scale_ranges: tuple[tuple[float, float], ...] = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+    scale_ranges: NonEmpty[Ordered[PositiveFloat]] = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
     """For each level the least and the greatest square root of the areas of its objects' boxes, in pixels."""
-    pos_scale: float = 0.2
+    pos_scale: PositiveFloat = 0.2
     """The share of an object's box, around its centre, whose cells are positive."""
-    num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)
+    num_grids: NonEmpty[PositiveInt] = (40, 36, 24, 16, 12)
     """Cells along each side of each level's grid."""
-    cls_down_index: int = 0
+    cls_down_index: NonNegativeInt = 0
     """The layer of the tower for classes before which features are resized to the grid."""
     loss_mask: LossConfig = DiceLossConfig(loss_weight=3.0)
     """Mask loss."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, fill, is_unset
+from detcfg.config.ranges import OneOrMoreLayers, PositiveInt
 from detcfg.heads.dense.towers import conv_tower, init_classifier, init_convs
 from detcfg.heads.instance.solo_head import SOLOHead, SOLOHeadConfig, SOLOPredictions, resize_features
 from detcfg.heads.instance.solov2_mask_feat import SOLOV2MaskFeatModuleConfig
@@ -28,15 +29,15 @@ class SOLOV2HeadConfig(SOLOHeadConfig):
     Follows mmdet/models/dense_heads/solov2_head.py.
     """
 
-    feat_channels: int = 512
+    feat_channels: PositiveInt = 512
     """Channels of the hidden layers."""
-    stacked_convs: int = field(default=4, validator=validators.ge(1))
+    stacked_convs: OneOrMoreLayers = 4
     """Layers of each tower."""
     cls_down_index: Literal[0] = 0
     """Features are resized to the grid before both towers."""
     mask_feature_head: SOLOV2MaskFeatModuleConfig = SOLOV2MaskFeatModuleConfig()
     """The features that the kernels are applied to."""
-    dynamic_conv_size: int = 1
+    dynamic_conv_size: PositiveInt = 1
     """Side of the kernels, which is odd."""
     dcn_cfg: ConvConfig | None = None
     """The kind of convolution of the two towers; None: the ordinary one."""

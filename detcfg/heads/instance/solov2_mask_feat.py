@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, ModuleConfig, derived
+from detcfg.config.ranges import IndexOrLast, NonNegativeInt, PositiveInt
 from detcfg.heads.dense.towers import init_convs
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -27,17 +28,17 @@ class SOLOV2MaskFeatModuleConfig(ModuleConfig):
     mmdet/models/dense_heads/solov2_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    feat_channels: int = 128
+    feat_channels: PositiveInt = 128
     """Channels of the hidden layers."""
-    start_level: int = field(default=0, validator=validators.ge(0))
+    start_level: NonNegativeInt = 0
     """The first level in use."""
-    end_level: int = 3
+    end_level: IndexOrLast = 3
     """The last level in use, which sees its coordinates too."""
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
     """E: channels of the map that comes out."""
-    mask_stride: int = derived()
+    mask_stride: PositiveInt = derived()
     """Pixels of the image to one of that map: the stride of the pyramid's finest level."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import PositiveInt
 from detcfg.errors import DetcfgError
 from detcfg.structures import Targets
 
@@ -21,11 +22,11 @@ from detcfg.structures import Targets
 class MaskHeadConfig(ModuleConfig):
     """A config that builds a `MaskHead`."""
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of the pooled features."""
-    roi_feat_size: int = derived()
+    roi_feat_size: PositiveInt = derived()
     """S: side of the pooled features."""
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """K, without background."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ from attrs import field, frozen, validators
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError
+from detcfg.config.ranges import NumLayers, OneOrMoreLayers, PositiveInt
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
 from detcfg.layers.conv import Conv2dConfig
 from detcfg.layers.conv_module import ConvModule
@@ -27,15 +28,15 @@ class CoarseMaskHeadConfig(FCNMaskHeadConfig):
     Follows mmdet/models/roi_heads/mask_heads/coarse_mask_head.py.
     """
 
-    num_convs: int = field(default=0, validator=validators.ge(0))
+    num_convs: NumLayers = 0
     """Convolutions before the downsampling."""
     upsample_cfg: UpsampleConfig | None = field(default=None, validator=validators.instance_of(type(None)))
     """None: this head downsamples, and an upsampling would have no effect."""
-    num_fcs: int = field(default=2, validator=validators.ge(1))
+    num_fcs: OneOrMoreLayers = 2
     """Linear layers before the logits."""
-    fc_out_channels: int = 1024
+    fc_out_channels: PositiveInt = 1024
     """Channels of the linear layers."""
-    downsample_factor: int = field(default=2, validator=validators.ge(1))
+    downsample_factor: PositiveInt = 2
     """By which the features are downsampled, S to M."""
 
     def wired(self) -> Self:

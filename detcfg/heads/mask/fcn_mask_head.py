@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import derived, fill, is_unset
+from detcfg.config.ranges import NumLayers, PositiveInt
 from detcfg.heads.mask.base import MaskHead, MaskHeadConfig, masks_of
 from detcfg.layers.conv import Conv2dConfig, ConvConfig, ConvSpec
 from detcfg.layers.conv_module import ConvModule
@@ -36,11 +37,11 @@ class FCNMaskHeadConfig(MaskHeadConfig):
     Follows mmdet/models/roi_heads/mask_heads/fcn_mask_head.py.
     """
 
-    num_convs: int = field(default=4, validator=validators.ge(0))
+    num_convs: NumLayers = 4
     """Convolutions before the prediction."""
-    conv_kernel_size: int = field(default=3, validator=validators.ge(1))
+    conv_kernel_size: PositiveInt = 3
     """Side of their kernels."""
-    conv_out_channels: int = 256
+    conv_out_channels: PositiveInt = 256
     """Channels of the convolutions and of the upsampling."""
     class_agnostic: bool = False
     """Whether one mask is predicted for all classes, rather than one for each class."""
@@ -54,7 +55,7 @@ class FCNMaskHeadConfig(MaskHeadConfig):
     """The kind of convolution of the last layer."""
     loss_mask: LossConfig = CrossEntropyLossConfig(use_mask=True)
     """The loss of the mask logits."""
-    mask_size: int = derived()
+    mask_size: PositiveInt = derived()
     """M: side of the masks, `roi_feat_size` times the scale of `upsample_cfg`."""
     soft_mask_target: bool = False
     """Whether the target of a cell is the fraction of it that the mask covers, rather than whether that is half."""

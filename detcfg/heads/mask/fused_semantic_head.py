@@ -10,10 +10,11 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import NonNegativeInt, NumLayers, PositiveFloat, PositiveInt
 from detcfg.errors import DetcfgError
 from detcfg.layers.conv import ConvConfig
 from detcfg.layers.conv_module import ConvModule
@@ -34,19 +35,19 @@ class FusedSemanticHeadConfig(ModuleConfig):
     Follows mmdet/models/roi_heads/mask_heads/fused_semantic_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
-    num_ins: int = derived()
+    num_ins: PositiveInt = derived()
     """Number of feature maps."""
-    fusion_level: int = 1
+    fusion_level: NonNegativeInt = 1
     """The feature map, counted from 0, to whose size the others are resized."""
-    seg_scale_factor: float = 1 / 8
+    seg_scale_factor: PositiveFloat = 1 / 8
     """Size of that map divided by the image's: the ground truth is resized by it."""
-    num_convs: int = field(default=4, validator=validators.ge(0))
+    num_convs: NumLayers = 4
     """Convolutions after the sum of the feature maps."""
-    conv_out_channels: int = 256
+    conv_out_channels: PositiveInt = 256
     """Channels of these convolutions, and of the features that are fused with those of rois."""
-    num_classes: int = 183
+    num_classes: PositiveInt = 183
     """K: classes of pixels, stuff included; not the detector's classes."""
     conv_cfg: ConvConfig | None = None
     """The kind of convolution; None: the ordinary one."""

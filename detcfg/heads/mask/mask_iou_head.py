@@ -10,11 +10,12 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import Fraction, OneOrMoreLayers, PositiveInt
 from detcfg.heads.mask.base import masks_of
 from detcfg.layers.init import kaiming_init, normal_init
 from detcfg.losses.base import LossConfig
@@ -33,23 +34,23 @@ class MaskIoUHeadConfig(ModuleConfig):
     Follows mmdet/models/roi_heads/mask_heads/maskiou_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of the features pooled for masks."""
-    roi_feat_size: int = derived()
+    roi_feat_size: PositiveInt = derived()
     """S: side of those features."""
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """K, without background."""
-    num_convs: int = field(default=4, validator=validators.ge(1))
+    num_convs: OneOrMoreLayers = 4
     """Convolutions; the last halves the size."""
-    num_fcs: int = field(default=2, validator=validators.ge(1))
+    num_fcs: OneOrMoreLayers = 2
     """Linear layers before the IoUs."""
-    conv_out_channels: int = 256
+    conv_out_channels: PositiveInt = 256
     """Channels of the convolutions."""
-    fc_out_channels: int = 1024
+    fc_out_channels: PositiveInt = 1024
     """Channels of the linear layers."""
     loss_iou: LossConfig = MSELossConfig(loss_weight=0.5)
     """The loss of the IoUs."""
-    mask_thr_binary: float = 0.5
+    mask_thr_binary: Fraction = 0.5
     """Cells with a logit above this belong to the predicted mask whose IoU is the target."""
 
     def build(self) -> MaskIoUHead:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import OneOrMoreLayers, PositiveInt
 from detcfg.heads.mask.base import masks_of
 from detcfg.layers.activation import ActivationConfig, ReLUConfig
 from detcfg.layers.conv import Conv1dConfig, ConvConfig
@@ -33,13 +34,13 @@ class MaskPointHeadConfig(ModuleConfig):
     Follows mmdet/models/roi_heads/mask_heads/mask_point_head.py.
     """
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """C: channels of the sampled feature maps, concatenated."""
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """K, without background."""
-    num_fcs: int = field(default=3, validator=validators.ge(1))
+    num_fcs: OneOrMoreLayers = 3
     """Layers before the logits, the same for each point."""
-    fc_channels: int = 256
+    fc_channels: PositiveInt = 256
     """Channels of these layers."""
     class_agnostic: bool = False
     """Whether one logit is predicted for all classes, rather than one for each class."""

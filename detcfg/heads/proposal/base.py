@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detcfg.boxes.geometry import scale_boxes
 from detcfg.config import derived
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.dense.base import DenseHead, DenseHeadConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 
@@ -22,9 +23,9 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class ProposalHeadConfig(DenseHeadConfig):
     """A config that builds a `ProposalHead`. It tells objects from background, not one class from another."""
 
-    num_classes: int = 1
+    num_classes: PositiveInt = 1
     """K, without background."""
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of every feature map."""
 
     @abstractmethod

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, fill, is_unset
+from detcfg.config.ranges import OneOrMoreLayers
 from detcfg.heads.dense.levels import sizes_of
 from detcfg.heads.proposal.base import ProposalHead, ProposalHeadConfig, as_one_class, in_output_pixels
 from detcfg.heads.proposal.rpn_head import RPNTestConfig
@@ -27,7 +28,7 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class CascadeRPNHeadConfig(ProposalHeadConfig):
     """Cascade RPN (Vu et al., 2019, https://arxiv.org/abs/1909.06720)."""
 
-    num_stages: int = 2
+    num_stages: OneOrMoreLayers = 2
     """Heads in a row."""
     stages: tuple[StageCascadeRPNHeadConfig, ...] = (
         StageCascadeRPNHeadConfig(bridged_feature=True, with_cls=False, reg_decoded_bbox=True),

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.anchor_based.guided_anchor_head import GuidedAnchorHead, GuidedAnchorHeadConfig
 from detcfg.heads.dense.detections import select_detections
 from detcfg.heads.proposal.base import ProposalHead, ProposalHeadConfig, as_one_class, in_output_pixels
@@ -27,7 +28,7 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class GARPNTestConfig(RPNTestConfig):
     """How proposals are chosen."""
 
-    nms_post: int = field(default=1000, validator=validators.ge(1))
+    nms_post: PositiveInt = 1000
     """Proposals of each level after NMS at most."""
     nms_across_levels: bool = False
     """Whether proposals of all levels suppress each other once more."""

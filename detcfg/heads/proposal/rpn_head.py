@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -20,6 +20,7 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import check_unused
+from detcfg.config.ranges import CountOrAll, Fraction, OneOrMoreLayers
 from detcfg.heads.anchor_based.anchor_head import AnchorHead, AnchorHeadConfig
 from detcfg.heads.dense.detections import DenseTestConfig, select_detections
 from detcfg.heads.dense.levels import flatten_level
@@ -37,11 +38,11 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class RPNTestConfig(DenseTestConfig):
     """How proposals are chosen."""
 
-    score_thr: float = 0.0
+    score_thr: Fraction = 0.0
     """Has no effect: proposals go by rank. Another value is refused, and so it is of `geometric_scores`."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.7)
     """Non-maximum suppression within each level."""
-    max_per_img: int = 1000
+    max_per_img: CountOrAll = 1000
     """Proposals of an image at most, the best by score; -1 for all."""
 
     def wired(self) -> Self:
@@ -56,7 +57,7 @@ class RPNHeadConfig(AnchorHeadConfig, ProposalHeadConfig):
     Follows mmdet/models/dense_heads/rpn_head.py.
     """
 
-    num_convs: int = field(default=1, validator=validators.ge(1))
+    num_convs: OneOrMoreLayers = 1
     """3 x 3 convolutions before the two predictions."""
     anchor_generator: AnchorGeneratorConfig = AnchorGeneratorConfig(scales=(8.0,))
     """The anchors of each level; its strides must be those of the feature maps."""

@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
@@ -20,6 +20,7 @@ from detcfg.boxes.assigners.region import RegionAssignerConfig
 from detcfg.boxes.samplers.base import SamplerConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.dense.anchor_targets import Candidates, level_losses
 from detcfg.heads.dense.levels import flatten_level, sizes_of
 from detcfg.heads.proposal.rpn_head import RPNHead, RPNHeadConfig
@@ -38,7 +39,7 @@ class AdaptConfig(Config):
 
     adapt_type: Literal["dilation", "offset"] = "dilation"
     """MMDetection's `type`: a dilated convolution, or a deformable one that looks where each location's anchor is."""
-    dilation: int = field(default=3, validator=validators.ge(1))
+    dilation: PositiveInt = 3
     """Distance of the kernel's taps."""
 
 

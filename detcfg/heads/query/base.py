@@ -12,6 +12,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import NonEmpty, PositiveInt
 from detcfg.structures import Detections, ImageBatch, Targets
 
 
@@ -19,11 +20,11 @@ from detcfg.structures import Detections, ImageBatch, Targets
 class QueryHeadConfig(ModuleConfig):
     """A config that builds a `QueryHead`."""
 
-    num_classes: int = derived()
+    num_classes: PositiveInt = derived()
     """Classes of the data, without background."""
-    in_channels: tuple[int, ...] = derived()
+    in_channels: NonEmpty[PositiveInt] = derived()
     """Channels of each feature map."""
-    in_strides: tuple[int, ...] = derived()
+    in_strides: NonEmpty[PositiveInt] = derived()
     """Stride of each feature map."""
 
     @abstractmethod

@@ -18,6 +18,17 @@ from torch import Tensor, nn
 
 from detcfg.boxes.cxcywh import logit, to_xyxy
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import (
+    CountOrAll,
+    Fraction,
+    NonEmpty,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOrMoreLayers,
+    PositiveFloat,
+    PositiveInt,
+    ProperFraction,
+)
 from detcfg.errors import DetcfgError
 from detcfg.heads.query.base import QueryHead, QueryHeadConfig
 from detcfg.heads.query.denoising import ContrastiveDenoising, DenoisingQueries
@@ -42,35 +53,35 @@ class DFINETransformerConfig(QueryHeadConfig):
     reaches out of the image (score of a constant) come last of equals, in whatever order the device sorts.
     """
 
-    hidden_dim: int = 256
+    hidden_dim: PositiveInt = 256
     """C: channels of queries and maps."""
-    num_queries: int = 300
+    num_queries: PositiveInt = 300
     """Q: at most so many objects an image. An image needs as many places: a stride-8 map of 640x640 has 6,400."""
-    num_points: tuple[int, ...] = (3, 6, 3)
+    num_points: NonEmpty[PositiveInt] = (3, 6, 3)
     """Points of each map that a head of a query reads."""
-    nhead: int = 8
+    nhead: PositiveInt = 8
     """Heads of the attentions, a divisor of `hidden_dim`."""
-    num_layers: int = 6
+    num_layers: OneOrMoreLayers = 6
     """Decoder layers."""
-    dim_feedforward: int = 1024
+    dim_feedforward: PositiveInt = 1024
     """Channels between the two linear layers of a decoder layer."""
-    dropout: float = 0.0
+    dropout: ProperFraction = 0.0
     """Probability that a value of a decoder layer is left out in training."""
-    num_denoising: int = 100
+    num_denoising: NonNegativeInt = 100
     """About so many spoilt objects an image to restore in training, times two (near and far ones); 0 for none."""
-    label_noise_ratio: float = 0.5
+    label_noise_ratio: Fraction = 0.5
     """Twice the probability that a denoising query is told a random class."""
-    box_noise_scale: float = 1.0
+    box_noise_scale: NonNegativeFloat = 1.0
     """How far sides of denoising queries move, in half widths and heights of their objects."""
-    eps: float = 1e-2
+    eps: PositiveFloat = 1e-2
     """Anchors nearer to the border than this share of the image are left out."""
-    reg_max: int = 32
+    reg_max: PositiveInt = 32
     """n: bins of a side's distance, less one; even."""
-    reg_scale: float = 4.0
+    reg_scale: PositiveFloat = 4.0
     """How much finer bins are in the middle; the greatest distance is `reg_scale` half widths."""
     criterion: DFINECriterionConfig = DFINECriterionConfig()
     """The matching and the losses."""
-    max_per_img: int = 300
+    max_per_img: CountOrAll = 300
     """The best so many of Q * K scores are the detections of an image."""
 
     def wired(self) -> Self:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self, TypeVar, cast
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
@@ -17,6 +17,7 @@ from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import ConfigError, ModuleConfig, is_unset
+from detcfg.config.ranges import NonEmpty, NonNegativeFloat, OneOrMoreLayers, WeightOrOff
 from detcfg.heads.bbox.bbox_head import BBoxHead, BBoxHeadConfig
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHead, FCNMaskHeadConfig
@@ -53,9 +54,9 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
     all stages.
     """
 
-    num_stages: int = field(default=3, validator=validators.ge(1))
+    num_stages: OneOrMoreLayers = 3
     """How many times boxes are refined."""
-    stage_loss_weights: tuple[float, ...] = (1.0, 0.5, 0.25)
+    stage_loss_weights: NonEmpty[NonNegativeFloat] = (1.0, 0.5, 0.25)
     """Weight of the losses of each stage."""
     bbox_roi_extractor: RoIExtractorConfig | tuple[RoIExtractorConfig, ...] = SingleRoIExtractorConfig()
     """Pools features for the bbox head of each stage."""
@@ -77,7 +78,7 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
     """Assigns ground-truth boxes to the proposals of each stage."""
     sampler: SamplerConfig | tuple[SamplerConfig, ...] = RandomSamplerConfig(num=512, pos_fraction=0.25)
     """Samples the positives and negatives that enter the loss of each stage."""
-    pos_weight: float | tuple[float, ...] = -1.0
+    pos_weight: WeightOrOff | NonEmpty[WeightOrOff] = -1.0
     """Weight of positives in the classification loss; at most 0 for 1."""
     test_cfg: RoITestConfig = RoITestConfig()
     """How predictions become detections."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.nms import NMSConfig
 from detcfg.config import Config, fill
+from detcfg.config.ranges import CountOrAll, Fraction
 from detcfg.heads.roi.shared_head import SharedHeadConfig
 from detcfg.masks import paste
 from detcfg.roi_extractors.base import RoIExtractorConfig
@@ -22,16 +23,16 @@ from detcfg.structures import Detections, ImageBatch
 class RoITestConfig(Config):
     """How the detections of a RoI head are selected (MMDetection's `test_cfg.rcnn`)."""
 
-    score_thr: float = 0.05
+    score_thr: Fraction = 0.05
     """Candidates with a score of at most this are dropped."""
     nms: NMSConfig = NMSConfig(iou_threshold=0.5)
     """Non-maximum suppression within each class."""
-    max_per_img: int = 100
+    max_per_img: CountOrAll = 100
     """At most so many detections of an image; -1 for all."""
     min_bbox_size: float = -1.0
     """Boxes at most this wide or high, in output pixels (with a mask head in network pixels), are dropped;
     negative: none are."""
-    mask_thr_binary: float = 0.5
+    mask_thr_binary: Fraction = 0.5
     """Pixels with at least this probability belong to the mask."""
 
 

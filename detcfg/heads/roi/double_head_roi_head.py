@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveFloat
 from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 
@@ -18,7 +19,7 @@ class DoubleHeadRoIHeadConfig(StandardRoIHeadConfig):
 
     bbox_head: DoubleConvFCBBoxHeadConfig = DoubleConvFCBBoxHeadConfig()
     """Classifies rois and refines their boxes, each task from other features."""
-    reg_roi_scale_factor: float = field(default=1.3, validator=validators.gt(0))
+    reg_roi_scale_factor: PositiveFloat = 1.3
     """The regression branch pools from proposals enlarged about their centres by this factor."""
 
     def build(self) -> DoubleHeadRoIHead:

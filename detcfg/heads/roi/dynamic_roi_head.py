@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import Config, ConfigError
+from detcfg.config.ranges import Fraction, PositiveFloat, PositiveInt
 from detcfg.heads.bbox.bbox_head import BBoxHeadConfig, BBoxTargets
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.roi.stage import BBoxResults
@@ -28,15 +29,15 @@ EPS: Final = 1e-15
 class DynamicTrainConfig(Config):
     """How the IoU threshold of the assigner and the beta of the smooth L1 loss follow the proposals."""
 
-    iou_topk: int = field(default=75, validator=validators.ge(1))
+    iou_topk: PositiveInt = 75
     """Of each image the IoU of this rank among its proposals, from above; their mean becomes the threshold."""
-    beta_topk: int = field(default=10, validator=validators.ge(1))
+    beta_topk: PositiveInt = 10
     """Of each step the regression target of this rank (times the images), from below; their median becomes beta."""
-    update_iter_interval: int = field(default=100, validator=validators.ge(1))
+    update_iter_interval: PositiveInt = 100
     """Training steps from one update to the next."""
-    initial_iou: float = 0.4
+    initial_iou: Fraction = 0.4
     """The least IoU threshold that is set."""
-    initial_beta: float = 1.0
+    initial_beta: PositiveFloat = 1.0
     """The greatest beta that is set."""
 
 

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 import torch
-from attrs import evolve, field, frozen, validators
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.geometry import clip_boxes, scale_boxes
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import is_unset
+from detcfg.config.ranges import NonNegativeInt, PositiveInt
 from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.bbox.grid_head import GridHeadConfig
@@ -47,9 +48,9 @@ class GridRoIHeadConfig(StandardRoIHeadConfig):
     """Refines the boxes that non-maximum suppression keeps."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     """Assigns ground-truth boxes to proposals."""
-    pos_radius: int = field(default=1, validator=validators.ge(0))
+    pos_radius: NonNegativeInt = 1
     """Cells within this distance of a grid point are positive in its heatmap."""
-    max_num_grid: int = field(default=192, validator=validators.ge(1))
+    max_num_grid: PositiveInt = 192
     """The grid head is trained on at most so many positives of a batch, drawn at random."""
 
     def wired(self) -> Self:

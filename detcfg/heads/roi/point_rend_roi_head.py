@@ -6,16 +6,18 @@ Shapes: R rois; Q points of each; M the side of a mask; K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen, validators
+from annotated_types import Ge
+from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import fill, is_unset
+from detcfg.config.ranges import Fraction, NumLayers, PositiveInt
 from detcfg.heads.mask.coarse_mask_head import CoarseMaskHeadConfig
 from detcfg.heads.mask.fcn_mask_head import PIECE, FCNMaskHeadConfig
 from detcfg.heads.mask.mask_point_head import MaskPointHeadConfig
@@ -32,11 +34,11 @@ from detcfg.structures import Detections, ImageBatch
 class PointRendTestConfig(RoITestConfig):
     """How detections are selected and their masks refined by subdivision."""
 
-    subdivision_steps: int = field(default=5, validator=validators.ge(0))
+    subdivision_steps: NumLayers = 5
     """Subdivision steps, each of which enlarges the mask and refines its most uncertain points."""
-    subdivision_num_points: int = field(default=28 * 28, validator=validators.ge(1))
+    subdivision_num_points: PositiveInt = 28 * 28
     """Points that are predicted anew in each step."""
-    scale_factor: int = field(default=2, validator=validators.ge(1))
+    scale_factor: PositiveInt = 2
     """By which a step enlarges the mask."""
 
     def num_points(self, step: int, side: int) -> int:
@@ -66,11 +68,11 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
     """Predicts at points whether they belong to the object."""
     assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     """Assigns ground-truth boxes to proposals."""
-    num_points: int = field(default=14 * 14, validator=validators.ge(1))
+    num_points: PositiveInt = 14 * 14
     """Points of each positive on which the point head is trained."""
-    oversample_ratio: float = field(default=3.0, validator=validators.ge(1))
+    oversample_ratio: Annotated[float, Ge(1)] = 3.0
     """So many times `num_points` candidates are drawn, of which the most uncertain are taken."""
-    importance_sample_ratio: float = field(default=0.75, validator=[validators.ge(0), validators.le(1)])
+    importance_sample_ratio: Fraction = 0.75
     """Fraction of `num_points` taken by uncertainty; the others are drawn uniformly."""
     test_cfg: PointRendTestConfig = PointRendTestConfig()
     """How predictions become detections, and their masks are refined."""

@@ -5,13 +5,15 @@ Shapes: R rois; S the side of pooled features.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from attrs import field, frozen, validators
+from annotated_types import Ge, Le
+from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.resnet import Depth, ResNetConfig
 from detcfg.config import ConfigError, is_unset
+from detcfg.config.ranges import PositiveInt
 from detcfg.heads.roi.shared_head import SharedHeadConfig
 from detcfg.layers.deform_conv import DeformConv2dPack, DeformConvConfig
 from detcfg.layers.init import kaiming_init
@@ -28,11 +30,11 @@ class ResLayerConfig(SharedHeadConfig):
 
     depth: Depth = 50
     """Depth of the ResNet that this is a stage of."""
-    stage: int = field(default=3, validator=[validators.ge(1), validators.le(3)])
+    stage: Annotated[int, Ge(1), Le(3)] = 3
     """The stage, counted from 0; the backbone has those before it."""
-    stride: int = field(default=2, validator=validators.ge(1))
+    stride: PositiveInt = 2
     """Stride of the stage's first block."""
-    dilation: int = field(default=1, validator=validators.ge(1))
+    dilation: PositiveInt = 1
     """Dilation of the 3x3 convolutions."""
     style: Literal["pytorch", "caffe"] = "pytorch"
     """Whether the 3x3 ("pytorch") or the first 1x1 ("caffe") convolution of a block has the stride."""

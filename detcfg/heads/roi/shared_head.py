@@ -8,15 +8,16 @@ from attrs import frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import PositiveInt
 
 
 @frozen(kw_only=True)
 class SharedHeadConfig(ModuleConfig):
     """A config that builds layers which bbox head and mask head share (the C4 detectors')."""
 
-    in_channels: int = derived()
+    in_channels: PositiveInt = derived()
     """Channels of the pooled features."""
-    roi_feat_size: int = derived()
+    roi_feat_size: PositiveInt = derived()
     """Side of the pooled features."""
 
     @property

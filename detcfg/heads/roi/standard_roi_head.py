@@ -18,6 +18,7 @@ from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
 from detcfg.config import fill, is_unset
+from detcfg.config.ranges import WeightOrOff
 from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.base import MaskHeadConfig
@@ -53,7 +54,7 @@ class StandardRoIHeadConfig(RoIHeadConfig):
     """Assigns ground-truth boxes to proposals."""
     sampler: SamplerConfig = RandomSamplerConfig(num=512, pos_fraction=0.25)
     """Samples the positives and negatives that enter the loss."""
-    pos_weight: float = -1.0
+    pos_weight: WeightOrOff = -1.0
     """Weight of positives in the classification loss; at most 0 for 1."""
     test_cfg: RoITestConfig = RoITestConfig()
     """How predictions become detections."""

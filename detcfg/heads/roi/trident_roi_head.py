@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from detcfg.config import derived
+from detcfg.config.ranges import IntOrOff, PositiveInt
 from detcfg.heads.roi.standard_roi_head import StandardRoIHead, StandardRoIHeadConfig
 from detcfg.structures import Detections, ImageBatch
 
@@ -20,9 +21,9 @@ class TridentRoIHeadConfig(StandardRoIHeadConfig):
     Follows mmdet/models/roi_heads/trident_roi_head.py.
     """
 
-    num_branch: int = derived()
+    num_branch: PositiveInt = derived()
     """Branches of the backbone."""
-    test_branch_idx: int = derived()
+    test_branch_idx: IntOrOff = derived()
     """The branch that is tested; -1: all of them."""
 
     def build(self) -> TridentRoIHead:

@@ -6,9 +6,10 @@ Shapes: images (3, H, W), each of its own size.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import frozen
 from torch import Tensor
 
+from detcfg.config.ranges import PositiveInt
 from detcfg.detectors.base import DetDataPreprocessor, DetDataPreprocessorConfig
 
 
@@ -19,9 +20,9 @@ class ResizingPreprocessorConfig(DetDataPreprocessorConfig):
     In training images come as they are: the data's transforms resize them, and their objects with them.
     """
 
-    min_size: int = field(default=800, validator=validators.ge(1))
+    min_size: PositiveInt = 800
     """The shorter side of a resized image, in pixels, …"""
-    max_size: int = field(default=1333, validator=validators.ge(1))
+    max_size: PositiveInt = 1333
     """… unless the longer side would exceed this."""
 
     def build(self) -> ResizingPreprocessor:
