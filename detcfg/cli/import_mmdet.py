@@ -56,8 +56,9 @@ def import_mmdet(
 
     Neither MMDetection nor mmcv needs to be installed, and nothing in the config or the checkpoint is run.
     """
-    from detcfg.cli.output import print_table, printable
+    from detcfg.cli.output import print_table
     from detcfg.config import ConfigError
+    from detcfg.errors import printable
 
     if survey is not None:
         if config is not None or checkpoint is not None:

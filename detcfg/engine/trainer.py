@@ -99,11 +99,11 @@ class Trainer(Step):
         self.report = Report(run.log, plan, config.log_interval)
         for line in first_lines(run.experiment, self.train_loader, self.val_loader, device):
             run.log.say(line)
-        if line := str(self.evaluator.out_of_reach()):
-            run.log.say(f"data.val: warning: {line}")
+        if beyond := str(self.evaluator.out_of_reach()):
+            run.log.say(f"data.val: warning: {beyond}")
         detector = run.experiment.model.build()
-        if line := load_initial_weights(detector, run.experiment):
-            run.log.say(line)
+        if loaded := load_initial_weights(detector, run.experiment):
+            run.log.say(loaded)
         detector.to(device).train()
         if config.channels_last:
             detector.channels_last()
