@@ -56,8 +56,8 @@ LINES: Final = {
     # A component, or a value, of another type.
     "evolve(parent, neck=SmoothL1LossConfig())": "model.neck must be NeckConfig or None, not SmoothL1LossConfig",
     "evolve(parent, backbone=FPNConfig())": "model.backbone must be BackboneConfig, not FPNConfig",
-    "evolve(parent, neck=FPNConfig(out_channels='256'))": "model.neck.out_channels must be int, not '256'",
-    "evolve(parent, rpn_head=RPNHeadConfig(num_convs=True))": "model.rpn_head.num_convs must be int, not True",
+    "evolve(parent, neck=FPNConfig(out_channels='256'))": "model.neck.out_channels must be int of at least 1, not '256'",
+    "evolve(parent, rpn_head=RPNHeadConfig(num_convs=True))": "model.rpn_head.num_convs must be int from 1 to 1000, not True",
     # Parts that do not fit.
     "evolve(parent, neck=FPNConfig(in_channels=(64, 128, 256, 512)))": "model.backbone.feature_channels",
     "evolve(parent, backbone=MobileNetV2Config(), neck=FPNConfig(in_channels=(256, 512, 1024, 2048)))": (

@@ -60,8 +60,6 @@ class DataConfig(Config):
         return self.train.classes
 
     def wired(self) -> Self:
-        if not self.max_dets or min(self.max_dets) < 1:
-            raise ConfigError(f"max_dets is {self.max_dets}. Give one or several numbers from 1 on.")
         for name, dataset in (("val", self.val), ("test", self.test)):
             if dataset is not None and dataset.classes != self.train.classes:
                 raise ConfigError(

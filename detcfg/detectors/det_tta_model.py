@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from torch import Tensor
 
 from detcfg.boxes.nms import NMSConfig
-from detcfg.config import ConfigError, fill
+from detcfg.config import fill
 from detcfg.config.ranges import CountOrAll, NonEmpty, PositiveInt
 from detcfg.detectors.base import Detector, DetectorConfig
 from detcfg.structures import Detections, ImageBatch, Targets, ceil_to, rescaled_size
@@ -40,8 +40,6 @@ class DetTTAModelConfig(DetectorConfig):
     """At most so many detections of an image; -1 for all."""
 
     def wired(self) -> Self:
-        if not self.scales:
-            raise ConfigError("scales is empty, so no view is left. Give at least one scale.")
         wired = super().wired()
         detector = fill(wired.detector, "num_classes", num_classes=wired.num_classes)
         return evolve(wired, detector=detector, data_preprocessor=detector.data_preprocessor)

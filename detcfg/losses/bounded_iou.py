@@ -8,7 +8,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from detcfg.config.ranges import NonNegativeFloat, PositiveFloat
+from detcfg.config.ranges import NonNegativeFloat
 from detcfg.losses.base import Loss, LossConfig
 
 
@@ -21,7 +21,7 @@ class BoundedIoULossConfig(LossConfig):
 
     beta: NonNegativeFloat = 0.2
     """Below it the loss is quadratic, above it linear."""
-    eps: PositiveFloat = 1e-3
+    eps: NonNegativeFloat = 1e-3
     """Added to denominators, in pixels."""
 
     def build(self) -> Loss:

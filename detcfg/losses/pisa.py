@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detcfg.boxes.rank import rank_within
 from detcfg.config import Config
-from detcfg.config.ranges import Fraction, PositiveFloat
+from detcfg.config.ranges import Fraction, NonNegativeFloat, PositiveFloat
 from detcfg.losses.reduce import shared_factor
 
 
@@ -53,7 +53,7 @@ class CARLConfig(Config):
     """Classification-aware regression loss: box losses weighted by class scores, so that inaccurate boxes get
     lower scores."""
 
-    k: PositiveFloat = 1.0
+    k: NonNegativeFloat = 1.0
     """Exponent of the weights."""
     bias: Fraction = 0.2
     """The weight of a score of 0, before the power; in [0, 1]."""

@@ -101,5 +101,5 @@ def test_the_parts_of_a_combined_sampler_have_its_numbers() -> None:
 
 
 def test_a_floor_is_an_overlap() -> None:
-    with pytest.raises(ConfigError, match=r"floor_thr is -0\.5"):
+    with pytest.raises(ConfigError, match=r"floor_thr must be float from 0 to 1, or -1 for off, not -0\.5"):
         IoUBalancedNegSamplerConfig(floor_thr=-0.5).resolved()

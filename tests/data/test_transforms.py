@@ -272,5 +272,5 @@ def test_objects_too_small_go_with_their_labels_and_masks() -> None:
     ],
 )
 def test_what_cannot_be_drawn_is_refused(config: TransformConfig) -> None:
-    with pytest.raises(ConfigError, match=r"give|cannot be"):
+    with pytest.raises(ConfigError, match=r"give|cannot be|crop_size must be"):
         config.resolved()

@@ -201,7 +201,8 @@ def test_two_processes_killed_and_resumed_end_in_the_same_weights(tmp_path: Path
         process.kill()  # its two processes notice, save and end
         process.wait()
         until(lambda: is_free(tmp_path))
-    assert Command(*again).wait() == 0
+    last = Command(*again)
+    assert last.wait() == 0, last.err
     assert_same_state(undisturbed, tmp_path)
 
 
@@ -222,7 +223,7 @@ def test_a_killed_process_restarts_the_group_from_the_last_checkpoint(
     process = Command(*command(tmp_path, "--devices", "2"))
     until((tmp_path / LAST).is_file)
     os.kill(children(process.pid)[1], signal.SIGKILL)
-    assert process.wait() == 0
+    assert process.wait() == 0, process.err
     assert "All begin again from the last checkpoint" in process.out
     assert_same_state(undisturbed, tmp_path)
 

@@ -184,7 +184,7 @@ def test_no_proposals_give_no_detections() -> None:
             evolve(BY_HAND, num_classes=20),
             r"roi_head\.bbox_head\.num_classes is 80, but roi_head\.num_classes",
         ),
-        (evolve(BY_HAND, num_classes=0), r"num_classes is 0"),
+        (evolve(BY_HAND, num_classes=0), r"num_classes must be int of at least 1, not 0"),
         (
             evolve(
                 BY_HAND,

@@ -118,7 +118,7 @@ def test_losses_are_finite_with_and_without_objects(config: SOLOHeadConfig) -> N
 def test_masks_come_in_the_size_of_the_output() -> None:
     config = SOLOHeadConfig(**SMALL)
     head = built(
-        evolve(config, test_cfg=evolve(config.test_cfg, score_thr=0.0, mask_thr=0.0, filter_thr=-1.0))
+        evolve(config, test_cfg=evolve(config.test_cfg, score_thr=0.0, mask_thr=0.0, filter_thr=0.0))
     )
     found = head.eval().predict(features(1), batch(1, (64, 96)))[0]
 

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from detcfg.catalogue import components
 from detcfg.config import ConfigError
+from detcfg.config.types import field_types, matches
 from detcfg.heads.anchor_free.rtmdet_head import RTMDetHeadConfig, RTMDetSepBNHeadConfig
 from detcfg.heads.anchor_free.yolox_head import YOLOXHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig
@@ -30,9 +31,9 @@ HEADS = [
 
 
 def shortest(cls: type[DenseHeadConfig]) -> DenseHeadConfig:
-    """The head whose towers have as few layers as the field's validator allows, wider than what comes in."""
-    bound: Any = attrs.fields_dict(cls)["stacked_convs"].validator
-    changes: dict[str, Any] = {"stacked_convs": bound.bound, "feat_channels": 64}
+    """The head whose towers have as few layers as the field's type allows, wider than what comes in."""
+    least = 0 if matches(0, field_types(cls)["stacked_convs"]) else 1
+    changes: dict[str, Any] = {"stacked_convs": least, "feat_channels": 64}
     if "num_params" in attrs.fields_dict(cls):
         changes["num_params"] = 8
     return evolve(cls(), num_classes=CLASSES, in_channels=32, in_strides=STRIDES, **changes)
@@ -53,9 +54,8 @@ def test_the_sweep_sees_every_head_with_towers() -> None:
     assert len(names) >= 24
 
 
-@pytest.mark.parametrize("index", [-1, 7])
-def test_a_head_of_solo_resizes_before_one_of_its_layers(index: int) -> None:
-    head = SOLOHeadConfig(num_classes=3, in_channels=32, in_strides=STRIDES, cls_down_index=index)
+def test_a_head_of_solo_resizes_before_one_of_its_layers() -> None:
+    head = SOLOHeadConfig(num_classes=3, in_channels=32, in_strides=STRIDES, cls_down_index=7)
 
     with pytest.raises(ConfigError, match=r"cls_down_index is .* stacked_convs is 7"):
         head.resolved()

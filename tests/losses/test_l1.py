@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from detcfg.config import ConfigError
 from detcfg.losses.l1 import l1_loss
 from detcfg.losses.mse import MSELossConfig, mse_loss
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig, smooth_l1_loss
@@ -34,5 +35,5 @@ def test_smooth_l1_and_its_slope_are_continuous_at_beta(beta: float) -> None:
 
 
 def test_a_beta_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="beta"):
-        SmoothL1LossConfig(beta=0.0)
+    with pytest.raises(ConfigError, match="beta must be float above 0"):
+        SmoothL1LossConfig(beta=0.0).build()

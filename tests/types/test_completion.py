@@ -127,7 +127,7 @@ def test_fields_are_offered_inside_a_call_with_their_types(server: Server) -> No
     signature = server.ask("textDocument/signatureHelp", end)["signatures"][0]["label"]
 
     assert set(attrs.fields_dict(DoubleHeadRoIHeadConfig)) <= set(server.completions(end))
-    assert "reg_roi_scale_factor: float" in signature
+    assert "reg_roi_scale_factor: PositiveFloat" in signature
     assert "bbox_head: DoubleConvFCBBoxHeadConfig" in signature
 
 
@@ -135,7 +135,7 @@ def test_fields_are_offered_after_a_dot_with_type_and_docstring(server: Server) 
     offered = server.completions(server.open(ROOT / "experiments" / "other.py", ATTRIBUTE))
 
     assert set(attrs.fields_dict(DoubleConvFCBBoxHeadConfig)) <= set(offered)
-    assert "num_convs: int" in offered["num_convs"]
+    assert "num_convs: NumLayers" in offered["num_convs"]
     assert "Bottleneck blocks of the regression branch" in offered["num_convs"]
     for name in attrs.fields_dict(DoubleConvFCBBoxHeadConfig):
         kind, _, docstring = offered[name].partition("---")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from attrs import frozen
 from torch import Tensor
 
 from detcfg.boxes.samplers.random import Pool, RandomSamplerConfig, balanced_choice, random_choice
-from detcfg.config import ConfigError
 from detcfg.config.ranges import Fraction, FractionOrOff, PositiveInt
 
 
@@ -28,11 +25,6 @@ class IoUBalancedNegSamplerConfig(RandomSamplerConfig):
     """Fraction of the negatives drawn from an IoU below `floor_thr`; where that is 0, from an IoU of 0."""
     num_bins: PositiveInt = 3
     """Intervals of IoU from which as many negatives are drawn."""
-
-    def wired(self) -> Self:
-        if self.floor_thr < 0 and self.floor_thr != -1:
-            raise ConfigError(f"floor_thr is {self.floor_thr}; give an IoU of at least 0, or -1.")
-        return self
 
     def choose_negatives(self, candidates: Tensor, count: int, pool: Pool) -> Tensor:
         overlaps = pool.assignment.max_overlaps

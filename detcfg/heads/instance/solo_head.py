@@ -94,7 +94,7 @@ class SOLOHeadConfig(DenseHeadConfig):
 
     def wired(self) -> Self:
         check_one_per_level(self, "in_strides", "num_grids", "scale_ranges")
-        if not 0 <= self.cls_down_index < self.stacked_convs:
+        if self.cls_down_index >= self.stacked_convs:
             raise ConfigError(
                 f"cls_down_index is {self.cls_down_index} and stacked_convs is {self.stacked_convs}; features are "
                 f"resized before one of the layers, 0 to {self.stacked_convs - 1}."
