@@ -23,6 +23,7 @@ from detcfg.config.ranges import (
     IntOrOff,
     NonEmpty,
     NonNegativeInt,
+    OneOrMoreLayers,
     PositiveFloat,
     PositiveInt,
     ProperFraction,
@@ -58,7 +59,7 @@ class SwinTransformerConfig(BackboneConfig):
     """Side of the attention windows, in tokens."""
     mlp_ratio: PositiveInt = 4
     """Width within a feed-forward network, by the width of the stage."""
-    depths: NonEmpty[PositiveInt] = (2, 2, 6, 2)
+    depths: NonEmpty[OneOrMoreLayers] = (2, 2, 6, 2)
     """Blocks of each stage."""
     num_heads: NonEmpty[PositiveInt] = (3, 6, 12, 24)
     """Heads of the attention in each stage."""

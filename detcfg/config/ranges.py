@@ -105,6 +105,8 @@ FractionOrOff: TypeAlias = Annotated[float, Ge(0), Le(1), Or(-1, "off")]
 """From 0 to 1; -1 turns it off."""
 WeightOrOff: TypeAlias = Annotated[float, Ge(0), Or(-1, "off")]
 """At least 0; -1 turns it off."""
+Seed: TypeAlias = Annotated[int, Ge(0), Le(2**32 - 1)]
+"""What random numbers begin with: 0 to 2^32 - 1, as NumPy and torch both take it."""
 Unbounded: TypeAlias = Annotated[float, INFINITE]
 """Any number; infinity means that there is no bound."""
 PositiveUnbounded: TypeAlias = Annotated[float, Gt(0), INFINITE]

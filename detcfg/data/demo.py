@@ -16,7 +16,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from detcfg.config import ConfigError
-from detcfg.config.ranges import NonNegativeInt, PositiveInt
+from detcfg.config.ranges import NonNegativeInt, PositiveInt, Seed
 from detcfg.data.base import Dataset, DatasetConfig, ImageInfo, Sample
 from detcfg.data.errors import DataError
 from detcfg.structures import Targets
@@ -53,7 +53,7 @@ class DemoDatasetConfig(DatasetConfig):
     """(height, width) in pixels."""
     max_objects: PositiveInt = 6
     """A scene has from 1 to this many shapes."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides what is drawn."""
 
     def wired(self) -> DemoDatasetConfig:

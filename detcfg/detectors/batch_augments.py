@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 from detcfg.config import ModuleConfig
-from detcfg.config.ranges import Ordered, PositiveInt
+from detcfg.config.ranges import Ordered, PositiveInt, Seed
 from detcfg.layers.epochs import FollowsEpochs
 from detcfg.structures import ImageBatch, Targets
 
@@ -83,7 +83,7 @@ class BatchSyncRandomResizeConfig(BatchAugmentConfig):
     """Steps between one size and the next. The first `interval` batches keep their size."""
     size_divisor: PositiveInt = 32
     """Height and width are multiples of it."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the sizes, together with epoch and step, so that processes need not speak to each other."""
 
     def build(self) -> BatchSyncRandomResize:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from attrs import frozen
 
 from detcfg.config import Config, ConfigError
-from detcfg.config.ranges import NonNegativeInt, PositiveFloat, PositiveInt, PositiveUnbounded
+from detcfg.config.ranges import NonNegativeInt, PositiveFloat, PositiveInt, PositiveUnbounded, Seed
 from detcfg.recipe.amp import Amp
 from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import OptimizerConfig, SGDConfig
@@ -73,7 +73,7 @@ class TrainerConfig(Config):
     load_partial: bool = False
     """Take from `load_from` what fits, rather than refuse what does not fit as a whole."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the initial weights, the order of the images and all that is drawn at random."""
     deterministic: bool = False
     """On a GPU, use slower operators that give the same result each time."""

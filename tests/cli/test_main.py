@@ -88,7 +88,10 @@ MISTAKES = [
         ("show-config", "double_head", "model.roi_head.reg_roi_scale=3"),
         "Did you mean 'reg_roi_scale_factor'?",
     ),
-    (("show-config", "double_head", "model.roi_head.reg_roi_scale_factor=wide"), "must be float above 0, not 'wide'"),
+    (
+        ("show-config", "double_head", "model.roi_head.reg_roi_scale_factor=wide"),
+        "must be float above 0, not 'wide'",
+    ),
     (("show-config", "double_head", "model.neck=detcfg.losses.l1:L1LossConfig"), "is not a NeckConfig"),
     (("show-config", "double_head", "model.roi_head.bbox_head.in_channels=512"), "makes it 256"),
     (("show-config", "double_head", "model.neck"), "Expected path=value"),

@@ -21,6 +21,8 @@ from detcfg.interop.torchvision.weights import COCO_LABELS, convert
 from detcfg.structures import Detections
 
 SIZE = {"min_size": 192, "max_size": 320}
+PROPOSALS = 200
+"""Of an image, in both: the heads of the second versions are four convolutions a proposal."""
 CLASSES = 11
 """Of torchvision, with background."""
 SURENESS = {
@@ -39,7 +41,10 @@ def is_dense(name: str) -> bool:
 
 def torchvisions(name: str) -> nn.Module:
     torch.manual_seed(0)
-    model = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=CLASSES, **SIZE)
+    fewer = {} if is_dense(name) else {"rpn_post_nms_top_n_test": PROPOSALS}
+    model = getattr(detection, name)(
+        weights=None, weights_backbone=None, num_classes=CLASSES, **SIZE, **fewer
+    )
     sureness = SURENESS.get(name, 1.5)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
@@ -63,6 +68,9 @@ def detcfgs(name: str, state: dict[str, Tensor], labels: tuple[int, ...] | None 
     made: DetectorConfig = evolve(
         config, num_classes=classes, data_preprocessor=ResizingPreprocessorConfig(**SIZE)
     )
+    if not is_dense(name):
+        rpn_head = evolve(config.rpn_head, test_cfg=evolve(config.rpn_head.test_cfg, max_per_img=PROPOSALS))
+        made = evolve(made, rpn_head=rpn_head)
     model = made.build()
     model.load_state_dict(convert(state, labels))
     return model.eval()

@@ -8,14 +8,14 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import attrs
 
 import detcfg
 from detcfg.catalogue import components
 from detcfg.config import Config
-from detcfg.config.types import field_types
+from detcfg.config.types import field_types, matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,12 +143,15 @@ def _imports(node: ast.AST) -> list[str]:
 
 def made(cls: type[Config]) -> Config | None:
     """A config of the class, whose required fields have some value of their type; None if there is none."""
-    required = [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
-    values = {name: next(plausible(field_types(cls)[name]), None) for name in required}
+    values = {name: next(plausible(field_types(cls)[name]), None) for name in _required(cls)}
     try:
         return cls(**values)
     except (TypeError, ValueError):
         return None
+
+
+def _required(cls: type[Config]) -> list[str]:
+    return [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
 
 
 def plausible(annotation: Any) -> Iterator[Any]:
@@ -156,6 +159,8 @@ def plausible(annotation: Any) -> Iterator[Any]:
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation in (None, NoneType):
         yield None
+    elif origin is Annotated:
+        yield from (value for value in plausible(args[0]) if matches(value, annotation))
     elif origin is Literal:
         yield from args
     elif origin is tuple:
@@ -165,7 +170,9 @@ def plausible(annotation: Any) -> Iterator[Any]:
         for option in args:
             yield from plausible(option)
     elif isinstance(annotation, type) and issubclass(annotation, Config):
-        of_type = (cls for cls in configs() if issubclass(cls, annotation) and not inspect.isabstract(cls))
+        of_type = [cls for cls in configs() if issubclass(cls, annotation) and not inspect.isabstract(cls)]
+        # Those that need nothing come first, so that one that holds its like finds an end.
+        of_type.sort(key=lambda cls: len(_required(cls)))
         yield from (config for cls in of_type if (config := made(cls)) is not None)
     else:
         yield from PLAIN.get(annotation, ())
