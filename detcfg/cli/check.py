@@ -41,7 +41,9 @@ def check(
 
     config = configured(experiment, overrides, allow).resolved()
     typer.echo(f"{experiment}: every value is set, and the parts fit each other.\n")
-    _print_summary(summarise(config.model, (height, width)), (height, width))
+    summary = summarise(config.model, (height, width))
+    _print_summary(summary, (height, width))
+    _check_memory(summary)
     if data and not _check_data(config, images=images):
         raise typer.Exit(1)
 
@@ -65,6 +67,23 @@ def _print_summary(summary: Summary, size: tuple[int, int]) -> None:
     print_table(rows)
     if summary.stopped:
         typer.echo(f"Counted up to an operator that needs values: {summary.stopped}")
+
+
+def _check_memory(summary: Summary) -> None:
+    """Refuse a model whose weights alone are more than this machine holds.
+
+    Raises:
+        ConfigError: They are.
+    """
+    from detcfg.config import ConfigError
+    from detcfg.engine.summary import machine_memory
+
+    held = machine_memory()
+    if held is not None and summary.weight_bytes > held:
+        raise ConfigError(
+            f"model: its weights take {summary.weight_bytes:,} bytes, and this machine has {held:,}. "
+            f"The largest is {summary.largest}: lower the channels or layers that it comes from."
+        )
 
 
 def _giga(count: int) -> str:

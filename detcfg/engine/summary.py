@@ -6,6 +6,7 @@ values (how many boxes pass a threshold or survive NMS) is taken at its most: al
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from detcfg.config import ConfigError
 from detcfg.detectors.base import Detector, DetectorConfig
 
 DEPTH: Final = 2
@@ -45,6 +47,10 @@ class Summary:
     parameters: int
     trainable: int
     multiply_adds: int
+    largest: str = ""
+    """The tensor that takes the most memory: its name in the state dict, and its shape."""
+    weight_bytes: int = 0
+    """Of all parameters and buffers."""
     stopped: str = ""
     """Why the run ended before its end, and with it the counts; empty if it did not."""
 
@@ -53,12 +59,25 @@ def summarise(config: DetectorConfig, image_size: tuple[int, int]) -> Summary:
     """Build a detector on the meta device and run it on one image of (height, width).
 
     Raises:
-        ConfigError: The config cannot be resolved.
+        ConfigError: The config cannot be resolved, or a layer has more weights than can be counted.
     """
     with torch.device("meta"):
-        detector = config.build().eval()
+        try:
+            detector = config.build().eval()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise ConfigError(f"model: a layer is larger than any memory. {error}") from None
         image = torch.empty((3, *image_size), dtype=torch.uint8)
     return _summarise(detector, image)
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that this machine has; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _summarise(detector: Detector, image: Tensor) -> Summary:
@@ -92,8 +111,15 @@ def _summarise(detector: Detector, image: Tensor) -> Summary:
         parameters=_count(detector.parameters()),
         trainable=_count(p for p in detector.parameters() if p.requires_grad),
         multiply_adds=counter.get_total_flops() // 2,
+        largest=_largest(detector),
+        weight_bytes=sum(tensor.nbytes for tensor in detector.state_dict().values()),
         stopped=stopped,
     )
+
+
+def _largest(detector: Detector) -> str:
+    name, tensor = max(detector.state_dict().items(), key=lambda item: item[1].nbytes)
+    return f"{name} of shape {tuple(tensor.shape)}"
 
 
 def _is_part(name: str, module: nn.Module) -> bool:

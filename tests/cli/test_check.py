@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,18 @@ def test_a_class_that_the_file_does_not_name_is_found(command: Command, coco: Pa
 
 def test_data_can_be_left_unread(command: Command) -> None:
     assert 0 == command("check", "double_head", "--no-data", *SMALL).code
+
+
+@pytest.mark.parametrize(
+    ("channels", "says"),
+    [
+        (10**7, r"its weights take [\d,]{20,} bytes, and this machine has .*neck.fpn_convs.0.conv.weight"),
+        (10**10, "larger than any memory"),
+    ],
+)
+def test_a_layer_larger_than_memory_is_refused_with_its_bytes(
+    command: Command, channels: int, says: str
+) -> None:
+    outcome = command("check", "double_head_demo", "--no-data", f"model.neck.out_channels={channels}")
+    assert outcome.code == 1
+    assert re.search(says, outcome.err)
