@@ -26,7 +26,17 @@ def types(session: nox.Session) -> None:
     """Check types with pyright and mypy, both strict."""
     session.install("-e.[test]", "nox")
     session.run("pyright")
+    session.run("pyright", "--pythonversion", "3.11")
     session.run("mypy", "detcfg", "experiments", "noxfile.py")
+
+
+@nox.session
+def checkers(session: nox.Session) -> None:
+    """Give the wrong configs of tests/types/should_fail.py to six type checkers, and print who rejects how many."""
+    pyrights = ["pyright==1.1.414", "basedpyright==1.40.2"]
+    others = ["mypy==2.4.1", "ty==0.0.108", "pyrefly==1.5.0", "zuban==0.10.0"]
+    session.install("-e.[test]", *pyrights, *others)
+    session.run("python", "-m", "tests.types.checkers")
 
 
 @nox.session

@@ -20,7 +20,6 @@ from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.res_layer import ResLayerConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
@@ -51,7 +50,7 @@ class Model(FasterRCNNConfig):
         rpn_proposal=RPNTestConfig(nms_pre=12000, max_per_img=2000),
         test_cfg=RPNTestConfig(nms_pre=6000),
     )
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_roi_extractor=SingleRoIExtractorConfig(roi_layer=RoIAlignConfig(output_size=14)),
         shared_head=ResLayerConfig(depth=50, style="caffe", norm_cfg=BNConfig(requires_grad=False)),
         bbox_head=ConvFCBBoxHeadConfig(with_avg_pool=True),

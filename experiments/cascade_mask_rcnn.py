@@ -7,12 +7,12 @@ Reference: MMDetection's cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco, 41.2 bo
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.data.config import DataConfig
 from detcfg.experiments import cascade_rcnn
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 from detcfg.roi_extractors.base import RoIAlignConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
@@ -20,7 +20,7 @@ from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 
 @frozen(kw_only=True)
 class Model(cascade_rcnn.Model):
-    roi_head: RoIHeadConfig = CascadeRoIHeadConfig(
+    roi_head: CascadeRoIHeadConfig = CascadeRoIHeadConfig(
         mask_roi_extractor=SingleRoIExtractorConfig(roi_layer=RoIAlignConfig(output_size=14)),
         mask_head=FCNMaskHeadConfig(),
     )

@@ -11,11 +11,13 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.detectors.cascade_rcnn import CascadeRCNNConfig
 from detcfg.experiments import faster_rcnn
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 
 
 @frozen(kw_only=True)
 class Model(CascadeRCNNConfig):
     backbone: BackboneConfig = faster_rcnn.Model().backbone
+    roi_head: CascadeRoIHeadConfig = CascadeRoIHeadConfig()
 
 
 @frozen(kw_only=True)

@@ -21,7 +21,6 @@ from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.cascade_rpn_head import CascadeRPNHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNTestConfig
 from detcfg.heads.proposal.stage_cascade_rpn_head import AdaptConfig, StageCascadeRPNHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
@@ -64,7 +63,7 @@ class Model(faster_rcnn.Model):
         rpn_proposal=RPNTestConfig(nms_pre=2000, max_per_img=300, nms=NMSConfig(iou_threshold=0.8)),
         test_cfg=RPNTestConfig(max_per_img=300, nms=NMSConfig(iou_threshold=0.8)),
     )
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared2FCBBoxHeadConfig(
             bbox_coder=DeltaXYWHBBoxCoderConfig(target_stds=(0.04, 0.04, 0.08, 0.08)),
             loss_cls=CrossEntropyLossConfig(loss_weight=1.5),

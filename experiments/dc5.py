@@ -17,7 +17,6 @@ from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.experiments import c4
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 
@@ -40,7 +39,7 @@ class Model(c4.Model):
         rpn_proposal=RPNTestConfig(nms_pre=12000, max_per_img=2000),
         test_cfg=RPNTestConfig(nms_pre=6000),
     )
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig()
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig()
 
 
 @frozen(kw_only=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.detectors_resnet import DetectoRSResNetConfig
+from detcfg.config import evolve
 from detcfg.experiments import cascade_rcnn
 from detcfg.layers.conv_aws import ConvAWSConfig
 from detcfg.layers.sac import SACConfig

@@ -9,10 +9,11 @@ augmentation goes on to the end (there it stops 8 epochs before).
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hgnetv2 import HGNetV2Config
+from detcfg.config import evolve
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import (
     ExpandConfig,

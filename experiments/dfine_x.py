@@ -6,10 +6,11 @@ Reference: Peterande/D-FINE's configs/dfine/dfine_hgnetv2_x_coco.yml, 55.8 box A
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hgnetv2 import HGNetV2Config
+from detcfg.config import evolve
 from detcfg.detectors.dfine import DFINEConfig
 from detcfg.experiments import dfine_l
 from detcfg.heads.query.dfine_transformer import DFINETransformerConfig

@@ -9,12 +9,13 @@ Reached: 59.1 AP and 91.4 AP50 on the test split, after 20 epochs (its best of v
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.mobilenet_v2 import MobileNetV2Config
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import evolve
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
 from detcfg.data.voc import VOCDatasetConfig
@@ -30,6 +31,7 @@ from detcfg.recipe.schedules import CosineConfig
 
 CELLS = VOCDatasetConfig(data_root="data/BCCD", classes=("RBC", "WBC", "Platelets"))
 RESIZE = ResizeConfig(scale=(427, 320))
+BBOX_HEAD = double_head.Model().roi_head.bbox_head
 
 
 @frozen(kw_only=True)
@@ -51,9 +53,7 @@ class Model(double_head.Model):
     )
     roi_head: DoubleHeadRoIHeadConfig = evolve(
         double_head.Model().roi_head,
-        bbox_head=evolve(
-            double_head.Model().roi_head.bbox_head, num_convs=2, conv_out_channels=256, fc_out_channels=256
-        ),
+        bbox_head=evolve(BBOX_HEAD, num_convs=2, conv_out_channels=256, fc_out_channels=256),
         sampler=RandomSamplerConfig(num=64, pos_fraction=0.25),
     )
 

@@ -5,12 +5,13 @@ Nothing is downloaded: the scenes are `detcfg.data.demo`'s, and the weights star
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import evolve
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.transforms import RandomFlipConfig

@@ -12,7 +12,6 @@ from detcfg.boxes.nms import NMSConfig
 from detcfg.experiments import faster_rcnn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.dynamic_roi_head import DynamicRoIHeadConfig
 
 
@@ -22,7 +21,7 @@ class Model(faster_rcnn.Model):
         rpn_proposal=RPNTestConfig(nms_pre=2000, nms=NMSConfig(iou_threshold=0.85)),
         test_cfg=RPNTestConfig(nms=NMSConfig(iou_threshold=0.85)),
     )
-    roi_head: RoIHeadConfig = DynamicRoIHeadConfig()
+    roi_head: DynamicRoIHeadConfig = DynamicRoIHeadConfig()
 
 
 @frozen(kw_only=True)

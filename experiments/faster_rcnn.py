@@ -14,6 +14,7 @@ from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.faster_rcnn import FasterRCNNConfig
 from detcfg.experiment import ExperimentConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 
 
 @frozen(kw_only=True)
@@ -21,6 +22,7 @@ class Model(FasterRCNNConfig):
     backbone: BackboneConfig = ResNetConfig(
         depth=50, frozen_stages=1, pretrained="ResNet50_Weights.IMAGENET1K_V1"
     )
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig()
 
 
 @frozen(kw_only=True)

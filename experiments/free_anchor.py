@@ -6,8 +6,9 @@ Reference: MMDetection's free_anchor/freeanchor_r50_fpn_1x_coco, 38.7 box AP.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.free_anchor_retina_head import FreeAnchorRetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig

@@ -6,8 +6,9 @@ Reference: MMDetection's fsaf/fsaf_r50_fpn_1x_coco, 37.4 box AP.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.fsaf_head import FSAFHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig

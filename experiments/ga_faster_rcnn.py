@@ -16,7 +16,6 @@ from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.ga_rpn_head import GARPNHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.recipe.config import ClipGradConfig, TrainerConfig
@@ -30,7 +29,7 @@ RPN_HEAD = GARPNHeadConfig(
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
     rpn_head: ProposalHeadConfig = RPN_HEAD
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared2FCBBoxHeadConfig(
             bbox_coder=DeltaXYWHBBoxCoderConfig(target_stds=(0.05, 0.05, 0.1, 0.1))
         ),

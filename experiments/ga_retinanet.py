@@ -7,8 +7,9 @@ sibling ga-retinanet_r50_fpn_1x_coco.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import retinanet
 from detcfg.heads.anchor_based.ga_retina_head import GARetinaHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig

@@ -7,8 +7,9 @@ proposals; this is its sibling ga-rpn_r50_fpn_1x_coco.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import ga_faster_rcnn, rpn
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.ga_rpn_head import GARPNTestConfig

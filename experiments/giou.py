@@ -10,14 +10,13 @@ from attrs import frozen
 
 from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.giou import GIoULossConfig
 
 
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared2FCBBoxHeadConfig(reg_decoded_bbox=True, loss_bbox=GIoULossConfig(loss_weight=10.0))
     )
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
+from detcfg.config import evolve
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
 from detcfg.experiments import mask_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import GNConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
@@ -38,7 +39,7 @@ class Model(mask_rcnn.Model):
     )
     backbone: BackboneConfig = ResNetConfig(depth=50, frozen_stages=1, norm_cfg=NORM)
     neck: NeckConfig | None = FPNConfig(norm_cfg=NORM)
-    roi_head: RoIHeadConfig = evolve(
+    roi_head: StandardRoIHeadConfig = evolve(
         ROI_HEAD,
         bbox_head=Shared4Conv1FCBBoxHeadConfig(norm_cfg=NORM),
         mask_head=FCNMaskHeadConfig(norm_cfg=NORM),

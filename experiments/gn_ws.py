@@ -16,7 +16,6 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_ws import ConvWSConfig
 from detcfg.layers.norm import GNConfig
@@ -31,7 +30,7 @@ NORM: Final = GNConfig(num_groups=32)
 class Model(faster_rcnn.Model):
     backbone: BackboneConfig = ResNetConfig(depth=50, frozen_stages=1, conv_cfg=CONV, norm_cfg=NORM)
     neck: NeckConfig | None = FPNConfig(conv_cfg=CONV, norm_cfg=NORM)
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared4Conv1FCBBoxHeadConfig(conv_cfg=CONV, norm_cfg=NORM)
     )
 

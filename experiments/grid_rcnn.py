@@ -11,7 +11,6 @@ from attrs import frozen
 from detcfg.boxes.nms import NMSConfig
 from detcfg.experiments import cascade_rcnn, faster_rcnn
 from detcfg.heads.proposal.base import ProposalHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.grid_roi_head import GridRoIHeadConfig
 
@@ -19,7 +18,7 @@ from detcfg.heads.roi.grid_roi_head import GridRoIHeadConfig
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
     rpn_head: ProposalHeadConfig = cascade_rcnn.Model().rpn_head
-    roi_head: RoIHeadConfig = GridRoIHeadConfig(
+    roi_head: GridRoIHeadConfig = GridRoIHeadConfig(
         test_cfg=RoITestConfig(score_thr=0.03, nms=NMSConfig(iou_threshold=0.3))
     )
 

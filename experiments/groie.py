@@ -11,7 +11,6 @@ from typing import Final
 from attrs import frozen
 
 from detcfg.experiments import faster_rcnn
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.conv_module import ConvModuleConfig
 from detcfg.layers.generalized_attention import GeneralizedAttentionConfig
@@ -27,7 +26,7 @@ EXTRACTOR: Final = GenericRoIExtractorConfig(
 
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(bbox_roi_extractor=EXTRACTOR)
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(bbox_roi_extractor=EXTRACTOR)
 
 
 @frozen(kw_only=True)

@@ -11,14 +11,13 @@ from attrs import frozen
 
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.experiments import cascade_mask_rcnn
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
 from detcfg.heads.roi.htc_roi_head import HybridTaskCascadeRoIHeadConfig
 
 
 @frozen(kw_only=True)
 class Model(cascade_mask_rcnn.Model):
-    roi_head: RoIHeadConfig = HybridTaskCascadeRoIHeadConfig(
+    roi_head: HybridTaskCascadeRoIHeadConfig = HybridTaskCascadeRoIHeadConfig(
         assigner=(
             MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
             MaxIoUAssignerConfig(pos_iou_thr=0.6, neg_iou_thr=0.6, min_pos_iou=0.6),

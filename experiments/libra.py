@@ -14,7 +14,6 @@ from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.losses.balanced_l1 import BalancedL1LossConfig
 from detcfg.necks.base import NeckConfig
@@ -29,7 +28,7 @@ class Model(faster_rcnn.Model):
     rpn_head: ProposalHeadConfig = RPNHeadConfig(
         sampler=RandomSamplerConfig(num=256, pos_fraction=0.5, neg_pos_ub=5, add_gt_as_proposals=False)
     )
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared2FCBBoxHeadConfig(loss_bbox=BalancedL1LossConfig()),
         sampler=CombinedSamplerConfig(num=512, pos_fraction=0.25),
     )

@@ -9,12 +9,13 @@ Reached: 57.7 mask AP and 87.6 mask AP50 on the validation images, after 20 epoc
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.mobilenet_v2 import MobileNetV2Config
 from detcfg.boxes.anchors.anchor_generator import AnchorGeneratorConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
+from detcfg.config import evolve
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.data.transforms import RandomFlipConfig, ResizeConfig
@@ -24,7 +25,7 @@ from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.mask.fcn_mask_head import FCNMaskHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.fpn import FPNConfig
 from detcfg.recipe.config import TrainerConfig
@@ -56,7 +57,7 @@ class Model(mask_rcnn.Model):
         rpn_proposal=RPNTestConfig(nms_pre=500, max_per_img=500),
         test_cfg=RPNTestConfig(nms_pre=500, max_per_img=300),
     )
-    roi_head: RoIHeadConfig = evolve(
+    roi_head: StandardRoIHeadConfig = evolve(
         ROI_HEAD,
         bbox_head=Shared2FCBBoxHeadConfig(fc_out_channels=256),
         mask_head=FCNMaskHeadConfig(num_convs=2, conv_out_channels=64),

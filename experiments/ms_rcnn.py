@@ -15,7 +15,6 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.resnet import ResNetConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.experiments import mask_rcnn
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.mask_scoring_roi_head import MaskScoringRoIHeadConfig
 from detcfg.layers.norm import BNConfig
 
@@ -28,7 +27,7 @@ class Model(mask_rcnn.Model):
     backbone: BackboneConfig = ResNetConfig(
         depth=50, frozen_stages=1, style="caffe", norm_cfg=BNConfig(requires_grad=False)
     )
-    roi_head: RoIHeadConfig = MaskScoringRoIHeadConfig()
+    roi_head: MaskScoringRoIHeadConfig = MaskScoringRoIHeadConfig()
 
 
 @frozen(kw_only=True)

@@ -10,13 +10,14 @@ from attrs import frozen
 
 from detcfg.boxes.samplers.ohem import OHEMSamplerConfig
 from detcfg.experiments import faster_rcnn
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 
 
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(sampler=OHEMSamplerConfig(num=512, pos_fraction=0.25))
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
+        sampler=OHEMSamplerConfig(num=512, pos_fraction=0.25)
+    )
 
 
 @frozen(kw_only=True)

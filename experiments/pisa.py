@@ -12,7 +12,6 @@ from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
 from detcfg.heads.proposal.base import ProposalHeadConfig
 from detcfg.heads.proposal.rpn_head import RPNHeadConfig, RPNTestConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.pisa_roi_head import PISARoIHeadConfig
 from detcfg.losses.smooth_l1 import SmoothL1LossConfig
 
@@ -23,7 +22,7 @@ class Model(faster_rcnn.Model):
         rpn_proposal=RPNTestConfig(nms_pre=2000, max_per_img=2000),
         test_cfg=RPNTestConfig(nms_pre=2000, max_per_img=2000),
     )
-    roi_head: RoIHeadConfig = PISARoIHeadConfig(
+    roi_head: PISARoIHeadConfig = PISARoIHeadConfig(
         bbox_head=Shared2FCBBoxHeadConfig(loss_bbox=SmoothL1LossConfig(beta=1.0))
     )
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from detcfg.experiments import ms_rcnn
-from detcfg.heads.roi.base import RoIHeadConfig
+from detcfg.backbones.base import BackboneConfig
+from detcfg.detectors.base import DetDataPreprocessorConfig
+from detcfg.experiments import mask_rcnn, ms_rcnn
 from detcfg.heads.roi.point_rend_roi_head import PointRendRoIHeadConfig
 
 
 @frozen(kw_only=True)
-class Model(ms_rcnn.Model):
-    roi_head: RoIHeadConfig = PointRendRoIHeadConfig()
+class Model(mask_rcnn.Model):
+    data_preprocessor: DetDataPreprocessorConfig = ms_rcnn.Model().data_preprocessor
+    backbone: BackboneConfig = ms_rcnn.Model().backbone
+    roi_head: PointRendRoIHeadConfig = PointRendRoIHeadConfig()
 
 
 @frozen(kw_only=True)
-class Experiment(ms_rcnn.Experiment):
+class Experiment(mask_rcnn.Experiment):
     model: Model = Model()

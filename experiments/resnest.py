@@ -15,7 +15,6 @@ from detcfg.backbones.resnest import ResNeStConfig
 from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared4Conv1FCBBoxHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.norm import SyncBNConfig
 
@@ -28,7 +27,7 @@ class Model(faster_rcnn.Model):
     backbone: BackboneConfig = ResNeStConfig(
         depth=50, stem_channels=64, frozen_stages=1, norm_cfg=SyncBNConfig(), norm_eval=False
     )
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(
         bbox_head=Shared4Conv1FCBBoxHeadConfig(norm_cfg=SyncBNConfig())
     )
 

@@ -10,13 +10,12 @@ from attrs import frozen
 
 from detcfg.experiments import faster_rcnn
 from detcfg.heads.bbox.sabl_head import SABLHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 
 
 @frozen(kw_only=True)
 class Model(faster_rcnn.Model):
-    roi_head: RoIHeadConfig = StandardRoIHeadConfig(bbox_head=SABLHeadConfig())
+    roi_head: StandardRoIHeadConfig = StandardRoIHeadConfig(bbox_head=SABLHeadConfig())
 
 
 @frozen(kw_only=True)

@@ -7,16 +7,17 @@ Reference: MMDetection's seesaw_loss/mask-rcnn_r50_fpn_seesaw-loss_random-ms-2x_
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.data.config import DataConfig
 from detcfg.data.lvis import LVISV1DatasetConfig
 from detcfg.data.transforms import RandomChoiceResizeConfig, RandomFlipConfig
 from detcfg.detectors.mask_rcnn import ROI_HEAD
 from detcfg.experiments import mask_rcnn
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
-from detcfg.heads.roi.base import RoIHeadConfig
 from detcfg.heads.roi.common import RoITestConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 from detcfg.layers.linear import NormedLinearConfig
 from detcfg.losses.seesaw import SeesawLossConfig
 from detcfg.recipe.config import TrainerConfig
@@ -25,7 +26,7 @@ from detcfg.recipe.schedules import MultiStepConfig
 
 @frozen(kw_only=True)
 class Model(mask_rcnn.Model):
-    roi_head: RoIHeadConfig = evolve(
+    roi_head: StandardRoIHeadConfig = evolve(
         ROI_HEAD,
         bbox_head=Shared2FCBBoxHeadConfig(
             cls_predictor_cfg=NormedLinearConfig(temperature=20.0), loss_cls=SeesawLossConfig()

@@ -6,8 +6,9 @@ Reference: MMDetection's solov2/solov2_r50_fpn_1x_coco, 34.8 mask AP.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import solo
 from detcfg.heads.dense.base import DenseHeadConfig
 from detcfg.heads.instance.solov2_head import SOLOV2HeadConfig

@@ -6,8 +6,9 @@ Reference: MMDetection's vfnet/vfnet_r50_fpn_1x_coco, 41.6 box AP.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from detcfg.config import evolve
 from detcfg.experiments import fcos, retinanet
 from detcfg.heads.anchor_free.vfnet_head import VFNetHeadConfig
 from detcfg.heads.dense.base import DenseHeadConfig

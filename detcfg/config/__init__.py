@@ -3,8 +3,8 @@
 A component is described by a frozen class. What depends on the components around it is *derived*: the config that holds
 both fills it in.
 
->>> from attrs import evolve, frozen
->>> from detcfg.config import Config, derived, fill
+>>> from attrs import frozen
+>>> from detcfg.config import Config, derived, evolve, fill
 >>> @frozen(kw_only=True)
 ... class NeckConfig(Config):
 ...     in_channels: int = derived()
@@ -48,6 +48,7 @@ from detcfg.config.base import (
     fill,
     is_unset,
 )
+from detcfg.config.evolving import evolve
 
 __all__ = [
     "UNSET",
@@ -57,6 +58,7 @@ __all__ = [
     "check_unused",
     "derived",
     "did_you_mean",
+    "evolve",
     "fill",
     "is_unset",
 ]

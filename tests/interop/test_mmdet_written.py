@@ -49,6 +49,7 @@ def test_a_parent_is_not_one_that_the_child_takes_back(tmp_path: Path, family: s
 def test_what_differs_in_a_component_is_evolved_from_the_parents(tmp_path: Path) -> None:
     text = text_of(tmp_path, "double_head", "model = dict(roi_head=dict(reg_roi_scale_factor=1.5))")
     assert "evolve(double_head.Model().roi_head, reg_roi_scale_factor=1.5)" in " ".join(text.split())
+    assert "from detcfg.config import evolve\n" in text
 
 
 def test_a_quotient_is_written_as_one(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""Wrong configs: each marked line, and no other, must be rejected by pyright and by mypy.
+"""Wrong configs: each marked line, and no other, must be rejected by each type checker (`checkers.py`).
 
-`evolve` is typed by mypy alone; a wrong one is a TypeError or a ConfigError when the file is imported. What no
-checker can see is found when the class is made or the config resolves: `tests/config/test_base.py` and
-`tests/test_mistakes.py` hold those.
+What no checker can see is found when the class is made or the config resolves: `tests/config/test_base.py` and
+`tests/test_mistakes.py` hold those. Numbers out of range are such: to every checker `FPNConfig(num_outs=0)` is an
+`int` for an `int`, since none reads the bounds of an `Annotated`.
 """
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from detcfg import load_experiment
 from detcfg.backbones.base import BackboneConfig
@@ -17,7 +17,7 @@ from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.nms import NMSConfig
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.config import ModuleConfig
+from detcfg.config import ModuleConfig, evolve
 from detcfg.data.coco import CocoDatasetConfig
 from detcfg.data.config import DataConfig
 from detcfg.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
@@ -37,6 +37,8 @@ from detcfg.recipe.optimizers import SGDConfig
 from detcfg.recipe.schedules import MultiStepConfig
 from detcfg.roi_extractors.single_level import SingleRoIExtractorConfig
 
+BBOX_HEAD = double_head.Model().roi_head.bbox_head
+
 # A field that does not exist.
 DoubleHeadRoIHeadConfig(reg_roi_scael_factor=1.3)  # error
 DoubleConvFCBBoxHeadConfig(num_conv=4)  # error
@@ -51,7 +53,7 @@ SmoothL1LossConfig(betta=1.0)  # error
 TrainerConfig(epoch=12)  # error
 CocoDatasetConfig(annfile="train.json")  # error
 SGDConfig(learning_rate=0.02)  # error
-evolve(double_head.Model().roi_head, reg_roi_scale=1.3)  # error in mypy
+evolve(double_head.Model().roi_head, reg_roi_scale=1.3)  # error
 
 # A value of another type.
 ResNetConfig(depth="50")  # error
@@ -63,7 +65,7 @@ AnchorGeneratorConfig(ratios=1.0)  # error
 SingleRoIExtractorConfig(finest_scale=None)  # error
 TrainerConfig(amp="float16")  # error
 MultiStepConfig(milestones=["8", "11"])  # error
-evolve(FPNConfig(), num_outs="five")  # error in mypy
+evolve(FPNConfig(), num_outs="five")  # error
 
 # A component where another belongs.
 DoubleHeadRoIHeadConfig(bbox_head=Shared2FCBBoxHeadConfig())  # error
@@ -75,7 +77,9 @@ RPNHeadConfig(assigner=RandomSamplerConfig())  # error
 StandardRoIHeadConfig(bbox_roi_extractor=Shared2FCBBoxHeadConfig())  # error
 DataConfig(train=ResNetConfig(), val=CocoDatasetConfig(ann_file="a.json"))  # error
 TrainerConfig(optimizer=MultiStepConfig())  # error
-evolve(faster_rcnn.Model(), backbone=L1LossConfig())  # error in mypy
+evolve(faster_rcnn.Model(), backbone=L1LossConfig())  # error
+evolve(double_head.Model(), roi_head=StandardRoIHeadConfig())  # error
+evolve(double_head.Model().roi_head, bbox_head=evolve(BBOX_HEAD, num_conv=4))  # error
 
 # A config is never changed in place.
 ResNetConfig().depth = 101  # error

@@ -15,6 +15,7 @@ import pytest
 
 from detcfg.heads.bbox.double_conv_fc_bbox_head import DoubleConvFCBBoxHeadConfig
 from detcfg.heads.roi.double_head_roi_head import DoubleHeadRoIHeadConfig
+from detcfg.heads.roi.standard_roi_head import StandardRoIHeadConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,16 @@ ATTRIBUTE = """from experiments.double_head import Experiment
 
 model = Experiment().model
 model.roi_head.bbox_head."""
+
+EVOLVE = """from detcfg.config import evolve
+from detcfg.experiments import double_head
+
+ROI_HEAD = double_head.Model().roi_head
+roi_head = evolve(ROI_HEAD, """
+
+INHERITED = """from detcfg.experiments import faster_rcnn
+
+faster_rcnn.Model().roi_head."""
 
 
 class Server:
@@ -141,3 +152,15 @@ def test_fields_are_offered_after_a_dot_with_type_and_docstring(server: Server) 
         kind, _, docstring = offered[name].partition("---")
         assert f"{name}: " in kind
         assert docstring.strip(" \\n'}"), name
+
+
+def test_fields_are_offered_inside_evolve(server: Server) -> None:
+    offered = server.completions(server.open(ROOT / "experiments" / "evolved.py", EVOLVE))
+
+    assert set(attrs.fields_dict(DoubleHeadRoIHeadConfig)) <= set(offered)
+
+
+def test_the_head_that_stands_in_a_shipped_experiment_offers_its_own_fields(server: Server) -> None:
+    offered = server.completions(server.open(ROOT / "experiments" / "inherited.py", INHERITED))
+
+    assert set(attrs.fields_dict(StandardRoIHeadConfig)) <= set(offered)

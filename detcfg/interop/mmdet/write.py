@@ -202,7 +202,7 @@ class _Writer:
             return start + self.layout.value(change.value, column, INDENT)
         if not change.changes:
             return start + change.evolved
-        self.imports.use("attrs", "evolve")
+        self.imports.use("detcfg.config", "evolve")
         arguments = [("", Raw(change.evolved)), *change.changes]
         return start + self.layout.call("evolve", arguments, column, INDENT)
 
