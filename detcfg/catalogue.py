@@ -15,8 +15,9 @@ from typing import Final
 
 from attrs import frozen
 
-from detcfg.config.base import Config, ConfigError, adds_behaviour
+from detcfg.config.base import Config, ConfigError
 from detcfg.config.serialize import class_path, no_module
+from detcfg.config.types import adds_behaviour
 
 KINDS: Final = {
     "detectors": "detector",

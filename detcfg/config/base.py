@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 import attrs
 from attrs import evolve, frozen
 
-from detcfg.config.types import field_types, mismatch
+from detcfg.config.types import adds_behaviour, field_types, mismatch
 from detcfg.errors import DetcfgError
 
 if TYPE_CHECKING:
@@ -154,12 +154,6 @@ class Config:
         _check_tree(self)  # the whole of it first, so that `wired` may rely on the types
         resolved: Self = _resolve(self, ())
         return resolved
-
-
-def adds_behaviour(cls: type) -> bool:
-    """Whether a config class defines anything but values: a method or a property."""
-    public = [value for name, value in vars(cls).items() if not name.startswith("_")]
-    return any(callable(v) or isinstance(v, property | classmethod | staticmethod) for v in public)
 
 
 @frozen(kw_only=True)

@@ -20,9 +20,17 @@ import attrs
 from attrs import frozen
 from cattrs import Converter
 
-from detcfg.config.base import UNSET, Config, ConfigError, adds_behaviour, did_you_mean
+from detcfg.config.base import UNSET, Config, ConfigError, did_you_mean
 from detcfg.config.moved import MOVES, Gone, is_users
-from detcfg.config.types import field_types, item_types, matches, mismatch, once_per_class, options
+from detcfg.config.types import (
+    adds_behaviour,
+    field_types,
+    item_types,
+    matches,
+    mismatch,
+    once_per_class,
+    options,
+)
 
 C = TypeVar("C", bound=Config)
 

@@ -28,11 +28,19 @@ def once_per_class(function: Callable[[type], R]) -> Callable[[type], R]:
     return remembered
 
 
+def adds_behaviour(cls: type) -> bool:
+    """Whether a config class defines anything but values: a method or a property."""
+    public = [value for name, value in vars(cls).items() if not name.startswith("_")]
+    return any(callable(v) or isinstance(v, property | classmethod | staticmethod) for v in public)
+
+
 @once_per_class
 def field_types(cls: type) -> dict[str, Any]:
     """The annotation of each attrs field of `cls`, evaluated, with its range.
 
-    A subclass that declares a field anew as a plain number keeps the range of its parent.
+    A subclass that declares a field anew as a plain number keeps the range of its parent. One that only gives
+    values, as an experiment does, keeps the components that its parent takes: `roi_head: StandardRoIHeadConfig`
+    there tells checkers and editors what stands in the field, and another head can be put there all the same.
 
     Raises:
         TypeError: An annotation names something that does not exist at run time.
@@ -47,9 +55,17 @@ def field_types(cls: type) -> dict[str, Any]:
     found = {field.name: hints.get(field.name, Any) for field in attrs.fields(cls)}
     for parent in filter(attrs.has, cls.__bases__):
         for name, inherited in field_types(parent).items():
-            if found[name] != inherited and found[name] == bare(inherited):
+            mine = found[name]
+            if mine != inherited and (
+                mine == bare(inherited) or (_narrows(mine, inherited) and not adds_behaviour(cls))
+            ):
                 found[name] = inherited
     return found
+
+
+def _narrows(annotation: Any, inherited: Any) -> bool:
+    """Whether one component class is a kind of the other."""
+    return isinstance(annotation, type) and isinstance(inherited, type) and issubclass(annotation, inherited)
 
 
 def bare(annotation: Any) -> Any:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detcfg import load_experiment
 from detcfg.config import ConfigError
 from detcfg.config.override import override, override_all
+from detcfg.config.serialize import from_data, to_data
+from detcfg.heads.roi.cascade_roi_head import CascadeRoIHeadConfig
 from tests.support.toy import ChildJob, HeadConfig, Job, JobConfig, ModelConfig, WideHeadConfig
 
 
@@ -40,6 +43,14 @@ def test_a_component_is_named_by_module_and_class() -> None:
     job = override(JobConfig(), "model.head=tests.support.toy:WideHeadConfig")
 
     assert WideHeadConfig() == job.model.head
+
+
+def test_another_head_may_stand_where_a_shipped_experiment_says_which_one_does() -> None:
+    name = "detcfg.heads.roi.cascade_roi_head:CascadeRoIHeadConfig"
+    changed = override(load_experiment("faster_rcnn"), f"model.roi_head={name}").resolved()
+
+    assert isinstance(changed.model.roi_head, CascadeRoIHeadConfig)
+    assert from_data(to_data(changed)) == changed
 
 
 def test_an_item_of_a_tuple_is_reached_by_its_number() -> None:
