@@ -34,13 +34,8 @@ def adds_behaviour(cls: type) -> bool:
     return any(callable(v) or isinstance(v, property | classmethod | staticmethod) for v in public)
 
 
-@once_per_class
-def field_types(cls: type) -> dict[str, Any]:
-    """The annotation of each attrs field of `cls`, evaluated, with its range.
-
-    A subclass that declares a field anew as a plain number keeps the range of its parent. One that only gives
-    values, as an experiment does, keeps the components that its parent takes: `roi_head: StandardRoIHeadConfig`
-    there tells checkers and editors what stands in the field, and another head can be put there all the same.
+def declared_types(cls: type) -> dict[str, Any]:
+    """The annotation of each attrs field of `cls` as checkers see it, evaluated.
 
     Raises:
         TypeError: An annotation names something that does not exist at run time.
@@ -52,7 +47,21 @@ def field_types(cls: type) -> dict[str, Any]:
             f"{cls.__qualname__}: the annotation {error.name!r} is not defined at run time. "
             "Import it outside `if TYPE_CHECKING:`, since configs are checked by their annotations."
         ) from error
-    found = {field.name: hints.get(field.name, Any) for field in attrs.fields(cls)}
+    return {field.name: hints.get(field.name, Any) for field in attrs.fields(cls)}
+
+
+@once_per_class
+def field_types(cls: type) -> dict[str, Any]:
+    """The annotation of each attrs field of `cls`, evaluated, with its range.
+
+    A subclass that declares a field anew as a plain number keeps the range of its parent. One that only gives
+    values, as an experiment does, keeps the components that its parent takes: `roi_head: StandardRoIHeadConfig`
+    there tells checkers and editors what stands in the field, and another head can be put there all the same.
+
+    Raises:
+        TypeError: An annotation names something that does not exist at run time.
+    """
+    found = declared_types(cls)
     for parent in filter(attrs.has, cls.__bases__):
         for name, inherited in field_types(parent).items():
             mine = found[name]

@@ -50,7 +50,7 @@ def test_another_head_may_stand_where_a_shipped_experiment_says_which_one_does()
     changed = override(load_experiment("faster_rcnn"), f"model.roi_head={name}").resolved()
 
     assert isinstance(changed.model.roi_head, CascadeRoIHeadConfig)
-    assert from_data(to_data(changed)) == changed
+    assert from_data(to_data(changed), type(changed)) == changed
 
 
 def test_an_item_of_a_tuple_is_reached_by_its_number() -> None:

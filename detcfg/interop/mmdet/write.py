@@ -17,7 +17,7 @@ from detcfg.config.base import UNSET, Config
 from detcfg.config.diff import diff
 from detcfg.config.moved import SHIPPED
 from detcfg.config.serialize import lowered
-from detcfg.config.types import field_types, matches
+from detcfg.config.types import declared_types, matches
 from detcfg.data.config import DataConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.interop.mmdet.data import Location, in_comment, in_docstring
@@ -104,7 +104,7 @@ def _may_inherit(imported: Imported, parent: Parent) -> bool:
         return False
     if lowered(model) is not type(imported.model) or not parent.module.startswith(f"{SHIPPED}."):
         return False
-    types = field_types(model)
+    types = declared_types(model)
     taken = all(
         matches(value, types[field.name])
         for field in attrs.fields(type(imported.model))
@@ -208,7 +208,7 @@ class _Writer:
 
     def _model_changes(self) -> Iterator[_Change]:
         model = self.imported.model
-        types = field_types(type(model) if self.parent is None else type(self.parent.experiment.model))
+        types = declared_types(type(model) if self.parent is None else type(self.parent.experiment.model))
         self._name_constants(model)
         for field in attrs.fields(type(model)):
             value: object = getattr(model, field.name)
@@ -246,7 +246,7 @@ class _Writer:
             for field in attrs.fields(type(value))
             if not same(new := getattr(value, field.name), getattr(old, field.name))
         )
-        known = isinstance(cls, type) and {name for name, _ in changes} <= set(field_types(cls))
+        known = isinstance(cls, type) and {name for name, _ in changes} <= set(declared_types(cls))
         if not known or self._size(changes) >= self._size(written(value)):
             return change
         return evolve(change, evolved=f"{self.parent.reference}.Model().{change.name}", changes=changes)
