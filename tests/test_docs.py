@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -74,6 +75,21 @@ def test_the_model_is_used_from_python_as_the_readme_says(folder: Path) -> None:
     done = run(folder, "use.py")
 
     assert 0 == done.code, done.err
+
+
+def test_an_experiment_on_data_of_ones_own_fits_the_files(folder: Path) -> None:
+    for split in ("train", "val"):
+        (folder / "my_data" / "images" / split).mkdir(parents=True)
+        (folder / "my_data" / "labels" / split).mkdir(parents=True)
+        Image.new("RGB", (40, 20)).save(folder / "my_data" / "images" / split / "a.png")
+        (folder / "my_data" / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25")
+    text = "train: images/train\nval: images/val\nnames: [cat, dog]"
+    (folder / "my_data" / "data.yaml").write_text(text)
+
+    check = run(folder, "-m", "detcfg", "check", "my_data.py")
+
+    assert 0 == check.code, check.err
+    assert "2 objects to learn" in check.out + check.err
 
 
 def test_the_double_head_of_the_readme_is_the_one_that_is_shipped(folder: Path) -> None:

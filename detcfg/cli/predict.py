@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from detcfg.cli.arguments import Allow, HalfPrecision
 from detcfg.cli.checkpoints import Partial
-from detcfg.cli.output import OutputError, progress, write_json
+from detcfg.cli.output import OutputError, progress, write_csv, write_json, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +29,8 @@ class Format(StrEnum):
 
     COCO = "coco"
     DETAILED = "detailed"
+    CSV = "csv"
+    YOLO = "yolo"
 
 
 def predict(
@@ -57,7 +60,11 @@ def predict(
     ] = None,
     form: Annotated[
         Format,
-        typer.Option("--format", help="coco: a list of results; detailed: a list of images with theirs."),
+        typer.Option(
+            "--format",
+            help="coco: a list of results; detailed: a list of images with theirs; csv: a row each; "
+            "yolo: a text file an image.",
+        ),
     ] = Format.COCO,
     score_thr: Annotated[
         float | None,
@@ -75,11 +82,14 @@ def predict(
 
     detections.json holds COCO's results, as evaluate-detections takes them: image_id, category_id, bbox
     ([x, y, width, height] in pixels), score, and segmentation (RLE) where there are masks. Without --annotations,
-    images and categories count from 1, and images.json says which they are. Exit code 1 if an image cannot be
+    images and categories count from 1, and images.json says which they are. csv writes detections.csv with
+    corners in pixels; yolo writes labels/NAME.txt beside a data.yaml with the names (class, centre and size as fractions
+    of the image, score), boxes alone. Exit code 1 if an image cannot be
     read; the others are done all the same.
     """
     from detcfg.cli.checkpoints import load_detector
     from detcfg.data.errors import DataError
+    from detcfg.engine.exports import csv_rows, yolo_text
     from detcfg.engine.predict import Predictor
     from detcfg.evaluation.ids import Ids
     from detcfg.recipe.amp import autocast
@@ -111,20 +121,44 @@ def predict(
             picture = out / _free_name(file, names)
             _save(draw_detections(image, sure, classes, score_thr=shown), picture)
             count += len(sure)
-            size = {"height": image.shape[-2], "width": image.shape[-1]}
-            table.append({"id": image_id, "file_name": str(file), **size, "picture": str(picture)})
+            sides = {"height": image.shape[-2], "width": image.shape[-1]}
+            table.append({"id": image_id, "file_name": str(file), **sides, "picture": str(picture)})
             if form is Format.COCO:
                 entries += predictor.results(found, image_id, categories)
+            elif form is Format.CSV:
+                entries += csv_rows(found, str(file), image_id, classes)
+            elif form is Format.YOLO:
+                write_text(
+                    out / "labels" / f"{picture.stem}.txt",
+                    yolo_text(found, (image.shape[-2], image.shape[-1])),
+                )
             else:
                 data = predictor.to_data(image, found)
                 entries.append({"image": str(file), "picture": str(picture), **data})
-    write_json(out / "detections.json", entries)
+    _write(form, out, entries, classes)
     if form is Format.COCO and known is None:
-        named = [{"id": number, "name": name} for number, name in zip(categories, classes, strict=True)]
-        write_json(out / TABLE, {"images": table, "categories": named})
+        write_json(out / TABLE, {"images": table, "categories": _named(categories, classes)})
     typer.echo(f"{count:,} objects in {len(table):,} images: {out}")
     if len(table) < len(files):
         raise typer.Exit(1)
+
+
+def _write(form: Format, out: Path, entries: list[dict[str, Any]], classes: Sequence[str]) -> None:
+    """What holds the detections of all images; of YOLO's files, the names of the classes."""
+    from detcfg.engine.exports import CSV_COLUMNS
+
+    if form is Format.CSV:
+        write_csv(out / "detections.csv", CSV_COLUMNS, entries)
+    elif form is Format.YOLO:
+        names = "".join(f"  {label}: {json.dumps(name)}\n" for label, name in enumerate(classes))
+        write_text(out / "data.yaml", f"names:\n{names}")
+    else:
+        write_json(out / "detections.json", entries)
+
+
+def _named(categories: Sequence[ImageId], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The categories as COCO has them."""
+    return [{"id": number, "name": name} for number, name in zip(categories, classes, strict=True)]
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -147,11 +181,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _free_name(file: Path, taken: set[str]) -> str:
     """A name for the picture of a file; files of different folders may have the same."""
     suffix = file.suffix if file.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
-    name, number = f"{file.stem}{suffix}", 2
-    while name in taken:
-        name, number = f"{file.stem}_{number}{suffix}", number + 1
-    taken.add(name)
-    return name
+    stem, number = file.stem, 2
+    while stem in taken:  # by stems, which is what YOLO's labels are found by
+        stem, number = f"{file.stem}_{number}", number + 1
+    taken.add(stem)
+    return f"{stem}{suffix}"
 
 
 def _save(picture: Image, path: Path) -> None:

@@ -41,8 +41,13 @@ class VOCDatasetConfig(FileDatasetConfig):
     classes: tuple[str, ...] = VOC_CLASSES
     """The classes to learn. Objects of other names are left out."""
     minus_one: bool = True
-    """Take 1 from every coordinate, as MMDetection does: VOC counts pixels from 1. Set it to false for
-    files of tools that count from 0."""
+    """Take 1 from every coordinate, as MMDetection does: VOC counts pixels from 1, and its xmax is the last pixel inside,
+    so that boxes come out a pixel less wide than they are, for MMDetection and for its published figures. Set it to
+    false for files whose corners are edges that count from 0: those of labelImg (cut to whole pixels, 1 at least), of
+    CVAT and Datumaro (as they were drawn), and of early versions of supervision; later ones add 1."""
+    integer: bool = True
+    """Cut coordinates to whole pixels, as MMDetection does. Set it to false to keep fractions, which CVAT and
+    Datumaro write."""
     allow_missing_xml: bool = False
     """Take an image that is listed and has no XML file for background, as Datumaro and CVAT write images
     without objects. False: it is an error."""
@@ -268,9 +273,9 @@ class _Reader:
             self._other_names[name] += 1
             return
         corners = [_number(element, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-        # Whole pixels, as MMDetection takes them.
+        whole, first = self.config.integer, int(self.config.minus_one)
         x1, y1, x2, y2 = (
-            math.trunc(c) - self.config.minus_one if abs(c) < MAX_NUMBER else math.nan for c in corners
+            (math.trunc(c) if whole else c) - first if abs(c) < MAX_NUMBER else math.nan for c in corners
         )
         given = ", ".join(f"{corner:g}" for corner in corners)
         if x2 <= x1 or y2 <= y1:

@@ -41,7 +41,7 @@ def other_sharding(path: Path, kind: str, sharding: str) -> RunError:
     )
 
 
-def other_optimizer(path: Path, error: Exception) -> CheckpointError:
+def other_optimizer(path: Path, error: Exception | str) -> CheckpointError:
     """The state of the optimizer does not fit the one that the config names."""
     return CheckpointError(
         f"{path} does not fit trainer.optimizer: {error}. Go on with the one that it was trained with, or "

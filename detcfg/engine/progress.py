@@ -55,4 +55,5 @@ class Progress:
         """
         if images_per_step != plan.images_per_step:
             self.step_in_epoch = self.step_in_epoch * images_per_step // plan.images_per_step
-            self.step = self.epoch * plan.steps_per_epoch + self.step_in_epoch
+        # With more or fewer images in the data, an epoch has another number of steps too.
+        self.step = self.epoch * plan.steps_per_epoch + self.step_in_epoch

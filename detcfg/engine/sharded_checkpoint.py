@@ -112,8 +112,9 @@ def load_sharded(path: Path, model: nn.Module, optimizer: Optimizer) -> Training
     Raises:
         CheckpointError: It is not whole, or something else.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    header = _header(path)
     tensors = model.state_dict()
+    parameters = _parameters(header, model, optimizer)
 
     def like(name: str) -> Tensor | None:
         kind, _, rest = name.partition(".")
@@ -122,7 +123,6 @@ def load_sharded(path: Path, model: nn.Module, optimizer: Optimizer) -> Training
         index = rest.partition(".")[0]
         return parameters[int(index)] if index.isdigit() and int(index) < len(parameters) else None
 
-    header = _header(path)
     try:
         sizes = _tensors(path)
         targets = {name: _target(size, dtype, like(name)) for name, (size, dtype) in sizes.items()}
@@ -150,6 +150,16 @@ def load_sharded_weights(path: Path) -> dict[str, Tensor]:
         return {name: x.reshape(()) if name in header["scalars"] else x for name, x in weights.items()}
     except MALFORMED as error:
         raise _broken(path, error) from error
+
+
+def _parameters(header: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> list[Tensor | None]:
+    """The parameters that the saved state of the optimizer counts, None for one that the model lacks."""
+    try:
+        names: list[str] = header["state"]["progress"]["parameters"]
+    except MALFORMED:  # of an earlier version, which resumes with the same groups alone
+        return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    found = dict(model.named_parameters())
+    return [found.get(name) for name in names]
 
 
 def _target(size: tuple[int, ...], dtype: torch.dtype, like: Tensor | None) -> Tensor:

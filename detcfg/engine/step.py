@@ -17,6 +17,7 @@ import torch
 from attrs import asdict
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 
 from detcfg.data.loader import Batch, mix
 from detcfg.detectors.base import Detector
@@ -139,12 +140,14 @@ class Step:
                 **asdict(self.progress),
                 "scaler": self.scaler.state_dict(),
                 "images_per_step": self.plan.images_per_step,
+                "optimizer": type(self.optimizer).__name__,
+                "parameters": trained_names(self.detector, self.optimizer),
                 "memory": distributed.all_gather(training_states(self.detector)),
             },
         )
 
     def load(self, state: TrainingState, source: Path) -> int:
-        """Go on from what `state` returned.
+        """Go on from what `state` returned, with the learning rate, weight decay and the like of the config.
 
         Args:
             state: Its `progress` is used up.
@@ -159,9 +162,14 @@ class Step:
         put_weights(self.detector, state.model, source)
         if self.ema is not None:
             self.ema.load(state.ema or state.model)
+        kind, own = state.progress.pop("optimizer", None), type(self.optimizer).__name__
+        if kind not in (None, own):
+            raise other_optimizer(source, f"it is the state of {kind}, not of {own}")
         try:
-            load_state(self.optimizer, state.optimizer)
-            self.scaler.load_state_dict(state.progress.pop("scaler"))
+            names: list[str] | None = state.progress.pop("parameters", None)
+            load_state(self.optimizer, state.optimizer, names, trained_names(self.detector, self.optimizer))
+            if scaler := state.progress.pop("scaler"):  # empty without fp16
+                self.scaler.load_state_dict(scaler)
             images_per_step: int = state.progress.pop("images_per_step")
             memory: list[dict[str, Any]] = state.progress.pop("memory", [])
             self.progress = Progress(**state.progress)
@@ -180,6 +188,12 @@ class Step:
         broken = [batch for batch, loss in zip(batches, sums, strict=True) if not math.isfinite(loss)]
         images = distributed.all_gather([info for batch in broken for info in batch.infos])
         return non_finite(means, [info for part in images for info in part], self.progress.step)
+
+
+def trained_names(detector: nn.Module, optimizer: Optimizer) -> list[str]:
+    """The names of an optimizer's parameters, group by group: its state counts them in this order."""
+    names = {id(parameter): name for name, parameter in detector.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def to_floats(values: Tensor) -> list[float]:

@@ -6,7 +6,7 @@ Follows mmengine/optim/optimizer/default_constructor.py.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -120,16 +120,42 @@ def can_fuse(groups: Groups) -> bool:
     return all(type(p) is nn.Parameter and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
-def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict`, with each tensor laid out as its parameter, which a fused update relies on.
+def load_state(
+    optimizer: Optimizer,
+    state: dict[str, Any],
+    before: Sequence[str] | None = None,
+    now: Sequence[str] | None = None,
+) -> None:
+    """Take up what an optimizer has learnt: its moments, not its learning rate, weight decay, momentum and the like.
+
+    Each tensor is laid out as its parameter, which a fused update relies on.
+
+    Args:
+        optimizer: What goes on, with the values of its config.
+        state: `Optimizer.state_dict()` of the one before.
+        before: The names of its parameters, group by group; None: those of now, in the same groups.
+        now: The names of the parameters of `optimizer`, group by group. One that was not trained before begins anew.
 
     Raises:
         ValueError: It is the state of another kind of optimizer, or of other groups.
     """
-    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=False):
-        if differing := group.keys() ^ saved.keys():
-            raise ValueError(f"only one of the two has {', '.join(sorted(differing))}")
-    optimizer.load_state_dict(state)
+    own = optimizer.state_dict()
+    learnt: dict[int, Any] = state["state"]
+    if before is None or now is None:
+        for group, saved in zip(own["param_groups"], state["param_groups"], strict=False):
+            if differing := group.keys() ^ saved.keys():
+                raise ValueError(f"only one of the two has {', '.join(sorted(differing))}")
+        if [g["params"] for g in own["param_groups"]] != [g["params"] for g in state["param_groups"]]:
+            raise ValueError("its groups of parameters are others (paramwise_cfg, or what is frozen)")
+    elif before != now:
+        index = {name: i for i, name in enumerate(before)}
+        learnt = {i: learnt[index[name]] for i, name in enumerate(now) if index.get(name) in learnt}
+    optimizer.load_state_dict({"state": learnt, "param_groups": own["param_groups"]})
+    if any(values.get("momentum_buffer") is not None for values in optimizer.state.values()):
+        # A fused update of SGD takes momenta of all or of none: those that are new begin at 0, as any first one does.
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

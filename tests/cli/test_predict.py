@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -284,3 +285,41 @@ def test_the_limit_of_pixels_is_the_datasets(command: Command, own: Path, pictur
         in outcome.err
     )
     assert 0 == command(*given, "--set", "data.val.max_pixels=4000").code
+
+
+def test_a_table_has_a_row_for_each_detection(command: Command, run: Path, pictures: Path) -> None:
+    detailed = predicted(command, run, pictures, "--score-thr", "0.1", "--format", "detailed")
+    given = (str(pictures / "a"), "--checkpoint", str(run), "--out", str(pictures / "table"))
+    assert command("predict", *given, "--score-thr", "0.1", "--format", "csv", *ALLOW).code == 0
+
+    with (pictures / "table" / "detections.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (image,) = (entry for entry in detailed if "/a/" in entry["image"])
+    assert len(rows) == len(image["detections"]) > 0
+    for row, entry in zip(rows, image["detections"], strict=True):
+        corners = [float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax")]
+        x, y, width, height = entry["bbox"]
+        assert corners == pytest.approx([x, y, x + width, y + height], abs=1e-3)
+        assert (row["image"], row["image_id"], row["category"]) == (image["image"], "1", entry["category"])
+        assert float(row["score"]) == pytest.approx(entry["score"])
+
+
+def test_yolo_has_a_file_for_each_image_in_fractions_of_it(
+    command: Command, run: Path, pictures: Path
+) -> None:
+    detailed = predicted(command, run, pictures, "--score-thr", "0.1", "--format", "detailed")
+    given = (str(pictures / "a"), str(pictures / "b"), "--checkpoint", str(run), "--out", str(pictures / "y"))
+    assert command("predict", *given, "--score-thr", "0.1", "--format", "yolo", *ALLOW).code == 0
+
+    files = [pictures / "y" / "labels" / f"{name}.txt" for name in ("cat", "cat_2")]
+    names = (pictures / "y" / "data.yaml").read_text().splitlines()[1:]
+    for file, image in zip(files, detailed, strict=True):
+        lines = file.read_text().splitlines()
+        assert len(lines) == len(image["detections"]) > 0
+        for line, entry in zip(lines, image["detections"], strict=True):
+            label, cx, cy, width, height, score = map(float, line.split())
+            w, h = image["width"], image["height"]
+            box = [(cx - width / 2) * w, (cy - height / 2) * h, width * w, height * h]
+            assert box == pytest.approx(entry["bbox"], abs=1e-2)
+            assert names[int(label)] == f'  {int(label)}: "{entry["category"]}"'
+            assert score == pytest.approx(entry["score"], abs=1e-5)

@@ -38,6 +38,18 @@ def write(folder: Path, files: dict[str, str] = FILES, **values: Any) -> VOCData
     return evolve(config, **values)
 
 
+def test_fractions_are_cut_off_unless_they_are_asked_for(tmp_path: Path) -> None:
+    files = {"a": xml(thing("cat", ("1.5", "2.25", "3.75", "4.5")))}
+
+    assert write(tmp_path, files).dataset().targets(0).boxes.tolist() == [[0, 1, 2, 3]]
+    kept = write(tmp_path, files, integer=False)
+    assert kept.dataset().targets(0).boxes.tolist() == [[0.5, 1.25, 2.75, 3.5]]
+    from_zero = evolve(kept, minus_one=False).dataset()
+    assert from_zero.targets(0).boxes.tolist() == [[1.5, 2.25, 3.75, 4.5]]
+    (annotation,) = from_zero.ground_truth()["annotations"]
+    assert (annotation["bbox"], annotation["area"]) == ([1.5, 2.25, 2.25, 2.25], 2.25**2)
+
+
 def test_boxes_count_from_pixel_one_unless_told_otherwise(tmp_path: Path) -> None:
     assert write(tmp_path).dataset().targets(0).boxes.tolist() == [[5, 5, 25, 15], [30, 20, 39, 29]]
     from_zero = write(tmp_path, minus_one=False).dataset()
