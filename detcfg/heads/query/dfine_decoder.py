@@ -9,26 +9,16 @@ Peterande/D-FINE.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from detcfg.layers.mlp import MLP
-from detcfg.layers.ms_deform_attn import Method, MSDeformAttn
+from detcfg.layers.ms_deform_attn import Memory, Method, MSDeformAttn
 from detcfg.layers.nonuniform_bins import by_side
 
 CLAMP = 65504
 """The greatest number of half precision, which a layer's output is bounded by."""
-
-
-class Memory(NamedTuple):
-    """What queries read."""
-
-    maps: Sequence[Tensor]
-    """For each level (B * heads, C / heads, H_i, W_i)."""
-    ratios: Tensor | None
-    """(B, 2), the share (x, y) of the maps that the image fills; None: it fills them."""
 
 
 class Gateway(nn.Module):
