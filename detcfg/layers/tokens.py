@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import Tensor
 
 
@@ -14,5 +16,5 @@ def tokens(x: Tensor) -> Tensor:
     """
     flat = x.flatten(2)
     if flat.requires_grad:
-        flat.register_hook(Tensor.contiguous)
+        cast("Any", flat).register_hook(Tensor.contiguous)  # torch leaves it untyped
     return flat.transpose(1, 2)

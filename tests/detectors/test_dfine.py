@@ -40,6 +40,25 @@ def test_detections_losses_and_gradients_are_the_references(name: str) -> None:
     compare_training(model, figures)
 
 
+def test_deim_is_its_reference_in_detections_losses_and_gradients() -> None:
+    figures = realtime("deim_dfine_n")
+    model = filled("deim_dfine_n", figures["settings"]["decoder"]["num_denoising"])
+
+    compare_detections(model, figures)
+    compare_training(model, figures)
+
+
+@pytest.mark.parametrize("size", "ns")
+def test_deim_has_the_names_of_dfine(size: str) -> None:
+    with torch.device("meta"):
+        theirs, ours = (
+            evolve(config(name), num_classes=80).build().state_dict()
+            for name in (f"dfine_{size}", f"deim_dfine_{size}")
+        )
+
+    assert {name: x.shape for name, x in theirs.items()} == {name: x.shape for name, x in ours.items()}
+
+
 @cache
 def small() -> RTDETR:
     torch.manual_seed(0)

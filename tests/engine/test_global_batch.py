@@ -30,6 +30,8 @@ OTHERS: Final = {
     "dcn",
     "dcnv2",
     "detectors",
+    "deim_dfine_n",
+    "deim_dfine_s",
     "dfine_l",
     "dfine_m",
     "dfine_s",

@@ -68,15 +68,23 @@ class DFINETransformer(TwoStageQueryHead):
         self.decoder = Decoder(
             [
                 DecoderLayer(
-                    dim, config.nhead, config.dim_feedforward, config.num_points, dropout=config.dropout
+                    dim,
+                    config.nhead,
+                    config.dim_feedforward,
+                    config.num_points,
+                    act_cfg=config.act_cfg,
+                    dropout=config.dropout,
                 )
                 for _ in range(layers)
             ],
             self.up,
             self.reg_scale,
+            config.act_cfg,
         )
-        self.pre_bbox_head = MLP(dim, dim, 4, 3)
-        self.dec_bbox_head = nn.ModuleList(MLP(dim, dim, 4 * (config.reg_max + 1), 3) for _ in range(layers))
+        self.pre_bbox_head = MLP(dim, dim, 4, 3, config.act_cfg)
+        self.dec_bbox_head = nn.ModuleList(
+            MLP(dim, dim, 4 * (config.reg_max + 1), 3, config.act_cfg) for _ in range(layers)
+        )
         self.criterion = config.criterion.build()
         self.init_weights(self.pre_bbox_head, *self.dec_bbox_head)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from detcfg.layers.activation import ActivationConfig
+from detcfg.layers.mlp import RELU
 from detcfg.layers.ms_deform_attn import Memory, Method, ProjectedMSDeformAttn
 
 
@@ -22,6 +24,7 @@ class RTDETRDecoderLayer(nn.Module):
         num_heads: Heads of both attentions, a divisor of C.
         dim_feedforward: Channels between the linear layers.
         num_points: Points of each level that a head reads.
+        act_cfg: The activation between the linear layers.
         dropout: Probability that a value is left out in training.
         method: How the maps are read between their cells.
     """
@@ -33,6 +36,7 @@ class RTDETRDecoderLayer(nn.Module):
         dim_feedforward: int,
         num_points: Sequence[int],
         *,
+        act_cfg: ActivationConfig = RELU,
         dropout: float = 0.0,
         method: Method = "default",
     ) -> None:
@@ -44,7 +48,7 @@ class RTDETRDecoderLayer(nn.Module):
         self.linear1 = nn.Linear(channels, dim_feedforward)
         self.linear2 = nn.Linear(dim_feedforward, channels)
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.act = nn.Dropout(dropout), act_cfg.build()
         nn.init.xavier_uniform_(self.linear1.weight)
         nn.init.xavier_uniform_(self.linear2.weight)
 
@@ -65,7 +69,7 @@ class RTDETRDecoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(seen))
         read = self.cross_attn(x + positions, boxes, memory.maps, memory.ratios)
         x = self.norm2(x + self.dropout(read))
-        fed = self.linear2(self.dropout(self.linear1(x).relu()))
+        fed = self.linear2(self.dropout(self.act(self.linear1(x))))
         out: Tensor = self.norm3(x + self.dropout(fed))
         return out
 

@@ -53,13 +53,14 @@ class RTDETRTransformerV2(TwoStageQueryHead):
                     config.nhead,
                     config.dim_feedforward,
                     config.num_points,
+                    act_cfg=config.act_cfg,
                     dropout=config.dropout,
                     method=config.cross_attn_method,
                 )
                 for _ in range(layers)
             ]
         )
-        self.dec_bbox_head = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))
+        self.dec_bbox_head = nn.ModuleList(MLP(dim, dim, 4, 3, config.act_cfg) for _ in range(layers))
         self.criterion = config.criterion.build()
         self.init_weights(*self.dec_bbox_head)
 

@@ -33,6 +33,7 @@ from detcfg.errors import DetcfgError
 from detcfg.heads.query.base import QueryHead, QueryHeadConfig
 from detcfg.heads.query.denoising import ContrastiveDenoising, DenoisingQueries
 from detcfg.heads.query.set_criterion import Objects
+from detcfg.layers.activation import ActivationConfig, ReLUConfig
 from detcfg.layers.mlp import MLP
 from detcfg.layers.projection import projection
 from detcfg.layers.tokens import tokens
@@ -59,6 +60,8 @@ class TwoStageQueryHeadConfig(QueryHeadConfig):
     """Decoder layers."""
     dim_feedforward: PositiveInt = 1024
     """Channels between the two linear layers of a decoder layer."""
+    act_cfg: ActivationConfig = ReLUConfig()
+    """The activation between linear layers."""
     dropout: ProperFraction = 0.0
     """Probability that a value of a decoder layer is left out in training."""
     num_denoising: NonNegativeInt = 100
@@ -134,12 +137,12 @@ class TwoStageQueryHead(QueryHead):
             self.denoising = ContrastiveDenoising(
                 self.num_classes, config.num_denoising, config.label_noise_ratio, config.box_noise_scale
             )
-        self.query_pos_head = MLP(4, 2 * dim, dim, 2)
+        self.query_pos_head = MLP(4, 2 * dim, dim, 2, config.act_cfg)
         self.enc_output = nn.Sequential()
         self.enc_output.add_module("proj", nn.Linear(dim, dim))
         self.enc_output.add_module("norm", nn.LayerNorm(dim))
         self.enc_score_head = nn.Linear(dim, self.num_classes)
-        self.enc_bbox_head = MLP(dim, dim, 4, 3)
+        self.enc_bbox_head = MLP(dim, dim, 4, 3, config.act_cfg)
         self.dec_score_head = nn.ModuleList(
             nn.Linear(dim, self.num_classes) for _ in range(config.num_layers)
         )
