@@ -10,8 +10,9 @@ from attrs import evolve, frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.presnet import PResNetConfig
+from detcfg.data.config import DataConfig
 from detcfg.detectors.rtdetr import RTDETRConfig
-from detcfg.experiments import rtdetrv2_r50
+from detcfg.experiments import dfine_l, rtdetrv2_r50
 from detcfg.heads.query.rtdetr_transformer import RTDETRTransformerV2Config
 from detcfg.heads.query.two_stage import TwoStageQueryHeadConfig
 from detcfg.necks.hybrid_encoder import HybridEncoderConfig
@@ -30,6 +31,7 @@ class Model(rtdetrv2_r50.Model):
 @frozen(kw_only=True)
 class Experiment(rtdetrv2_r50.Experiment):
     model: RTDETRConfig = Model()
+    data: DataConfig = dfine_l.data(switch_epoch=117, repeats=0)
     trainer: TrainerConfig = evolve(
         rtdetrv2_r50.Experiment().trainer,
         epochs=120,

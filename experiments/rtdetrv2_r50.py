@@ -32,7 +32,7 @@ class Model(RTDETRConfig):
 @frozen(kw_only=True)
 class Experiment(ExperimentConfig):
     model: RTDETRConfig = Model()
-    data: DataConfig = dfine_l.Experiment().data
+    data: DataConfig = dfine_l.data(switch_epoch=71, repeats=3)
     trainer: TrainerConfig = TrainerConfig(
         epochs=72,
         optimizer=AdamWConfig(

@@ -34,6 +34,8 @@ OTHERS: Final = {
     "deim_dfine_s",
     "dfine_l",
     "dfine_m",
+    "dfine_n_bccd",
+    "dfine_n_demo",
     "dfine_s",
     "dfine_x",
     "double_head_bccd",
