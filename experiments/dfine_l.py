@@ -3,8 +3,8 @@
 Paper: Peng et al., 2024, https://arxiv.org/abs/2410.13842
 Reference: Peterande/D-FINE's configs/dfine/dfine_hgnetv2_l_coco.yml, 54.0 box AP.
 
-Unlike the reference, images keep their aspect ratio, sizes are drawn for each image rather than for a batch, and the strong
-augmentation goes on to the end (there it stops 8 epochs before).
+Unlike the reference, images keep their aspect ratio, and sizes are drawn for each image rather than for a batch. Strong
+augmentation and the drawing of sizes stop 8 epochs before the end.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from detcfg.data.transforms import (
     FilterAnnotationsConfig,
     MinIoURandomCropConfig,
     PhotoMetricDistortionConfig,
+    RandomChoiceResizeConfig,
     RandomFlipConfig,
-    RandomResizeConfig,
     ResizeConfig,
+    TransformConfig,
 )
 from detcfg.detectors.dfine import DFINEConfig
 from detcfg.experiment import ExperimentConfig
@@ -33,6 +34,33 @@ from detcfg.recipe.ema import EMAConfig
 from detcfg.recipe.optimizers import AdamWConfig, CustomKeyConfig, ParamwiseConfig
 from detcfg.recipe.schedules import ConstantConfig
 
+SIZE = 640
+STRONG: tuple[TransformConfig, ...] = (
+    PhotoMetricDistortionConfig(),
+    ExpandConfig(mean=(0.0, 0.0, 0.0)),
+    MinIoURandomCropConfig(),
+)
+RESIZE = ResizeConfig(scale=(SIZE, SIZE))
+
+
+def data(switch_epoch: int, repeats: int) -> DataConfig:
+    """COCO with strong augmentation and drawn sizes up to an epoch.
+
+    Args:
+        switch_epoch: After so many epochs both stop.
+        repeats: How often 640 stands among the sizes from 480 to 800; 0: it is the only one.
+    """
+    edges = (*range(480, SIZE, 32), *(SIZE,) * repeats, *range(672, 801, 32))
+    resize = RandomChoiceResizeConfig(scales=tuple((edge, edge) for edge in edges)) if repeats else RESIZE
+    return evolve(
+        faster_rcnn.Experiment().data,
+        train_transforms=(*STRONG, RandomFlipConfig(), resize, FilterAnnotationsConfig()),
+        switch_epoch=switch_epoch,
+        switch_transforms=(RandomFlipConfig(), RESIZE, FilterAnnotationsConfig()),
+        val_transforms=(RESIZE,),
+        batch_size=4,
+    )
+
 
 @frozen(kw_only=True)
 class Model(DFINEConfig):
@@ -42,19 +70,7 @@ class Model(DFINEConfig):
 @frozen(kw_only=True)
 class Experiment(ExperimentConfig):
     model: DFINEConfig = Model()
-    data: DataConfig = evolve(
-        faster_rcnn.Experiment().data,
-        train_transforms=(
-            PhotoMetricDistortionConfig(),
-            ExpandConfig(mean=(0.0, 0.0, 0.0)),
-            MinIoURandomCropConfig(),
-            RandomFlipConfig(),
-            RandomResizeConfig(scale=((480, 480), (800, 800))),
-            FilterAnnotationsConfig(),
-        ),
-        val_transforms=(ResizeConfig(scale=(640, 640)),),
-        batch_size=4,
-    )
+    data: DataConfig = data(switch_epoch=72, repeats=4)
     trainer: TrainerConfig = TrainerConfig(
         epochs=80,
         optimizer=AdamWConfig(

@@ -11,6 +11,7 @@ from attrs import frozen
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hgnetv2 import HGNetV2Config
 from detcfg.config import evolve
+from detcfg.data.config import DataConfig
 from detcfg.detectors.dfine import DFINEConfig
 from detcfg.experiments import dfine_l
 from detcfg.heads.query.dfine_transformer import DFINETransformerConfig
@@ -33,6 +34,7 @@ class Model(dfine_l.Model):
 @frozen(kw_only=True)
 class Experiment(dfine_l.Experiment):
     model: DFINEConfig = Model()
+    data: DataConfig = dfine_l.data(switch_epoch=148, repeats=0)
     trainer: TrainerConfig = evolve(
         dfine_l.Experiment().trainer,
         epochs=160,

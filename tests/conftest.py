@@ -36,6 +36,7 @@ SLOW: Final = (
     "detectors/test_channels_last.py",
     "detectors/test_compile.py",
     "detectors/test_dfine.py",
+    "detectors/test_rtdetr.py",
     "engine/test_bad_files.py",
     "engine/test_checkpoint.py",
     "engine/test_disks.py",

@@ -20,6 +20,7 @@ from detcfg.cli.eval import evaluate
 from detcfg.cli.evaluate_detections import evaluate_detections
 from detcfg.cli.import_mmdet import import_mmdet
 from detcfg.cli.import_torchvision import import_torchvision
+from detcfg.cli.import_weights import import_weights
 from detcfg.cli.list import list_components
 from detcfg.cli.predict import predict
 from detcfg.cli.show_config import show_config
@@ -48,6 +49,7 @@ app.command()(evaluate_detections)
 app.command(name="list")(list_components)
 app.command()(import_mmdet)
 app.command()(import_torchvision)
+app.command()(import_weights)
 app.command()(upgrade)
 
 

@@ -32,6 +32,11 @@ class DataConfig(Config):
     """Whether samples carry masks, for models that learn them."""
     train_transforms: tuple[TransformConfig, ...] = (ResizeConfig(), RandomFlipConfig())
     """Applied in turn to each image of `train`."""
+    switch_epoch: PositiveInt | None = None
+    """After so many epochs `switch_transforms` take the place of `train_transforms`, as where strong augmentation stops
+    before the end; None: never."""
+    switch_transforms: tuple[TransformConfig, ...] = ()
+    """Applied in turn to each image of `train` from `switch_epoch` on; without one there are none."""
     val_transforms: tuple[TransformConfig, ...] = (ResizeConfig(),)
     """Applied to the images of `val` and `test`. They may change an image's size, but not crop or flip it,
     because detections are scaled back to the original image."""
@@ -60,6 +65,10 @@ class DataConfig(Config):
         return self.train.classes
 
     def wired(self) -> Self:
+        if self.switch_transforms and self.switch_epoch is None:
+            raise ConfigError(
+                "switch_transforms are given, and switch_epoch does not say from when on. Set it."
+            )
         for name, dataset in (("val", self.val), ("test", self.test)):
             if dataset is not None and dataset.classes != self.train.classes:
                 raise ConfigError(
@@ -92,6 +101,7 @@ class DataConfig(Config):
             seed=seed,
             rank=rank,
             world_size=world_size,
+            switch=None if self.switch_epoch is None else (self.switch_epoch, self.switch_transforms),
         )
 
     def val_loader(self, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:

@@ -61,7 +61,8 @@ class Loader(DataLoader["_Read"]):
     """Transformed batches (`Batch`) of a dataset, epoch by epoch.
 
     Each iteration of a shuffled loader is the next epoch: another order, and other random transforms. A loader in
-    order gives the same each time. `len(loader)` is the number of batches that one process sees in an epoch.
+    order gives the same each time. `len(loader)` is the number of batches that one process sees in an epoch. `switch` is an
+    epoch, counted from 0, and the transforms from it on.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Loader(DataLoader["_Read"]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        switch: tuple[int, Sequence[TransformConfig]] | None = None,
     ) -> None:
         if not len(dataset):
             raise DataError("The dataset has no images.")
@@ -98,7 +100,9 @@ class Loader(DataLoader["_Read"]):
                 "leaves out what is not full. Lower batch_size, or set drop_last to false."
             )
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # torch leaves some of it untyped
-            _Transformed(dataset, transforms, seed, stand_ins=shuffle and dataset.drop_invalid),
+            _Transformed(
+                dataset, transforms, seed, stand_ins=shuffle and dataset.drop_invalid, switch=switch
+            ),
             batch_sampler=self.batches,
             collate_fn=_Collate(drop_invalid=dataset.drop_invalid),
             num_workers=num_workers,
@@ -230,11 +234,17 @@ class _Transformed(TorchDataset[_Read]):
     """Reads and transforms samples; with `stand_ins`, another image takes the place of an unreadable one."""
 
     def __init__(
-        self, dataset: Dataset, transforms: Sequence[TransformConfig], seed: int, *, stand_ins: bool
+        self,
+        dataset: Dataset,
+        transforms: Sequence[TransformConfig],
+        seed: int,
+        *,
+        stand_ins: bool,
+        switch: tuple[int, Sequence[TransformConfig]] | None,
     ) -> None:
         self.dataset, self.transforms, self.seed = dataset, tuple(transforms), seed
-        self.stand_ins = stand_ins
-        self._pipeline: Pipeline | None = None
+        self.stand_ins, self.switch = stand_ins, switch
+        self._pipelines: dict[bool, Pipeline] = {}
 
     def __getitem__(self, key: tuple[int, int]) -> _Read:
         epoch, index = key
@@ -250,9 +260,10 @@ class _Transformed(TorchDataset[_Read]):
         return _Read(None, tuple(errors))
 
     def _transformed(self, epoch: int, index: int) -> Sample:
-        if self._pipeline is None:  # made where it is used: a worker process makes its own
-            self._pipeline = Pipeline(self.transforms)
-        return self._pipeline(self.dataset[index], mix(self.seed, epoch, index))
+        late = self.switch is not None and epoch >= self.switch[0]
+        if late not in self._pipelines:  # made where it is used: a worker process makes its own
+            self._pipelines[late] = Pipeline(self.switch[1] if self.switch and late else self.transforms)
+        return self._pipelines[late](self.dataset[index], mix(self.seed, epoch, index))
 
 
 def mix(*numbers: int) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detcfg.config import ConfigError
-from detcfg.config.ranges import NonNegativeInt, PositiveInt
+from detcfg.config.ranges import PositiveInt, Seed
 from detcfg.data.base import Annotations, Dataset, DatasetConfig, ImageInfo, Sample
 from detcfg.data.errors import DataError
 from detcfg.structures import Targets
@@ -30,7 +30,7 @@ class SubsetDatasetConfig(DatasetConfig):
     """So many images, the first ones, or all if there are fewer."""
     random: PositiveInt | None = None
     """So many images, drawn by `seed` alone, or all if there are fewer. A larger number keeps those of a smaller one."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """What `random` draws by."""
     ids: tuple[int | str, ...] = ()
     """Images by the id that the annotations give them (VOC: the name; YOLO: the path seen from the root)."""

@@ -1,36 +1,26 @@
-"""D-FINE: a real-time detector whose queries refine distributions of their boxes' sides.
+"""D-FINE: RT-DETR's design with queries that refine distributions of their boxes' sides.
 
-Shapes: images (B, 3, H, W); features are tuples of (B, C, H_i, W_i), finest first.
+Shapes: images (B, 3, H, W); features are tuples of (B, C_i, H_i, W_i), finest first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
-
-from attrs import evolve, frozen
-from torch import Tensor
+from attrs import frozen
 
 from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.hgnetv2 import HGNetV2Config
-from detcfg.config import fill
-from detcfg.detectors.base import DetDataPreprocessorConfig, Detector, DetectorConfig
+from detcfg.detectors.rtdetr import RTDETR, RTDETRConfig
 from detcfg.heads.query.dfine_transformer import DFINETransformerConfig
 from detcfg.necks.hybrid_encoder import HybridEncoderConfig
-from detcfg.structures import Detections, ImageBatch, Targets
 
 
 @frozen(kw_only=True)
-class DFINEConfig(DetectorConfig):
+class DFINEConfig(RTDETRConfig):
     """Backbone, hybrid encoder and decoder (Peng et al., 2024, https://arxiv.org/abs/2410.13842).
 
     Pixels are divided by 255, without mean and std. Images keep their aspect ratio; each is padded to a multiple of 32.
     """
 
-    data_preprocessor: DetDataPreprocessorConfig = DetDataPreprocessorConfig(
-        mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), pad_size_divisor=32
-    )
-    """Normalises and pads the images on the device."""
     backbone: BackboneConfig = HGNetV2Config()
     """Image to feature maps."""
     encoder: HybridEncoderConfig = HybridEncoderConfig()
@@ -38,54 +28,9 @@ class DFINEConfig(DetectorConfig):
     decoder: DFINETransformerConfig = DFINETransformerConfig()
     """Feature maps to detections."""
 
-    def wired(self) -> Self:
-        wired = super().wired()
-        channels, strides = wired.backbone.feature_channels, wired.backbone.feature_strides
-        encoder = fill(wired.encoder, "backbone.feature_channels", in_channels=channels)
-        encoder = fill(encoder, "backbone.feature_strides", in_strides=strides)
-        decoder = fill(wired.decoder, "encoder.feature_channels", in_channels=encoder.feature_channels)
-        decoder = fill(decoder, "encoder.feature_strides", in_strides=encoder.feature_strides)
-        decoder = fill(decoder, "num_classes", num_classes=wired.num_classes)
-        return evolve(wired, encoder=encoder, decoder=decoder)
-
     def build(self) -> DFINE:
         return DFINE(self.resolved())
 
 
-class DFINE(Detector):
-    """`decoder(encoder(backbone(images)))`.
-
-    In evaluation images of one size run together, so that an image's detections do not depend on what stands beside it. In
-    training a batch is padded to its largest image; padding is hidden from attention and from the choice of queries.
-    """
-
-    def __init__(self, config: DFINEConfig) -> None:
-        super().__init__(config)
-        self.backbone = config.backbone.build()
-        self.encoder = config.encoder.build()
-        self.decoder = config.decoder.build()
-
-    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.backbone(images)
-        return features
-
-    def losses_of(
-        self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
-    ) -> dict[str, Tensor]:
-        return self.decoder.loss(self.encoder(features, batch.padding(features)), batch, targets)
-
-    def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return self.decoder.predict(self.encoder(features, batch.padding(features)), batch)
-
-    def predict(
-        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Detections]:
-        alike: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            alike.setdefault(self.data_preprocessor.padded(image), []).append(index)
-        found: dict[int, Detections] = {}
-        for indices in alike.values():
-            sizes = None if output_sizes is None else [output_sizes[i] for i in indices]
-            detections = super().predict([images[i] for i in indices], sizes)
-            found |= dict(zip(indices, detections, strict=True))
-        return [found[i] for i in range(len(images))]
+class DFINE(RTDETR):
+    """`decoder(encoder(backbone(images)))`, as `RTDETR`, with a `DFINETransformer`."""

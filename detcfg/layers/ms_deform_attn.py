@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Method = Literal["default", "discrete"]
+
+
+class Memory(NamedTuple):
+    """The maps that queries read."""
+
+    maps: Sequence[Tensor]
+    """For each level what the attention takes: (B * h, d, H_i, W_i), or (B, C, H_i, W_i)."""
+    ratios: Tensor | None
+    """(B, 2), the share (x, y) of the maps that the image fills; None: it fills them."""
 
 
 class MSDeformAttn(nn.Module):
@@ -96,6 +105,44 @@ class MSDeformAttn(nn.Module):
         found = torch.cat([read(value, some) for value, some in levels], dim=-1)
         out: Tensor = (found * weights).sum(dim=-1).view(batch, -1, count).transpose(1, 2)
         return out
+
+
+class ProjectedMSDeformAttn(MSDeformAttn):
+    """`MSDeformAttn` of maps (B, C, H_i, W_i), with projections of values and output (Deformable DETR's and RT-DETRv2's)."""
+
+    def _init_weights(self) -> None:
+        super()._init_weights()
+        channels = self.sampling_offsets.in_features
+        self.value_proj, self.output_proj = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, query: Tensor, boxes: Tensor, values: Sequence[Tensor], ratios: Tensor | None = None
+    ) -> Tensor:
+        projected = [
+            F.conv2d(x, self.value_proj.weight[..., None, None], self.value_proj.bias) for x in values
+        ]
+        read = super().forward(query, boxes, [by_head(x, self.num_heads, ratios) for x in projected], ratios)
+        out: Tensor = self.output_proj(read)
+        return out
+
+
+def by_head(x: Tensor, num_heads: int, ratios: Tensor | None) -> Tensor:
+    """(B * h, C / h, H, W) of a map (B, C, H, W), zero beyond the image.
+
+    Args:
+        x: The map.
+        num_heads: h.
+        ratios: (B, 2), the share (x, y) of the map that the image fills; None: it fills it.
+    """
+    if ratios is not None:
+        height, width = x.shape[-2:]
+        columns = torch.arange(width, device=x.device) + 0.5 < (ratios[:, :1] * width)
+        rows = torch.arange(height, device=x.device) + 0.5 < (ratios[:, 1:] * height)
+        x = x * (rows[:, None, :, None] & columns[:, None, None, :]).to(x.dtype)
+    return x.reshape(len(x) * num_heads, -1, *x.shape[-2:])
 
 
 def interpolated(maps: Tensor, points: Tensor) -> Tensor:

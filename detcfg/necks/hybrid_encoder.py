@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from detcfg.config import ConfigError, is_unset
 from detcfg.config.ranges import OneOrMoreLayers, PositiveFloat, PositiveInt, ProperFraction
 from detcfg.layers.activation import ActivationConfig, SiLUConfig
+from detcfg.layers.conv_norm import ConvNorm
 from detcfg.layers.projection import projection
 from detcfg.layers.sine_position import sine_positions
+from detcfg.layers.tokens import tokens
 from detcfg.necks.base import Neck, NeckConfig
 
 
@@ -73,6 +75,18 @@ class HybridEncoderConfig(NeckConfig):
         """Channels of the inner convolutions of a fusion block."""
         return round(self.expansion * self.hidden_dim // 2)
 
+    def make_lateral(self) -> nn.Module:
+        """What a map goes through before it is enlarged on the way down: D channels to D."""
+        return ConvNorm(self.hidden_dim, self.hidden_dim)
+
+    def make_downsample(self) -> nn.Module:
+        """What halves a map on the way up: D channels to D."""
+        return nn.Sequential(SCDown(self.hidden_dim))
+
+    def make_fusion(self) -> nn.Module:
+        """A fusion block: 2D channels to D."""
+        return RepNCSPELAN4(self)
+
     @property
     def num_blocks(self) -> int:
         """Blocks of each branch of a fusion block."""
@@ -88,31 +102,6 @@ class HybridEncoderConfig(NeckConfig):
 
     def build(self) -> HybridEncoder:
         return HybridEncoder(self.resolved())
-
-
-class ConvNorm(nn.Module):
-    """Convolution, batch norm and perhaps an activation."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 1,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        act_cfg: ActivationConfig | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
-        )
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.Identity() if act_cfg is None else act_cfg.build()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.norm(self.conv(x)))
-        return out
 
 
 class SCDown(nn.Module):
@@ -222,10 +211,10 @@ class HybridEncoder(Neck):
         self.use_encoder_idx = tuple(index % levels for index in config.use_encoder_idx)
         self.input_proj = nn.ModuleList(projection(channels, dim) for channels in config.in_channels)
         self.encoder = nn.ModuleList(TransformerEncoder(config) for _ in config.use_encoder_idx)
-        self.lateral_convs = nn.ModuleList(ConvNorm(dim, dim) for _ in range(levels - 1))
-        self.fpn_blocks = nn.ModuleList(RepNCSPELAN4(config) for _ in range(levels - 1))
-        self.downsample_convs = nn.ModuleList(nn.Sequential(SCDown(dim)) for _ in range(levels - 1))
-        self.pan_blocks = nn.ModuleList(RepNCSPELAN4(config) for _ in range(levels - 1))
+        self.lateral_convs = nn.ModuleList(config.make_lateral() for _ in range(levels - 1))
+        self.fpn_blocks = nn.ModuleList(config.make_fusion() for _ in range(levels - 1))
+        self.downsample_convs = nn.ModuleList(config.make_downsample() for _ in range(levels - 1))
+        self.pan_blocks = nn.ModuleList(config.make_fusion() for _ in range(levels - 1))
 
     def forward(
         self, features: tuple[Tensor, ...], padding: tuple[Tensor, ...] | None = None
@@ -245,7 +234,7 @@ class HybridEncoder(Neck):
     def _attended(self, encoder: nn.Module, x: Tensor, padding: Tensor | None) -> Tensor:
         height, width = x.shape[-2:]
         positions = sine_positions(height, width, self.hidden_dim, self.temperature).to(x)
-        out: Tensor = encoder(x.flatten(2).transpose(1, 2), positions, padding)
+        out: Tensor = encoder(tokens(x), positions, padding)
         return out.transpose(1, 2).reshape_as(x)
 
     def _fused(self, maps: list[Tensor]) -> tuple[Tensor, ...]:

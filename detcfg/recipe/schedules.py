@@ -86,12 +86,15 @@ class CosineConfig(ScheduleConfig):
     """Epochs before it begins to fall."""
     eta_min_ratio: Fraction = 0.0
     """The factor at the end."""
+    end: NonNegativeInt = 0
+    """Epochs at the end in which it has fallen already (DEIM's without augmentation)."""
 
     def decay(self, step: int, steps_per_epoch: int, total_steps: int) -> float:
         begin = self.begin * steps_per_epoch
         if step <= begin:
             return 1.0
-        progress = (step - begin) / max(1, total_steps - begin)
+        falling = total_steps - self.end * steps_per_epoch - begin
+        progress = min(1.0, (step - begin) / max(1, falling))
         return self.eta_min_ratio + (1 - self.eta_min_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
 

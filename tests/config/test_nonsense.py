@@ -30,6 +30,7 @@ EVERY_NUMBER: Final = {
     "FCOSHeadConfig.regress_ranges": "MMDetection's begin at -1 and end at infinity",
     "HybridEncoderConfig.use_encoder_idx": "indices count from the end, too; `wired` holds them against the maps",
     "RoITestConfig.min_bbox_size": "below 0 no box is too small",
+    "SubsetDatasetConfig.ids": "an annotation file may call its images anything",
     "VFNetHeadConfig.regress_ranges": "MMDetection's begin at -1 and end at infinity",
 }
 """The fields that take every finite number (or every one at all), each with its reason."""

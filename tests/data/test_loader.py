@@ -15,6 +15,7 @@ from attrs import evolve
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from detcfg.config import ConfigError
 from detcfg.data.config import DataConfig
 from detcfg.data.demo import DemoDatasetConfig
 from detcfg.data.errors import DataError, ReadingError
@@ -179,3 +180,25 @@ def test_the_page_runs_as_it_stands_and_sees_the_epochs_in_turn(
     assert len(seen) == len(expected) == 4
     for images, batch in zip(seen, batches, strict=True):
         assert all(torch.equal(a.cpu(), b) for a, b in zip(images, batch.images, strict=True))
+
+
+def test_other_transforms_take_over_from_an_epoch_on() -> None:
+    late = config(
+        train_transforms=(RandomFlipConfig(prob=0.0),),
+        switch_epoch=2,
+        switch_transforms=(RandomFlipConfig(prob=1.0),),
+    )
+    plain = [batch.images for batch in config(train_transforms=()).train_loader().epoch(2)]
+    before, after = [
+        [batch.images for batch in part.train_loader().epoch(2)]
+        for part in (evolve(late, switch_epoch=3), late)
+    ]
+
+    for wanted, same_way, mirrored in zip(plain, before, after, strict=True):
+        assert all(map(torch.equal, wanted, same_way))
+        assert all(torch.equal(x.flip(-1), y) for x, y in zip(wanted, mirrored, strict=True))
+
+
+def test_transforms_of_the_end_without_an_epoch_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="switch_epoch does not say"):
+        config(switch_transforms=(RandomFlipConfig(),)).resolved()

@@ -30,8 +30,12 @@ OTHERS: Final = {
     "dcn",
     "dcnv2",
     "detectors",
+    "deim_dfine_n",
+    "deim_dfine_s",
     "dfine_l",
     "dfine_m",
+    "dfine_n_bccd",
+    "dfine_n_demo",
     "dfine_s",
     "dfine_x",
     "double_head_bccd",
@@ -51,6 +55,9 @@ OTHERS: Final = {
     "res2net",
     "resnest",
     "resnext",
+    "rtdetrv2_r101",
+    "rtdetrv2_r34",
+    "rtdetrv2_r50",
     "swin",
     "tridentnet",
 }
@@ -124,21 +131,7 @@ class Step:
             )
 
 
-DIFFERENT: Final = {
-    "dfine_n": "gradients of shifts in and before the encoder differ, and why is not known yet"
-}
-"""Experiments whose several processes do not agree with one on first weights."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.xfail(strict=True, reason=DIFFERENT[name]) if name in DIFFERENT else ()
-        )
-        for name in sorted(set(NAMES) - OTHERS)
-    ],
-)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - OTHERS))
 def test_the_gradients_of_two_processes_are_those_of_one(tmp_path: Path, name: str) -> None:
     model = drawing_nothing(name)
     steps = [

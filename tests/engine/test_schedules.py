@@ -33,6 +33,13 @@ def test_the_cosine_agrees_with_torch_once_it_begins() -> None:
         torchs.step()
 
 
+def test_the_cosine_has_fallen_the_last_epochs_that_it_is_told() -> None:
+    config = CosineConfig(warmup_iters=0, begin=1, end=1, eta_min_ratio=0.5)
+
+    assert config.factor(20, 10, 40) == pytest.approx(0.75)
+    assert all(config.factor(step, 10, 40) == 0.5 for step in range(30, 40))
+
+
 @pytest.mark.parametrize("iters", [0, 1])
 def test_a_warm_up_of_nothing_starts_in_full(iters: int) -> None:
     assert ConstantConfig(warmup_iters=iters).factor(0, 10, 40) == 1

@@ -12,31 +12,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from attrs import frozen
-from torch import Tensor, nn
+from torch import Tensor
 
-from detcfg.boxes.assigners.hungarian import HungarianAssignerConfig, Pairs
-from detcfg.boxes.cxcywh import to_cxcywh, to_xyxy
-from detcfg.boxes.iou import bbox_overlaps
-from detcfg.boxes.match_costs.boxes import BBoxL1CostConfig, IoUCostConfig
-from detcfg.boxes.match_costs.focal import FocalLossCostConfig
-from detcfg.config import ModuleConfig
+from detcfg.boxes.assigners.hungarian import Pairs
+from detcfg.boxes.cxcywh import to_xyxy
 from detcfg.heads.query.denoising import DenoisingQueries
 from detcfg.heads.query.matching import union
+from detcfg.heads.query.set_criterion import (
+    At,
+    Objects,
+    SetCriterion,
+    SetCriterionConfig,
+    located,
+    named,
+    overlaps,
+)
 from detcfg.layers.nonuniform_bins import bin_targets, by_side
-from detcfg.losses.base import ClassLossConfig, LossConfig
+from detcfg.losses.base import LossConfig
 from detcfg.losses.decoupled_distillation_focal import DecoupledDistillationFocalLossConfig
 from detcfg.losses.fine_grained_localization import FineGrainedLocalizationLossConfig
-from detcfg.losses.giou import GIoULossConfig
-from detcfg.losses.l1 import L1LossConfig
-from detcfg.losses.matched_varifocal import MatchedVarifocalLossConfig
 from detcfg.losses.reduce import reduce_mean, shared_factor
-from detcfg.structures import ImageBatch, Targets
 
-EPS = 1e-12
-"""The least area to divide by, in shares of the image."""
 BATCH = 8
 """The batch size at which distillation weighs matched and other queries by the root of their numbers."""
 
@@ -67,31 +65,6 @@ class Predictions(NamedTuple):
         return first, others
 
 
-@frozen(eq=False)
-class Objects:
-    """The ground truth of a batch, without crowds."""
-
-    labels: tuple[Tensor, ...]
-    """(N,) int64 of each image."""
-    boxes: tuple[Tensor, ...]
-    """(N, 4) of each image."""
-
-    @classmethod
-    def of(cls, targets: Sequence[Targets], batch: ImageBatch) -> Objects:
-        """The ground truth of images, as shares of what they are padded to on their own."""
-        labels: list[Tensor] = []
-        boxes: list[Tensor] = []
-        for target, (height, width) in zip(targets, batch.padded_sizes, strict=True):
-            kept = target.not_ignored
-            size = torch.tensor([width, height] * 2).to(batch.tensor, non_blocking=True)
-            labels.append(kept.labels)
-            boxes.append(to_cxcywh(kept.boxes.to(size)) / size)
-        return cls(tuple(labels), tuple(boxes))
-
-    def __len__(self) -> int:
-        return sum(map(len, self.labels))
-
-
 class Bins(NamedTuple):
     """What the distributions of the sides are over."""
 
@@ -101,36 +74,10 @@ class Bins(NamedTuple):
     """(1,): how many of these distances a width has."""
 
 
-class At(NamedTuple):
-    """Pairs on the device, (P,) each."""
-
-    sets: Tensor
-    images: Tensor
-    queries: Tensor
-    labels: Tensor
-    """The objects' classes."""
-    boxes: Tensor
-    """The objects' boxes, (P, 4)."""
-
-
 @frozen(kw_only=True)
-class DFINECriterionConfig(ModuleConfig):
+class DFINECriterionConfig(SetCriterionConfig):
     """D-FINE's matching and its five losses (Peng et al., 2024, https://arxiv.org/abs/2410.13842)."""
 
-    assigner: HungarianAssignerConfig = HungarianAssignerConfig(
-        match_costs=(
-            FocalLossCostConfig(weight=2.0, eps=1e-8),
-            BBoxL1CostConfig(weight=5.0),
-            IoUCostConfig(weight=2.0),
-        )
-    )
-    """Matches predictions with ground-truth boxes."""
-    loss_vfl: ClassLossConfig = MatchedVarifocalLossConfig()
-    """The loss of the class scores: logits (..., K) against the IoU of matches (..., K), -1 for negatives."""
-    loss_bbox: LossConfig = L1LossConfig(loss_weight=5.0)
-    """The loss of the boxes as centre and size, in shares of the image."""
-    loss_giou: LossConfig = GIoULossConfig(loss_weight=2.0, eps=EPS)
-    """The loss of the boxes as corners, in shares of the image."""
     loss_fgl: LossConfig = FineGrainedLocalizationLossConfig(loss_weight=0.15)
     """The loss of the distributions of the sides."""
     loss_ddf: LossConfig = DecoupledDistillationFocalLossConfig(loss_weight=1.5)
@@ -140,7 +87,7 @@ class DFINECriterionConfig(ModuleConfig):
         return DFINECriterion(self.resolved())
 
 
-class DFINECriterion(nn.Module):
+class DFINECriterion(SetCriterion):
     """Losses by the reference's names: those of the last layer bare, then `_aux_0` …, `_pre`, `_enc_0`, `_dn_0` …, `_dn_pre`.
 
     Classes are matched by set of predictions. Boxes and distributions of all layers, the first one's plain boxes and the
@@ -148,11 +95,8 @@ class DFINECriterion(nn.Module):
     """
 
     def __init__(self, config: DFINECriterionConfig) -> None:
-        super().__init__()
-        self.assigner = config.assigner
-        self.loss_vfl, self.loss_bbox = config.loss_vfl.build(), config.loss_bbox.build()
-        self.loss_giou, self.loss_fgl = config.loss_giou.build(), config.loss_fgl.build()
-        self.loss_ddf = config.loss_ddf.build()
+        super().__init__(config)
+        self.loss_fgl, self.loss_ddf = config.loss_fgl.build(), config.loss_ddf.build()
 
     def forward(
         self,
@@ -176,16 +120,16 @@ class DFINECriterion(nn.Module):
         pairs = self.assigner.match(logits.detach(), boxes.detach(), objects.labels, objects.boxes)
         joint = union(pairs)
         count, joint_count = (shared_factor(float(len(some)), logits) for some in (objects, joint))
-        own, shared = (_at(some, objects, logits.device) for some in (pairs, joint))
+        own, shared = (located(some, objects, logits.device) for some in (pairs, joint))
         sides = _sides(len(joint), logits)
         layers = [*(f"_aux_{i}" for i in range(len(found.corners) - 1)), ""]
         names = [*layers, "_pre", "_enc_0"]
         fgl, ddf = self._local_losses(found, shared, bins, sides, joint_count)
         losses = (
-            _named("loss_vfl", names, self._class_losses(logits, boxes, own) / count)
+            named(self.class_name, names, self.class_losses(logits, boxes, own) / count)
             | self._box_losses(boxes, shared, names, joint_count)
-            | _named("loss_fgl", layers, fgl)
-            | _named("loss_ddf", layers[:-1], ddf)
+            | named("loss_fgl", layers, fgl)
+            | named("loss_ddf", layers[:-1], ddf)
         )
         if denoising is not None:
             losses |= self._denoising_losses(*denoising, bins, objects, count=count, sides=sides)
@@ -208,44 +152,29 @@ class DFINECriterion(nn.Module):
         layers = [f"_dn_{i}" for i in range(len(found.corners))]
         names = [*layers, "_dn_pre"]
         pairs = Pairs.none() if spoilt is None else spoilt.pairs
-        at = _at(pairs, objects, found.logits.device)
+        at = located(pairs, objects, found.logits.device)
         count = count * (1 if spoilt is None else spoilt.num_groups)
         fgl, ddf = self._local_losses(found, at, bins, sides, count)
-        every = At(*(x.expand(len(names), *x.shape).flatten(0, 1) for x in at))
-        every = every._replace(
-            sets=torch.arange(len(names), device=at.sets.device).repeat_interleave(len(at.sets))
-        )
+        every = at.in_every_set(len(names))
         return (
-            _named("loss_vfl", names, self._class_losses(found.logits, found.boxes, every) / count)
+            named(self.class_name, names, self.class_losses(found.logits, found.boxes, every) / count)
             | self._box_losses(found.boxes, at, names, count)
-            | _named("loss_fgl", layers, fgl)
-            | _named("loss_ddf", layers, torch.cat([ddf, ddf.new_zeros(1)]))  # the last layer is the teacher
+            | named("loss_fgl", layers, fgl)
+            | named("loss_ddf", layers, torch.cat([ddf, ddf.new_zeros(1)]))  # the last layer is the teacher
         )
-
-    def _class_losses(self, logits: Tensor, boxes: Tensor, at: At) -> Tensor:
-        """(S,), summed over queries and classes."""
-        index = (at.sets, at.images, at.queries)
-        quality = _overlaps(boxes[index].detach(), at.boxes)
-        target = torch.full_like(logits, -1)
-        target[(*index, at.labels)] = quality.to(target.dtype)
-        losses: Tensor = self.loss_vfl(logits, target, reduction_override="none")
-        return losses.sum(dim=(1, 2, 3))
 
     def _box_losses(self, boxes: Tensor, at: At, names: Sequence[str], count: Tensor) -> dict[str, Tensor]:
         """Those of the same pairs in every set."""
         pred = boxes[:, at.images, at.queries]
         target = at.boxes.expand_as(pred)
-        loss_bbox: Tensor = self.loss_bbox(pred, target, reduction_override="none")
-        loss_giou: Tensor = self.loss_giou(to_xyxy(pred), to_xyxy(target), reduction_override="none")
-        return _named("loss_bbox", names, loss_bbox.sum(dim=(1, 2)) / count) | _named(
-            "loss_giou", names, loss_giou.sum(dim=1) / count
-        )
+        loss_bbox, loss_giou = self.box_losses(pred, target)
+        return named("loss_bbox", names, loss_bbox / count) | named("loss_giou", names, loss_giou / count)
 
     def _local_losses(
         self, found: Predictions, at: At, bins: Bins, sides: Tensor, count: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(L,) of the distributions of the pairs, and (L - 1,) of distilling the last layer's into the others'."""
-        overlaps = _overlaps(found.boxes[:-1, at.images, at.queries].detach(), at.boxes)
+        quality = overlaps(found.boxes[:-1, at.images, at.queries].detach(), at.boxes)
         corners = by_side(found.corners)
         target = bin_targets(
             found.references[at.images, at.queries], to_xyxy(at.boxes), bins.values, bins.reg_scale
@@ -253,12 +182,12 @@ class DFINECriterion(nn.Module):
         fgl: Tensor = self.loss_fgl(
             corners[:, at.images, at.queries],
             target.expand(len(corners), *target.shape),
-            overlaps[..., None].expand(-1, -1, 4),
+            quality[..., None].expand(-1, -1, 4),
             reduction_override="none",
         )
         students, teacher = corners[:-1], corners[-1]
         sure = found.logits[-2].detach().sigmoid().amax(dim=-1).repeat(len(students), 1, 1)
-        sure[:, at.images, at.queries] = overlaps[:-1].to(sure.dtype)
+        sure[:, at.images, at.queries] = quality[:-1].to(sure.dtype)
         matched = torch.zeros_like(sure[:1])
         matched[:, at.images, at.queries] = 1
         ddf: Tensor = self.loss_ddf(
@@ -274,24 +203,8 @@ class DFINECriterion(nn.Module):
         return fgl.sum(dim=(1, 2)) / count, (sums / here[:, None] * weights[:, None]).sum(dim=0)
 
 
-def _named(name: str, suffixes: Sequence[str], values: Tensor) -> dict[str, Tensor]:
-    return {f"{name}{suffix}": value for suffix, value in zip(suffixes, values, strict=True)}
-
-
-def _at(pairs: Pairs, objects: Objects, device: torch.device) -> At:
-    """The pairs on the device, carried there in one piece."""
-    table = np.stack([pairs.sets, pairs.images, pairs.queries, pairs.objects])
-    sets, images, queries, index = torch.as_tensor(table, device=device)
-    return At(sets, images, queries, torch.cat(objects.labels)[index], torch.cat(objects.boxes)[index])
-
-
 def _sides(matched: int, logits: Tensor) -> Tensor:
     """(2,): how many sides matched and other queries have in a batch of 8, on the mean of all processes."""
     _, batch, queries, _ = logits.shape
     counts = torch.tensor([4.0 * matched, 4.0 * (batch * queries - matched)], device=logits.device)
     return reduce_mean(counts) * (BATCH / batch)
-
-
-def _overlaps(boxes: Tensor, targets: Tensor) -> Tensor:
-    """(..., P): the IoU of boxes (..., P, 4) with their targets (P, 4)."""
-    return bbox_overlaps(to_xyxy(boxes), to_xyxy(targets), is_aligned=True, eps=EPS)

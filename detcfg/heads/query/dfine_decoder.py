@@ -9,26 +9,17 @@ Peterande/D-FINE.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from detcfg.layers.mlp import MLP
-from detcfg.layers.ms_deform_attn import Method, MSDeformAttn
+from detcfg.layers.activation import ActivationConfig
+from detcfg.layers.mlp import MLP, RELU
+from detcfg.layers.ms_deform_attn import Memory, Method, MSDeformAttn
 from detcfg.layers.nonuniform_bins import by_side
 
 CLAMP = 65504
 """The greatest number of half precision, which a layer's output is bounded by."""
-
-
-class Memory(NamedTuple):
-    """What queries read."""
-
-    maps: Sequence[Tensor]
-    """For each level (B * heads, C / heads, H_i, W_i)."""
-    ratios: Tensor | None
-    """(B, 2), the share (x, y) of the maps that the image fills; None: it fills them."""
 
 
 class Gateway(nn.Module):
@@ -54,9 +45,9 @@ class LocationQualityEstimator(nn.Module):
 
     TOPK = 4
 
-    def __init__(self) -> None:
+    def __init__(self, act_cfg: ActivationConfig = RELU) -> None:
         super().__init__()
-        self.reg_conf = MLP(4 * (self.TOPK + 1), 64, 1, 2)
+        self.reg_conf = MLP(4 * (self.TOPK + 1), 64, 1, 2, act_cfg)
         nn.init.zeros_(self.reg_conf.last.weight)
         nn.init.zeros_(self.reg_conf.last.bias)
 
@@ -77,6 +68,7 @@ class DecoderLayer(nn.Module):
         dim_feedforward: int,
         num_points: Sequence[int],
         *,
+        act_cfg: ActivationConfig = RELU,
         dropout: float = 0.0,
         method: Method = "default",
     ) -> None:
@@ -90,7 +82,7 @@ class DecoderLayer(nn.Module):
             nn.Linear(dim_feedforward, channels),
         )
         self.norm3 = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.act = nn.Dropout(dropout), act_cfg.build()
         nn.init.xavier_uniform_(self.linear1.weight)
         nn.init.xavier_uniform_(self.linear2.weight)
 
@@ -111,7 +103,7 @@ class DecoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(seen))
         read = self.cross_attn(x + positions, boxes, memory.maps, memory.ratios)
         x = self.gateway(x, self.dropout(read))
-        fed = self.linear2(self.dropout(self.linear1(x).relu()))
+        fed = self.linear2(self.dropout(self.act(self.linear1(x))))
         out: Tensor = self.norm3((x + self.dropout(fed)).clamp(-CLAMP, CLAMP))
         return out
 
@@ -119,9 +111,15 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """The layers, and what estimates the quality of each one's boxes. `DFINETransformer` goes through them."""
 
-    def __init__(self, layers: Sequence[DecoderLayer], up: nn.Parameter, reg_scale: nn.Parameter) -> None:
+    def __init__(
+        self,
+        layers: Sequence[DecoderLayer],
+        up: nn.Parameter,
+        reg_scale: nn.Parameter,
+        act_cfg: ActivationConfig = RELU,
+    ) -> None:
         super().__init__()
         # The checkpoints of the reference have these two here as well as one level up.
         self.up, self.reg_scale = up, reg_scale
         self.layers = nn.ModuleList(layers)
-        self.lqe_layers = nn.ModuleList(LocationQualityEstimator() for _ in layers)
+        self.lqe_layers = nn.ModuleList(LocationQualityEstimator(act_cfg) for _ in layers)
