@@ -40,8 +40,9 @@ def check(
     from detcfg.engine.summary import summarise
 
     config = configured(experiment, overrides, allow).resolved()
+    summary = summarise(config.model, (height, width))
     typer.echo(f"{experiment}: every value is set, and the parts fit each other.\n")
-    _print_summary(summarise(config.model, (height, width)), (height, width))
+    _print_summary(summary, (height, width))
     if data and not _check_data(config, images=images):
         raise typer.Exit(1)
 

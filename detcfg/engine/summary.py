@@ -53,7 +53,7 @@ def summarise(config: DetectorConfig, image_size: tuple[int, int]) -> Summary:
     """Build a detector on the meta device and run it on one image of (height, width).
 
     Raises:
-        ConfigError: The config cannot be resolved.
+        ConfigError: The config cannot be resolved, or its backbone or neck declares other maps than it has.
     """
     with torch.device("meta"):
         detector = config.build().eval()
