@@ -57,6 +57,13 @@ def zoo(session: nox.Session) -> None:
 
 
 @nox.session
+def timm(session: nox.Session) -> None:
+    """Hold the declared maps of one model of every timm module against its maps. `-- NAME …` takes these models."""
+    session.install("-e.[test]")
+    session.run("python", "-m", "tests.support.timm_zoo", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure detcfg beside torchvision, OpenCV and pycocotools; `-- --only data` measures a part."""
     session.install("-e.[fast]", "opencv-python-headless")

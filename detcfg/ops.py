@@ -63,10 +63,15 @@ def roi_align(
     """RoIAlign: pool (B, C, H, W) at rois (R, 5) = (image index, x1, y1, x2, y2) to (R, C, *output_size).
 
     With `sampling_ratio` 0, a bin takes about one sample for each cell of the feature map, as MMCV's operator does.
+    A roi that is not finite, as after a diverged step, gives NaN.
     """
     from torchvision import ops
 
-    return ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+    # torchvision takes the number of samples and the image's index from such a roi: a hang, or foreign memory.
+    broken = ~rois.isfinite().all(dim=1)
+    rois = rois.masked_fill(broken[:, None], 0.0)
+    pooled = ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio, aligned)
+    return pooled.masked_fill_(broken[:, None, None, None], math.nan)
 
 
 FAR: Final = 6e4

@@ -30,6 +30,7 @@ SWEEPS: Final = (
     "test_gradients.py",
 )
 SLOW: Final = (
+    "backbones/test_timm.py",
     "benchmark",
     "cli/test_train.py",
     "config/test_saved_runs.py",
@@ -60,6 +61,7 @@ SLOW: Final = (
     "test_mistakes.py",
     "test_outside.py",
     "test_round_trips.py",
+    "test_testing.py",
     "test_two_stage_zoo.py",
     "types",
 )

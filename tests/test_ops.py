@@ -48,3 +48,20 @@ def test_a_deformable_convolution_survives_offsets_that_are_no_numbers(value: fl
     torch.testing.assert_close(out[..., elsewhere], plain[..., elsewhere], rtol=1e-4, atol=1e-4)
     assert bool(out[..., 2, 3].isnan().all()) == math.isnan(value)
     assert out[..., 2, 3].isfinite().all() or math.isnan(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", range(5))
+def test_rois_that_are_not_finite_pool_nan_and_the_others_what_they_pooled(column: int, value: float) -> None:
+    features = torch.randn(2, 4, 8, 8, requires_grad=True)
+    rois = torch.tensor([[0.0, 1, 1, 6, 6], [1, 2, 2, 7, 7], [0, 1, 1, 6, 6]])
+    alone = ops.roi_align(features, rois, (2, 2))
+    rois[1, column] = value
+
+    pooled = ops.roi_align(features, rois, (2, 2))
+
+    assert pooled[1].isnan().all()
+    assert pooled[::2].equal(alone[::2])
+    pooled[::2].sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()

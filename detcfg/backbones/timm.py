@@ -11,16 +11,20 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple, Self, cast
 
+import torch
 from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.backbones.base import BackboneConfig, StagedBackbone
+from detcfg.backbones.maps import difference
 from detcfg.backbones.meta import weights_on_meta
 from detcfg.config import ConfigError, did_you_mean
 from detcfg.config.ranges import Increasing, IntOrOff, NonNegativeInt
 
 STRIDES: Final = (4, 8, 16, 32)
 """Strides whose maps are given where no `out_indices` are."""
+TRIED: Final = (256, 416)
+"""(height, width) of the image that a model has to take: multiples of 32, as images are padded, and of little else."""
 ANY_SIZE: Final[tuple[dict[str, bool], ...]] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"strict_img_size": False, "dynamic_mask": True},
@@ -40,18 +44,26 @@ class TimmBackboneConfig(BackboneConfig):
     name: str
     """As `timm.create_model` takes it: "convnext_tiny", "pvt_v2_b0" …"""
     out_indices: Increasing[NonNegativeInt] = ()
-    """Indices of timm's feature maps to give; empty: those of strides 4, 8, 16 and 32."""
+    """timm's own numbers of the feature maps to give, such as 11 for the last of twelve blocks of a ViT; empty: those
+    that timm gives by itself, of strides 4, 8, 16 and 32."""
     frozen_stages: IntOrOff = 0
     """Freeze the backbone up to this many of its feature maps."""
     norm_eval: bool = True
     """Batch norms use their running statistics in training too."""
 
     def wired(self) -> Self:
-        known = describe(self.name)
-        if not all(0 <= index < len(known) for index in self.out_indices):
+        model = describe(self.name)
+        if not all(index < len(model.maps) for index in self.out_indices):
             raise ConfigError(
-                f"out_indices is {self.out_indices}, but {self.name} has maps 0 to {len(known) - 1}."
+                f"out_indices is {self.out_indices}, but {self.name} has maps 0 to {len(model.maps) - 1}."
             )
+        if not self.maps:
+            raise ConfigError(
+                f"name is {self.name!r}, which gives no map of stride 4, 8, 16 or 32, but {figures(model.given)}. "
+                "Name in out_indices what a neck of your own can use, or choose another model."
+            )
+        if problem := misfit(self.name, tuple(m.number for m in self.maps)):
+            raise ConfigError(f"name is {self.name!r}, {problem}")
         if self.frozen_stages > len(self.maps):
             raise ConfigError(f"frozen_stages is {self.frozen_stages}, but there are {len(self.maps)} maps.")
         return super().wired()
@@ -59,10 +71,10 @@ class TimmBackboneConfig(BackboneConfig):
     @property
     def maps(self) -> tuple[TimmMap, ...]:
         """The feature maps that come out."""
-        known = describe(self.name)
+        model = describe(self.name)
         if not self.out_indices:
-            return tuple(m for m in known if m.stride in STRIDES)
-        return tuple(known[index] for index in sorted(self.out_indices))
+            return tuple(m for m in model.given if m.stride in STRIDES)
+        return tuple(model.maps[index] for index in self.out_indices)
 
     @property
     def feature_channels(self) -> tuple[int, ...]:
@@ -80,13 +92,27 @@ class TimmMap(NamedTuple):
     """One of timm's feature maps."""
 
     number: int
-    """Its index among all of the model's."""
+    """timm's number of it, which `out_indices` of `timm.create_model` takes."""
     module: str
     """The module whose output it is."""
     channels: int
     """Its channels."""
     stride: int
     """Pixels of the input to one cell of it."""
+
+
+class TimmModel(NamedTuple):
+    """What timm says of a model."""
+
+    maps: tuple[TimmMap, ...]
+    """All of its feature maps, by number."""
+    given: tuple[TimmMap, ...]
+    """Those that it gives where none are asked for."""
+
+
+def figures(maps: tuple[TimmMap, ...]) -> str:
+    """The maps in words."""
+    return ", ".join(f"map {m.number} of stride {m.stride} with {m.channels} channels" for m in maps)
 
 
 class TimmBackbone(StagedBackbone):
@@ -96,7 +122,6 @@ class TimmBackbone(StagedBackbone):
         super().__init__()
         self.norm_eval = config.norm_eval
         self.body = make(config.name, tuple(m.number for m in config.maps))
-        self.channels_last = "NHWC" in str(getattr(self.body, "output_fmt", ""))
         frozen = [m.module for m in config.maps[: config.frozen_stages]]
         names = [name for name, module in self._modules_of_body() if not list(module.children())]
         self._frozen = _up_to(names, frozen)
@@ -105,8 +130,7 @@ class TimmBackbone(StagedBackbone):
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps: list[Tensor] = self.body(images)
-        return tuple(x.permute(0, 3, 1, 2).contiguous() if self.channels_last else x for x in maps)
+        return as_nchw(self.body, self.body(images))
 
     def frozen_modules(self) -> list[nn.Module]:
         return [self.body.get_submodule(name) for name in self._frozen]
@@ -146,7 +170,7 @@ def make(name: str, out_indices: tuple[int, ...] | None = None) -> nn.Module:
     known = cast("list[str]", timm.list_models())
     if name not in known and not timm.is_model(name):
         raise ConfigError(f"name is {name!r}, which is no model of timm. {did_you_mean(name, known)}")
-    given = {} if out_indices is None else {"out_indices": out_indices}
+    given = {} if out_indices is None else {"out_indices": out_indices}  # by default the last, three to five
     problem: Exception | None = None
     for arguments in ANY_SIZE:
         try:
@@ -160,9 +184,46 @@ def make(name: str, out_indices: tuple[int, ...] | None = None) -> nn.Module:
 
 
 @lru_cache
-def describe(name: str) -> tuple[TimmMap, ...]:
+def describe(name: str) -> TimmModel:
     """The maps of a model of timm, with nothing allocated."""
     with weights_on_meta():
         info: Any = make(name).feature_info
-    rows = zip(info.module_name(), info.channels(), info.reduction(), strict=True)
-    return tuple(TimmMap(index, str(m), int(c), int(r)) for index, (m, c, r) in enumerate(rows))
+    entries = cast("list[dict[str, Any]]", info.info)
+    maps = tuple(
+        TimmMap(number, str(entry["module"]), int(entry["num_chs"]), int(entry["reduction"]))
+        for number, entry in enumerate(entries)
+    )
+    return TimmModel(maps=maps, given=tuple(maps[number] for number in cast("list[int]", info.out_indices)))
+
+
+@lru_cache
+def misfit(name: str, numbers: tuple[int, ...]) -> str:
+    """Why a detector cannot read these maps of a model; empty if it can, or if only a run with weights would say so."""
+    size = TRIED
+    with weights_on_meta(), torch.no_grad():
+        body = make(name, numbers).eval()
+        try:
+            found = as_nchw(body, body(torch.empty(1, 3, *size)))
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if "meta" in str(error):
+                return ""
+            why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            return (
+                f"which does not take images of any size, as a detector's are ({size[0]}x{size[1]} was tried: {why}). "
+                "Choose another model."
+            )
+    maps = tuple(describe(name).maps[number] for number in numbers)
+    strides = tuple(m.stride for m in maps)
+    if not difference(found, tuple(m.channels for m in maps), strides, size):
+        return ""
+    shapes = ", ".join("x".join(map(str, tuple(x.shape)[1:])) for x in found)
+    return (
+        f"of which timm says that it has {figures(maps)}, but its maps of an image of {size[0]}x{size[1]} are {shapes}. "
+        "Choose another model."
+    )
+
+
+def as_nchw(body: nn.Module, maps: list[Tensor]) -> tuple[Tensor, ...]:
+    """A model's maps as (B, C, H, W)."""
+    channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
+    return tuple(x.permute(0, 3, 1, 2).contiguous() if channels_last else x for x in maps)

@@ -40,8 +40,8 @@ def check(
     from detcfg.engine.summary import summarise
 
     config = configured(experiment, overrides, allow).resolved()
-    typer.echo(f"{experiment}: every value is set, and the parts fit each other.\n")
     summary = summarise(config.model, (height, width))
+    typer.echo(f"{experiment}: every value is set, and the parts fit each other.\n")
     _print_summary(summary, (height, width))
     _check_memory(summary)
     if data and not _check_data(config, images=images):

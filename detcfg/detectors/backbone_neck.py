@@ -14,6 +14,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.config import Config, ConfigError, fill
 from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import Detector, DetectorConfig
+from detcfg.detectors.declared_maps import DeclaredMaps
 from detcfg.losses.base import ClassLossConfig
 from detcfg.necks.base import NeckConfig
 
@@ -51,6 +52,13 @@ class BackboneNeckConfig(DetectorConfig):
             )
         if neck is None:
             return wired
+        strides, channels = backbone.feature_strides, backbone.feature_channels
+        if neck.reads_pyramid and len(strides) > 1 and len(set(strides)) == 1:
+            raise ConfigError(
+                f"neck is {type(neck).__name__}, which reads a pyramid, but backbone is {type(backbone).__name__}, whose "
+                f"{len(strides)} maps with {channels} channels all have the stride {strides[0]}. Let it give one map, "
+                "and make a pyramid of that by SimpleFeaturePyramidConfig (ViTDet)."
+            )
         neck = fill(neck, "backbone.feature_channels", in_channels=backbone.feature_channels)
         neck = fill(neck, "backbone.feature_strides", in_strides=backbone.feature_strides)
         return evolve(wired, neck=neck)
@@ -107,7 +115,14 @@ class BackboneNeckDetector(Detector):
         super().__init__(config)
         self.backbone = config.backbone.build()
         self.neck = None if config.neck is None else config.neck.build()
+        self.declared_maps = DeclaredMaps(backbone=config.backbone, neck=config.neck)
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The maps that the heads read; of the first images, what the configs declare of them is held against them."""
         features: tuple[Tensor, ...] = self.backbone(images)
-        return features if self.neck is None else self.neck(features)
+        self.declared_maps.check("backbone", features, images)
+        if self.neck is None:
+            return features
+        features = self.neck(features)
+        self.declared_maps.check("neck", features, images)
+        return features

@@ -15,6 +15,7 @@ from detcfg.backbones.base import BackboneConfig
 from detcfg.backbones.presnet import PResNetConfig
 from detcfg.config import fill
 from detcfg.detectors.base import DetDataPreprocessorConfig, Detector, DetectorConfig
+from detcfg.detectors.declared_maps import DeclaredMaps
 from detcfg.heads.query.rtdetr_transformer import RTDETRTransformerV2Config
 from detcfg.heads.query.two_stage import TwoStageQueryHeadConfig
 from detcfg.necks.hybrid_encoder import HybridEncoderConfig
@@ -63,12 +64,14 @@ class RTDETR(Detector):
 
     def __init__(self, config: RTDETRConfig) -> None:
         super().__init__(config)
+        self.declared_maps = DeclaredMaps(backbone=config.backbone)
         self.backbone = config.backbone.build()
         self.encoder = config.encoder.build()
         self.decoder = config.decoder.build()
 
     def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
         features: tuple[Tensor, ...] = self.backbone(images)
+        self.declared_maps.check("backbone", features, images)
         return features
 
     def losses_of(

@@ -59,7 +59,8 @@ def summarise(config: DetectorConfig, image_size: tuple[int, int]) -> Summary:
     """Build a detector on the meta device and run it on one image of (height, width).
 
     Raises:
-        ConfigError: The config cannot be resolved, or a layer has more weights than can be counted.
+        ConfigError: The config cannot be resolved, a layer has more weights than can be counted, or the backbone or
+            neck declares other maps than it has.
     """
     with torch.device("meta"):
         try:

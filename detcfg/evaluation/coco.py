@@ -9,6 +9,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from detcfg.data.base import Dataset
 from detcfg.data.reading import read_json, records
 from detcfg.errors import DetcfgError
 from detcfg.evaluation import lvis
@@ -17,7 +18,7 @@ from detcfg.evaluation.fast import fast_curves
 from detcfg.evaluation.found import ImageDetections
 from detcfg.evaluation.matching import IOU_THRESHOLDS, Curves, accumulate
 from detcfg.evaluation.pairs import State, matches_by_class
-from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType
+from detcfg.evaluation.truth import GroundTruth, ImageId, IoUType, in_order_of_classes
 from detcfg.structures import Detections
 
 Backend: TypeAlias = Literal["numpy", "hotcoco"]
@@ -72,12 +73,14 @@ class CocoEvaluator:
             source: Where the annotations are from, for errors.
 
         Raises:
-            DataError: The annotations do not have what is compared.
+            DataError: The annotations do not have what is compared, or other categories than the dataset's classes.
             DetcfgError: `iou_types` or `max_dets` is not to be used.
         """
         if not iou_types or not set(iou_types) <= set(get_args(IoUType)):
             raise DetcfgError(f"iou_types is {iou_types!r}. Choose bbox, segm or both.")
         data, source = dataset.ground_truth(), source or type(dataset).__name__
+        if isinstance(dataset, Dataset):
+            data = in_order_of_classes(data, dataset.classes, source)
         self._truths: dict[IoUType, GroundTruth] = {
             kind: GroundTruth.of(data, source, kind) for kind in iou_types
         }

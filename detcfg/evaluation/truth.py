@@ -5,7 +5,7 @@ Shapes: I images, O objects, sorted by image; K classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -77,6 +77,39 @@ class GroundTruth:
             DataError: Something that evaluation needs is missing or wrong.
         """
         return _Reader(data, source, iou_type).truth()
+
+
+def in_order_of_classes(data: Record, classes: Sequence[str], source: str) -> Record:
+    """Annotations whose categories stand in the order of a dataset's classes, which its labels count.
+
+    Args:
+        data: In COCO's format; categories that are not as it asks stay as they are, for `GroundTruth.of` to refuse.
+        classes: The dataset's.
+        source: Where the annotations are from, for errors.
+
+    Raises:
+        DataError: The categories have other names than the classes.
+    """
+    categories: object = data.get("categories")
+    if not isinstance(categories, list) or not all(
+        isinstance(category, dict) and "name" in category for category in cast("list[object]", categories)
+    ):
+        return data
+    found = cast("list[Record]", categories)
+    names = [category["name"] for category in found]
+    if sorted(map(str, names)) != sorted(classes):
+        raise DataError(
+            f"{source}: ground_truth() has the categories {_listed(names)}, but the dataset's classes are "
+            f"{_listed(classes)}. A label counts the classes, and is judged by the category of that name: give each "
+            "class one category, and no others."
+        )
+    return {**data, "categories": sorted(found, key=lambda category: classes.index(str(category["name"])))}
+
+
+def _listed(names: Sequence[object]) -> str:
+    """Up to eight names, and how many more."""
+    shown = ", ".join(map(repr, names[:8]))
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
 
 class _Reader:

@@ -45,6 +45,11 @@ class NeckConfig(ModuleConfig):
         """Whether it needs the images before the backbone's feature maps."""
         return False
 
+    @property
+    def reads_pyramid(self) -> bool:
+        """Whether several maps that it reads are of several strides; a neck that merges maps of one size says False."""
+        return True
+
     @abstractmethod
     def build(self) -> Neck: ...
 

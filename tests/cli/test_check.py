@@ -114,3 +114,40 @@ def test_a_layer_larger_than_memory_is_refused_with_its_bytes(
     outcome = command("check", "double_head_demo", "--no-data", f"model.neck.out_channels={channels}")
     assert outcome.code == 1
     assert re.search(says, outcome.err)
+
+
+DECLARES_OTHER_STRIDES = """\
+from attrs import frozen
+
+from detcfg.backbones.base import BackboneConfig
+from detcfg.backbones.resnet import ResNetConfig
+from detcfg.experiments import double_head_demo
+
+
+@frozen(kw_only=True)
+class WrongConfig(ResNetConfig):
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        return (8, 16, 32)
+
+
+@frozen(kw_only=True)
+class Model(double_head_demo.Model):
+    backbone: BackboneConfig = WrongConfig(depth=18, out_indices=(0, 1, 2))
+
+
+@frozen(kw_only=True)
+class Experiment(double_head_demo.Experiment):
+    model: Model = Model()
+"""
+
+
+def test_maps_that_are_not_as_declared_fail_the_check(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "declares_other_strides.py"
+    path.write_text(DECLARES_OTHER_STRIDES)
+    outcome = command("check", str(path), "--no-data", "--height", "128", "--width", "128")
+
+    assert 1 == outcome.code
+    assert f"{path}:8: backbone is WrongConfig: feature_strides is (8, 16, 32)" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "fit each other" not in outcome.out

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from detcfg.data.demo import DemoDatasetConfig
+from detcfg.data.demo import DemoDataset, DemoDatasetConfig
+from detcfg.data.errors import DataError
 from detcfg.errors import DetcfgError
 from detcfg.evaluation.coco import CocoEvaluator, evaluate_files
 from detcfg.structures import Detections, Targets
@@ -63,6 +64,38 @@ def test_the_objects_themselves_are_detections_without_a_fault() -> None:
     numbers = evaluator.compute()
     assert numbers["bbox_AP"] == numbers["segm_AP"] == pytest.approx(1)
     assert all(result.AP > 1 - 1e-9 for result in evaluator.per_class("segm").values() if result.objects)
+
+
+class Reordered(DemoDataset):
+    """A dataset whose annotations name the classes in another order, or others."""
+
+    names: tuple[str, ...] | None = None
+
+    def ground_truth(self) -> dict[str, Any]:
+        truth = super().ground_truth()
+        categories = truth["categories"][::-1]
+        if self.names is not None:
+            categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.names)]
+        return {**truth, "categories": categories}
+
+
+def test_categories_in_another_order_are_the_classes_of_their_names() -> None:
+    dataset = Reordered(DemoDatasetConfig(num_images=4).resolved(), with_mask=False)
+    evaluator = CocoEvaluator(dataset)
+    for sample in dataset:
+        evaluator.add(sample.info.image_id, detections_of(sample.targets))
+    assert evaluator.compute()["bbox_AP"] == pytest.approx(1)
+    assert tuple(evaluator.per_class("bbox")) == dataset.classes
+
+
+@pytest.mark.parametrize("names", [("circle", "square", "triangle", "cat"), ("circle",)])
+def test_categories_that_are_not_the_classes_are_refused(names: tuple[str, ...]) -> None:
+    dataset = Reordered(DemoDatasetConfig(num_images=4).resolved(), with_mask=False)
+    dataset.names = names
+    with pytest.raises(
+        DataError, match=r"Reordered: ground_truth\(\) has the categories 'circle'.* classes are"
+    ):
+        CocoEvaluator(dataset)
 
 
 def test_processes_put_together_give_what_one_process_gives() -> None:

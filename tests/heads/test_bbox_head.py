@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
+from torch import Tensor
 
 from detcfg.boxes.assigners.base import NEGATIVE, Assignment
+from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
 from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
 from detcfg.roi_extractors.base import bbox2roi
@@ -35,3 +37,26 @@ def test_a_positive_counts_the_same_however_many_are_sampled_with_it(*, reg_deco
     assert [first, second] == pytest.approx([2 * 2 / 4, 1 * 2 / 4] if reg_decoded_bbox else [1 / 4, 1 / 4])
     assert both == pytest.approx(first + second)
     assert none == 0
+
+
+@frozen(kw_only=True)
+class CornerCoderConfig(BBoxCoderConfig):
+    """A coder as its base's docstring asks for it: a row of deltas a prior."""
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        return boxes - priors
+
+    def decode(self, priors: Tensor, pred: Tensor, max_shape: tuple[int, int] | None = None) -> Tensor:
+        del max_shape
+        return torch.cat([priors[:, :2] + pred[:, :2], priors[:, 2:] + pred[:, 2:]], dim=1)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_coder_decodes_the_box_of_each_class_by_the_deltas_of_that_class(count: int) -> None:
+    head = evolve(CONFIG, bbox_coder=CornerCoderConfig()).build()
+    rois, deltas = bbox2roi([PRIORS[:count]]), torch.arange(8.0).expand(count, 8)
+
+    boxes = head.decode(rois, deltas, (100, 100))
+
+    assert boxes.shape == (count, 8)
+    assert boxes.equal(PRIORS[:count].repeat(1, 2) + deltas)

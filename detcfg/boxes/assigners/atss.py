@@ -34,6 +34,10 @@ class ATSSAssignerConfig(AssignerConfig):
     """A prior of whose area more than this share lies in an ignored box is neither positive nor negative; -1 turns
     it off."""
 
+    @property
+    def assigns_anchors(self) -> bool:
+        return self.alpha is None
+
     def assign(
         self,
         priors: Tensor,

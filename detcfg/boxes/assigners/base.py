@@ -37,10 +37,15 @@ class Assignment:
 class AssignerConfig(Config, ABC):
     """The base of assigners: assigns ground-truth boxes to priors. It has no weights: the config itself assigns."""
 
+    @property
+    def assigns_anchors(self) -> bool:
+        """Whether it has `assign_anchors`: boxes are all that it goes by."""
+        return type(self).assign_anchors is not AssignerConfig.assign_anchors
+
     def assign_anchors(
         self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]
     ) -> Assignment:
-        """Assign the anchors of one image, which is what `AnchorHead` asks for.
+        """Assign the anchors or the proposals of one image, which is what `AnchorHead` and RoI heads ask for.
 
         An assigner that needs more than boxes, such as predictions, leaves this out and has an `assign` of its
         own kind, which heads that know it call.
@@ -48,6 +53,6 @@ class AssignerConfig(Config, ABC):
         Args:
             priors: (A, 4), of all levels one after another.
             targets: Ground truth; `gt_indices` count the objects that are not ignored (`Targets.not_ignored`).
-            num_level_priors: How many of the priors belong to each level.
+            num_level_priors: How many of the priors belong to each level; proposals count as one.
         """
         raise NotImplementedError(f"{type(self).__name__} does not assign by anchors alone.")

@@ -58,16 +58,14 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
 
         Args:
             priors: (N, 4).
-            pred: (N, 4), or (N, K * 4) for a box of each of K classes.
+            pred: (N, 4).
             max_shape: (height, width) of the image, to which boxes are clipped if `clip_border`.
             max_log_ratio: dw and dh are clamped to this, so that exp cannot overflow.
 
         Returns:
-            Boxes of the shape of `pred`.
+            Boxes (N, 4).
         """
-        deltas = torch.unflatten(pred, -1, (pred.shape[-1] // 4, 4))
-        deltas = deltas * constant(self.target_stds, deltas) + constant(self.target_means, deltas)
-        priors = priors.unsqueeze(-2)
+        deltas = pred * constant(self.target_stds, pred) + constant(self.target_means, pred)
         size = priors[..., 2:] - priors[..., :2]
         shift, growth = size * deltas[..., :2], deltas[..., 2:]
         if self.add_ctr_clamp:
@@ -78,6 +76,4 @@ class DeltaXYWHBBoxCoderConfig(BBoxCoderConfig):
         center = centres(priors) + shift
         half = size * growth.exp() * 0.5
         boxes = boxes_around(center, half)
-        if self.clip_border and max_shape is not None:
-            boxes = clip_boxes(boxes, max_shape)
-        return boxes.reshape(pred.shape)
+        return boxes if max_shape is None or not self.clip_border else clip_boxes(boxes, max_shape)

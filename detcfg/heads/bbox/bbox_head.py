@@ -210,8 +210,15 @@ class BBoxHead(nn.Module):
         return None  # mypy asks for it where a subclass may say more
 
     def decode(self, rois: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
-        """The predicted boxes of one image of (height, width), clipped to it; of the shape of `bbox_pred`."""
-        return self.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)
+        """The boxes that the rois (R, 5) of one image of (height, width) become, clipped to it.
+
+        (R, K * 4), or (R, 4) where one is predicted for all classes.
+        """
+        # A coder is given a prior beside the deltas of each box, and so knows nothing of classes.
+        per_roi = bbox_pred.shape[-1] // self.bbox_coder.encode_size
+        deltas = torch.unflatten(bbox_pred, -1, (per_roi, self.bbox_coder.encode_size)).flatten(0, 1)
+        priors = rois[:, 1:].repeat_interleave(per_roi, dim=0)
+        return self.bbox_coder.decode(priors, deltas, max_shape=size).reshape(len(rois), per_roi * 4)
 
     def refined(self, rois: Tensor, labels: Tensor, bbox_pred: Tensor, size: tuple[int, int]) -> Tensor:
         """(R, 4): the predicted box of each roi for its class, labels (R,)."""

@@ -12,6 +12,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
+from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.coders.delta_xywh import DeltaXYWHBBoxCoderConfig
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
@@ -70,7 +71,7 @@ class CascadeRoIHeadConfig(RoIHeadConfig):
     """Pools features for the mask head of each stage; None: `bbox_roi_extractor` does."""
     mask_head: FCNMaskHeadConfig | tuple[FCNMaskHeadConfig, ...] | None = None
     """Predicts the masks of each stage; None: no masks."""
-    assigner: MaxIoUAssignerConfig | tuple[MaxIoUAssignerConfig, ...] = (
+    assigner: AssignerConfig | tuple[AssignerConfig, ...] = (
         _assigner(0.5),
         _assigner(0.6),
         _assigner(0.7),

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from detcfg.boxes.assigners.base import Assignment
+from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import Config, ConfigError
 from detcfg.config.ranges import Fraction, PositiveFloat, PositiveInt
@@ -50,6 +51,10 @@ class DynamicRoIHeadConfig(StandardRoIHeadConfig):
 
     bbox_head: BBoxHeadConfig = Shared2FCBBoxHeadConfig(loss_bbox=SmoothL1LossConfig(beta=1.0))
     """Classifies rois and refines their boxes; its `loss_bbox` has a beta."""
+    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(
+        pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
+    )
+    """Assigns ground-truth boxes to proposals, until `dynamic_rcnn` sets its thresholds."""
     dynamic_rcnn: DynamicTrainConfig = DynamicTrainConfig()
     """How the threshold and beta follow the proposals."""
 
@@ -72,6 +77,7 @@ class DynamicRoIHead(StandardRoIHead, HasTrainingState):
 
     def __init__(self, config: DynamicRoIHeadConfig) -> None:
         super().__init__(config)
+        self.iou_assigner = config.assigner
         self.dynamic_rcnn = config.dynamic_rcnn
         loss = config.bbox_head.loss_bbox
         assert isinstance(loss, SmoothL1LossConfig)
@@ -131,7 +137,7 @@ class DynamicRoIHead(StandardRoIHead, HasTrainingState):
 
     def _set_threshold(self, iou: float) -> None:
         self.iou = iou
-        self.assigner = evolve(self.assigner, pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+        self.assigner = evolve(self.iou_assigner, pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
 
     def _set_beta(self, beta: float) -> None:
         self.loss_bbox = evolve(self.loss_bbox, beta=beta)

@@ -12,6 +12,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.geometry import clip_boxes, scale_boxes
 from detcfg.boxes.samplers.base import SamplingResult
@@ -46,7 +47,7 @@ class GridRoIHeadConfig(StandardRoIHeadConfig):
     """Pools features for the grid head; None: `bbox_roi_extractor` does."""
     grid_head: GridHeadConfig = GridHeadConfig()
     """Refines the boxes that non-maximum suppression keeps."""
-    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     """Assigns ground-truth boxes to proposals."""
     pos_radius: NonNegativeInt = 1
     """Cells within this distance of a grid point are positive in its heatmap."""

@@ -9,6 +9,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import ConfigError, fill, is_unset
@@ -36,7 +37,7 @@ class MaskScoringRoIHeadConfig(StandardRoIHeadConfig):
     """Predicts the masks."""
     mask_iou_head: MaskIoUHeadConfig = MaskIoUHeadConfig()
     """Predicts the IoU of each mask with its object."""
-    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     """Assigns ground-truth boxes to proposals."""
 
     def wired(self) -> Self:

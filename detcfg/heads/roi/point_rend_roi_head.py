@@ -14,6 +14,7 @@ from annotated_types import Ge
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.samplers.base import SamplingResult
 from detcfg.config import fill, is_unset
@@ -66,7 +67,7 @@ class PointRendRoIHeadConfig(StandardRoIHeadConfig):
     """Predicts the coarse masks."""
     point_head: MaskPointHeadConfig = MaskPointHeadConfig()
     """Predicts at points whether they belong to the object."""
-    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
+    assigner: AssignerConfig = MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     """Assigns ground-truth boxes to proposals."""
     num_points: PositiveInt = 14 * 14
     """Points of each positive on which the point head is trained."""

@@ -12,8 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from detcfg.boxes.assigners.base import Assignment
-from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
+from detcfg.boxes.assigners.base import AssignerConfig, Assignment
 from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.nms import multiclass_nms
 from detcfg.boxes.samplers.base import PriorPredictions, PriorScorer, SamplerConfig, SamplingResult
@@ -53,7 +52,7 @@ class RoIStage:
     bbox_head: BBoxHead
     mask_roi_extractor: RoIExtractor | None
     mask_head: MaskHead | None
-    assigner: MaxIoUAssignerConfig
+    assigner: AssignerConfig
     sampler: SamplerConfig
     pos_weight: float
     test_cfg: RoITestConfig
@@ -77,7 +76,7 @@ class RoIStage:
     def assign(self, proposals: Sequence[Detections], targets: Sequence[Targets]) -> list[Assignment]:
         """The ground truth of each proposal, image by image."""
         return [
-            self.assigner.assign(image.boxes, objects)
+            self.assigner.assign_anchors(image.boxes, objects, (len(image.boxes),))
             for image, objects in zip(proposals, targets, strict=True)
         ]
 

@@ -13,11 +13,12 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from detcfg.boxes.assigners.base import AssignerConfig
 from detcfg.boxes.assigners.max_iou import MaxIoUAssignerConfig
 from detcfg.boxes.geometry import scale_boxes
 from detcfg.boxes.samplers.base import SamplerConfig, SamplingResult
 from detcfg.boxes.samplers.random import RandomSamplerConfig
-from detcfg.config import fill, is_unset
+from detcfg.config import ConfigError, fill, is_unset
 from detcfg.config.ranges import WeightOrOff
 from detcfg.heads.bbox.bbox_head import BBoxHeadConfig
 from detcfg.heads.bbox.convfc_bbox_head import Shared2FCBBoxHeadConfig
@@ -48,7 +49,7 @@ class StandardRoIHeadConfig(RoIHeadConfig):
     """Pools features for the mask head; None: it reads those pooled for the bbox head."""
     mask_head: MaskHeadConfig | None = None
     """Predicts masks; None: no masks."""
-    assigner: MaxIoUAssignerConfig = MaxIoUAssignerConfig(
+    assigner: AssignerConfig = MaxIoUAssignerConfig(
         pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False
     )
     """Assigns ground-truth boxes to proposals."""
@@ -68,7 +69,15 @@ class StandardRoIHeadConfig(RoIHeadConfig):
 
         Args:
             stage: For a stage of a cascade ".0", ".1" ...: what follows the names of its parts in errors.
+
+        Raises:
+            ConfigError: A part was given other inputs, or the assigner goes by more than boxes.
         """
+        if not self.assigner.assigns_anchors:
+            raise ConfigError(
+                f"assigner{stage} is {type(self.assigner).__name__}, which goes by more than the boxes of proposals. "
+                "Give one that goes by boxes alone, such as MaxIoUAssignerConfig."
+            )
         source = f"bbox_roi_extractor{stage}"
         extractor = self.bbox_roi_extractor.fed(self.in_channels, self.in_strides)
         shared = self.shared_head
