@@ -79,7 +79,7 @@ def pyright(python: str = PYTHON, module: str = "pyright") -> set[int]:
         text=True,
         check=False,
     )
-    if not done.stdout.startswith("{"):
+    if not done.stdout.lstrip().startswith("{"):  # basedpyright begins with an empty line
         raise FileNotFoundError(f"{module} does not start: {done.stderr.strip().splitlines()[-1:]}")
     found = json.loads(done.stdout)["generalDiagnostics"]
     return {one["range"]["start"]["line"] + 1 for one in found if one["severity"] == "error"}
