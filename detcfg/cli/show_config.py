@@ -37,6 +37,9 @@ def show_config(
             "python: one expression, with nothing inherited. json: what a run saves, resolved."
         ),
     ] = Format.TREE,
+    types: Annotated[
+        bool, typer.Option("--types", help="Say in the tree what each field takes, with its range.")
+    ] = False,
     allow: Allow = None,
 ) -> None:
     """Print every value of an experiment and where it comes from."""
@@ -57,23 +60,34 @@ def show_config(
     from detcfg.cli.output import print_table
     from detcfg.config.provenance import trace
 
-    print_table(_tree(trace(config, overridden_paths(overrides))))
+    print_table(_tree(trace(config, overridden_paths(overrides)), types=types))
 
 
-def _tree(entries: Iterable[Entry]) -> Table:
+def _tree(entries: Iterable[Entry], *, types: bool) -> Table:
     """A row a field, indented by its depth: derived values dim, the command line's yellow."""
     from detcfg.cli.output import Table
     from detcfg.config.provenance import COMMAND_LINE
 
-    table = Table(columns=("field", "value", "from"))
+    table = Table(columns=("field", "value", *(["takes"] if types else []), "from"))
+    parts: dict[str, object] = {}
     for entry in entries:
         *above, name = entry.path.split(".")
         style = "yellow" if entry.source == COMMAND_LINE else "" if entry.given else "dim"
-        table.add("  " * len(above) + name, _shown(entry.value), entry.source, style=style)
+        parts[entry.path] = entry.value
+        takes = [_takes(parts.get(".".join(above)), name)] if types and above else [""] * types
+        table.add("  " * len(above) + name, shown(entry.value), *takes, entry.source, style=style)
     return table
 
 
-def _shown(value: object) -> str:
+def _takes(owner: object, name: str) -> str:
+    """What a field of a component takes; nothing for an item of a tuple."""
+    from detcfg.config import Config
+    from detcfg.config.types import describe, field_types
+
+    return describe(field_types(type(owner))[name]) if isinstance(owner, Config) else ""
+
+
+def shown(value: object) -> str:
     """A component by its class, since its fields follow; a long tuple by its first items."""
     from detcfg.config import Config
 
@@ -83,6 +97,6 @@ def _shown(value: object) -> str:
         return repr(value)
     items = cast("tuple[object, ...]", value)
     if len(items) > LONG:
-        first = ", ".join(map(_shown, items[:3]))
+        first = ", ".join(map(shown, items[:3]))
         return f"({first}, ... {len(items)} in all)"
-    return "(" + ", ".join(map(_shown, items)) + ("," if len(items) == 1 else "") + ")"
+    return "(" + ", ".join(map(shown, items)) + ("," if len(items) == 1 else "") + ")"

@@ -98,3 +98,14 @@ def test_bases_and_presets_are_not_components() -> None:
     assert not names & {
         *("BackboneConfig", "NeckConfig", "DetectorConfig", "AssignerConfig", "Config", "Model", "Preset")
     }
+
+
+def test_fields_are_listed_with_the_range_that_each_takes(command: Command) -> None:
+    lines = command("list", "neck", "--fields").out.splitlines()
+    of_fpn = lines[lines.index("FPNConfig") :]
+    row = {line.split()[0]: " ".join(line.split()[1:]) for line in reversed(of_fpn) if line}
+
+    assert row["out_channels"] == "int of at least 1 256"
+    assert row["num_outs"] == "int from 1 to 32 5"
+    assert row["end_level"] == "int of at least 0, or -1 for the last -1"
+    assert row["in_channels"].endswith("(derived)")

@@ -86,3 +86,12 @@ def test_a_saved_run_is_shown_without_its_file(command: Command, tmp_path: Path)
     tree = rows(command("show-config", str(tmp_path), "--allow", "experiments").out)
 
     assert "1.5" == tree["model.roi_head.reg_roi_scale_factor"][0]
+
+
+def test_the_tree_says_what_each_field_takes_where_asked(command: Command) -> None:
+    lines = command("show-config", "faster_rcnn", "--types").out.splitlines()
+    header = lines[0]
+    line = next(line for line in lines if line.strip().startswith("iou_threshold"))
+
+    assert header.split() == ["field", "value", "takes", "from"]
+    assert line[header.index("takes") :].startswith("float from 0 to 1")
