@@ -37,6 +37,11 @@ class CrossEntropyLossConfig(ClassLossConfig):
     def wired(self) -> Self:
         if self.use_sigmoid and self.use_mask:
             raise ConfigError("use_sigmoid and use_mask are both true. Leave one of them out.")
+        if self.use_mask and self.class_weight is not None and len(self.class_weight) > 1:
+            raise ConfigError(
+                f"class_weight has {len(self.class_weight)} values, and with use_mask a pixel is one decision, whatever "
+                "the class of its mask. Give one weight, or none."
+            )
         return super().wired()
 
     def check_classes(self, channels: int, num_classes: int) -> None:

@@ -22,6 +22,7 @@ from detcfg.boxes.assigners.sim_ota import SimOTAAssignerConfig
 from detcfg.boxes.assigners.task_aligned import TaskAlignedAssignerConfig
 from detcfg.boxes.assigners.uniform import UniformAssignerConfig
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config import ConfigError
 from detcfg.structures import Targets
 from tests.support.worlds import CLASSES, SEEDS, boxes, generator, objects, renamed, reordered
 
@@ -306,3 +307,11 @@ def test_optimal_transport_gives_objects_no_more_priors_than_their_overlaps_sum_
     assert counts.sum() <= most.sum()
     learnt = torch.nonzero(found.gt_indices >= 0).flatten()
     assert found.max_overlaps[learnt].equal(overlaps[learnt, found.gt_indices[learnt]])
+
+
+@pytest.mark.parametrize("neg_iou_thr", [0.6, (0.1, 0.6)])
+def test_a_prior_cannot_be_negative_above_the_threshold_of_positives(
+    neg_iou_thr: float | tuple[float, float],
+) -> None:
+    with pytest.raises(ConfigError, match=r"neg_iou_thr is .*, above pos_iou_thr, 0\.5"):
+        MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=neg_iou_thr).resolved()

@@ -9,6 +9,7 @@ import pytest
 from detcfg.config import ConfigError
 from detcfg.config.override import override_all
 from detcfg.experiment import load_experiment
+from detcfg.losses.cross_entropy import CrossEntropyLossConfig
 
 CLASSES = ('data.train.classes=["cat", "dog"]', 'data.val.classes=["cat", "dog"]')
 CROSS_ENTROPY = "detcfg.losses.cross_entropy:CrossEntropyLossConfig"
@@ -86,3 +87,9 @@ def test_weights_of_the_classes_are_taken(name: str, changes: tuple[str, ...]) -
     head = resolved(name, *changes)
     head = head.roi_head.bbox_head if name == "faster_rcnn" else head.bbox_head
     assert head.loss_cls.class_weight is not None
+
+
+def test_the_pixels_of_masks_have_one_weight() -> None:
+    CrossEntropyLossConfig(use_mask=True, class_weight=(2.0,)).resolved()
+    with pytest.raises(ConfigError, match="class_weight has 2 values, and with use_mask"):
+        CrossEntropyLossConfig(use_mask=True, class_weight=(1.0, 2.0)).resolved()

@@ -5,7 +5,7 @@ Shapes: A priors, N ground-truth boxes of one image.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import torch
 from attrs import frozen
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, AssignerConfig, Assignment
 from detcfg.boxes.iou import bbox_overlaps
+from detcfg.config import ConfigError
 from detcfg.config.ranges import Fraction, FractionOrOff, Ordered
 from detcfg.structures import Targets
 
@@ -51,7 +52,7 @@ class MaxIoUAssignerConfig(AssignerConfig):
     """Priors with at least this IoU are positive."""
     neg_iou_thr: Fraction | Ordered[Fraction]
     """Priors below this IoU, or from the first up to the second, are negative. Others that are not positive are
-    ignored."""
+    ignored. At most `pos_iou_thr`."""
     min_pos_iou: Fraction = 0.0
     """The least IoU of a low-quality match."""
     gt_max_assign_all: bool = True
@@ -64,6 +65,15 @@ class MaxIoUAssignerConfig(AssignerConfig):
     match_low_quality: bool = True
     """Whether an object's best priors are positive even below `pos_iou_thr`; a prior that is the best of several
     objects goes to the last of them."""
+
+    def wired(self) -> Self:
+        most = self.neg_iou_thr[1] if isinstance(self.neg_iou_thr, tuple) else self.neg_iou_thr
+        if most > self.pos_iou_thr:
+            raise ConfigError(
+                f"neg_iou_thr is {self.neg_iou_thr}, above pos_iou_thr, {self.pos_iou_thr}: a prior between them "
+                "would be both. Lower neg_iou_thr, or raise pos_iou_thr."
+            )
+        return super().wired()
 
     def assign(self, priors: Tensor, targets: Targets) -> Assignment:
         """Assign the priors of one image.
