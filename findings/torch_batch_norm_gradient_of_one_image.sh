@@ -6,7 +6,7 @@
 #   does from attention over the map's cells. With two images, a channels_last input or a contiguous gradient it is right.
 # Likely guess: how a gradient lies in memory changes nothing.
 # Seen on 2026-12-01, Python 3.11, CPU, torch 2.14.1:
-#   1 image: off by 4.7
+#   1 image: off by 6.1 (4.7 in another run)
 #   2 images: off by 0.0
 # So in detcfg: detcfg/layers/tokens.py makes the gradient contiguous, and the test of several processes holds every experiment's
 #   gradients of one image at a time against those of a batch.
