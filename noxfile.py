@@ -57,6 +57,13 @@ def zoo(session: nox.Session) -> None:
 
 
 @nox.session
+def edges(session: nox.Session) -> None:
+    """Set every number of the narrow experiments to the edges of its range; train and predict. `-- NAME …` takes these."""
+    session.install("-e.[test]")
+    session.run("python", "-m", "tests.support.edges", *session.posargs)
+
+
+@nox.session
 def timm(session: nox.Session) -> None:
     """Hold the declared maps of one model of every timm module against its maps. `-- NAME …` takes these models."""
     session.install("-e.[test]")

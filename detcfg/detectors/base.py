@@ -131,6 +131,10 @@ def _may_overrun(module: nn.Module) -> bool:
     )
 
 
+IMAGE_CHANNELS: Final = 3
+"""Red, green and blue, in whichever order."""
+
+
 @frozen(kw_only=True)
 class DetectorConfig(ModuleConfig):
     """A config that builds a `Detector`."""
@@ -145,6 +149,11 @@ class DetectorConfig(ModuleConfig):
             raise ConfigError(
                 f"num_classes is {self.num_classes}, and a detector needs at least one class. "
                 "Name the classes in the dataset's `classes`."
+            )
+        channels = getattr(getattr(self, "backbone", None), "in_channels", IMAGE_CHANNELS)
+        if channels != IMAGE_CHANNELS:
+            raise ConfigError(
+                f"backbone.in_channels is {channels}, and the images that a detector takes have {IMAGE_CHANNELS}."
             )
         return self
 

@@ -6,15 +6,14 @@ S / factor, and `num_outs` in all.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 import torch.nn.functional as F
-from annotated_types import MinLen
 from attrs import frozen
 from torch import Tensor, nn
 
 from detcfg.config import ConfigError, is_unset
-from detcfg.config.ranges import PositiveInt
+from detcfg.config.ranges import NonEmpty, PositiveFloat, PositiveInt
 from detcfg.necks.base import Neck, NeckConfig, NumLevels
 
 FACTORS: Final = (4.0, 2.0, 1.0, 0.5)
@@ -33,7 +32,7 @@ class SimpleFeaturePyramidConfig(NeckConfig):
 
     out_channels: PositiveInt = 256
     """Channels of each feature map that comes out."""
-    scale_factors: Annotated[tuple[float, ...], MinLen(1)] = FACTORS
+    scale_factors: NonEmpty[PositiveFloat] = FACTORS
     """Cells of a level for each cell of the map, along each axis, falling: of 4, 2, 1 and 0.5."""
     num_outs: NumLevels = 5
     """Levels that come out: those of `scale_factors`, then every second cell of the last, of that ..."""

@@ -16,6 +16,7 @@ from detcfg.config import Config, ConfigError
 from detcfg.config.ranges import INFINITE, Or, Rule
 from detcfg.config.types import field_types, matches
 from tests.support.config_fields import configs, made, where
+from tests.support.edges import faults
 
 NAN, INF = math.nan, math.inf
 EVERY_NUMBER: Final = {
@@ -161,3 +162,11 @@ def test_the_fields_that_take_every_number_are_listed_with_their_reasons() -> No
 def test_a_range_is_named_in_what_help_shows(name: str) -> None:
     shown = [str(field.type) for cls in configs() for field in attrs.fields(cls)]
     assert any(name in text for text in shown)
+
+
+def test_at_the_edges_of_its_ranges_the_demo_is_built_or_says_what_does_not_fit() -> None:
+    """`nox -s edges` does so for every experiment, trains for a step and predicts."""
+    seen: set[tuple[type, str, Any]] = set()
+
+    assert list(faults(["double_head_demo"], train=False, seen=seen)) == []
+    assert len(seen) > 80
