@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detcfg import load_experiment
 from detcfg.boxes.assigners.approx_max_iou import ApproxMaxIoUAssignerConfig
 from detcfg.boxes.assigners.atss import ATSSAssignerConfig
 from detcfg.boxes.assigners.base import IGNORED, NEGATIVE, Assignment
@@ -23,6 +24,7 @@ from detcfg.boxes.assigners.task_aligned import TaskAlignedAssignerConfig
 from detcfg.boxes.assigners.uniform import UniformAssignerConfig
 from detcfg.boxes.iou import bbox_overlaps
 from detcfg.config import ConfigError
+from detcfg.config.override import override
 from detcfg.structures import Targets
 from tests.support.worlds import CLASSES, SEEDS, boxes, generator, objects, renamed, reordered
 
@@ -315,3 +317,8 @@ def test_a_prior_cannot_be_negative_above_the_threshold_of_positives(
 ) -> None:
     with pytest.raises(ConfigError, match=r"neg_iou_thr is .*, above pos_iou_thr, 0\.5"):
         MaxIoUAssignerConfig(pos_iou_thr=0.5, neg_iou_thr=neg_iou_thr).resolved()
+
+
+def test_a_head_without_predictions_to_give_refuses_an_assigner_that_asks_for_them() -> None:
+    with pytest.raises(ConfigError, match=r"bbox_head: assigner goes by predictions, too .*alpha=0\.8"):
+        override(load_experiment("atss"), "model.bbox_head.assigner.alpha=0.8").resolved()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from detcfg.config import Config
+from detcfg.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,22 @@ class AssignerConfig(Config, ABC):
     def assigns_anchors(self) -> bool:
         """Whether it has `assign_anchors`: boxes are all that it goes by."""
         return type(self).assign_anchors is not AssignerConfig.assign_anchors
+
+    def check_anchors_suffice(self, name: str) -> None:
+        """Refuse a value by which an assigner that goes by boxes asks for predictions, too.
+
+        Args:
+            name: The head's field that holds the assigner.
+
+        Raises:
+            ConfigError: The assigner has `assign_anchors`, but not with these values.
+        """
+        by_boxes = type(self).assign_anchors is not AssignerConfig.assign_anchors
+        if by_boxes and not self.assigns_anchors:
+            raise ConfigError(
+                f"{name} goes by predictions, too ({self}), and this head has none to give it. "
+                f"Leave {type(self).__name__}'s fields for them out."
+            )
 
     def assign_anchors(
         self, priors: Tensor, targets: Targets, num_level_priors: tuple[int, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from attrs import evolve, frozen
@@ -54,8 +54,13 @@ class AnchorHeadConfig(LevelHeadConfig):
     pos_weight: WeightOrOff = -1.0
     """Weight of positives in classification; at most 0 for 1."""
 
+    hands_predictions: ClassVar[bool] = False
+    """Whether the head gives its assigner predictions beside the anchors, where that asks for them."""
+
     def wired(self) -> Self:
         check_dense_sampler("sampler", self.sampler)
+        if not self.hands_predictions:
+            self.assigner.check_anchors_suffice("assigner")
         if is_unset(self.in_strides):
             return self
         generator = fill(self.anchor_generator, "in_strides", strides=self.in_strides)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from attrs import frozen
@@ -72,6 +72,8 @@ class DDODHeadConfig(TowerConfig, AnchorHeadConfig):
     """Assigns ground-truth boxes to priors, for box regression and the predicted IoU."""
     test_cfg: DenseTestConfig = DenseTestConfig(nms=NMSConfig(iou_threshold=0.6))
     """How predictions become detections."""
+
+    hands_predictions: ClassVar[bool] = True
 
     def wired(self) -> Self:
         wired = super().wired()

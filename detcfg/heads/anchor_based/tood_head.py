@@ -94,6 +94,7 @@ class TOODHeadConfig(TowerConfig, AnchorHeadConfig):
 
     def wired(self) -> Self:
         wired = super().wired()
+        self.initial_assigner.check_anchors_suffice("initial_assigner")
         wired.anchor_generator.check_single("anchor_generator", type(self).__name__)
         return wired
 

@@ -81,6 +81,8 @@ class RepPointsHeadConfig(TowerConfig, LevelHeadConfig):
 
     def wired(self) -> Self:
         check_dense_sampler("sampler", self.sampler)
+        self.init_assigner.check_anchors_suffice("init_assigner")
+        self.refine_assigner.check_anchors_suffice("refine_assigner")
         side = isqrt(self.num_points)
         if side**2 != self.num_points or side % 2 == 0 or side == 1:
             raise ConfigError(

@@ -106,6 +106,7 @@ class VFNetHeadConfig(AnchorFreeHeadConfig):
 
     def wired(self) -> Self:
         check_dense_sampler("sampler", self.sampler)
+        self.assigner.check_anchors_suffice("assigner")
         wired = super().wired()
         if is_unset(self.in_strides):
             return wired
