@@ -22,7 +22,11 @@ from detcfg.detectors.base import DetDataPreprocessorConfig
 from detcfg.detectors.detr import DETRConfig
 from detcfg.experiment import ExperimentConfig
 from detcfg.experiments import faster_rcnn
-from detcfg.heads.query.detr_decoder import DetrTransformerDecoderConfig, DetrTransformerDecoderLayerConfig
+from detcfg.heads.query.detr_decoder import (
+    DetrTransformerDecoderConfig,
+    DetrTransformerDecoderLayerConfig,
+    QueryDecoderConfig,
+)
 from detcfg.heads.query.detr_encoder import DetrTransformerEncoderConfig, DetrTransformerEncoderLayerConfig
 from detcfg.layers.ffn import FFNConfig
 from detcfg.layers.multihead_attention import MultiheadAttentionConfig
@@ -59,7 +63,7 @@ class Model(DETRConfig):
     encoder: DetrTransformerEncoderConfig = DetrTransformerEncoderConfig(
         layer_cfg=DetrTransformerEncoderLayerConfig(self_attn_cfg=ATTENTION, ffn_cfg=FFN)
     )
-    decoder: DetrTransformerDecoderConfig = DetrTransformerDecoderConfig(
+    decoder: QueryDecoderConfig = DetrTransformerDecoderConfig(
         layer_cfg=DetrTransformerDecoderLayerConfig(
             self_attn_cfg=ATTENTION, cross_attn_cfg=ATTENTION, ffn_cfg=FFN
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from detcfg.config import ConfigError, fill
 from detcfg.config.ranges import PositiveInt
 from detcfg.detectors.backbone_neck import BackboneNeckConfig, BackboneNeckDetector
-from detcfg.heads.query.detr_decoder import Cells, DetrTransformerDecoderConfig
+from detcfg.heads.query.detr_decoder import Cells, Decoded, DetrTransformerDecoderConfig, QueryDecoderConfig
 from detcfg.heads.query.detr_encoder import DetrTransformerEncoderConfig
 from detcfg.heads.query.detr_head import DETRHeadConfig
 from detcfg.layers.positional_encoding import SinePositionalEncodingConfig
@@ -35,7 +35,7 @@ class DETRConfig(BackboneNeckConfig):
     """Where a cell is in its image."""
     encoder: DetrTransformerEncoderConfig = DetrTransformerEncoderConfig()
     """Cells to cells."""
-    decoder: DetrTransformerDecoderConfig = DetrTransformerDecoderConfig()
+    decoder: QueryDecoderConfig = DetrTransformerDecoderConfig()
     """Queries and cells to queries."""
     bbox_head: DETRHeadConfig = DETRHeadConfig()
     """Queries to objects."""
@@ -74,26 +74,27 @@ class DETR(BackboneNeckDetector):
         self.query_embedding = nn.Embedding(config.num_queries, config.encoder.embed_dims)
         self.bbox_head = config.bbox_head.build()
 
-    def states_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> Tensor:
-        """The queries (L, B, Q, C) after each decoder layer."""
+    def decoded(self, features: tuple[Tensor, ...], batch: ImageBatch) -> Decoded:
+        """The queries after each decoder layer."""
         x = features[-1]
         padding = padded_cells(batch, x)
         positions = self.positional_encoding(padding)
+        positions = positions.to(torch.promote_types(positions.dtype, x.dtype))
         # Attention is quicker without a mask.
         filled = all(size == batch.tensor.shape[-2:] for size in batch.sizes)
         hidden = None if filled else padding.flatten(1)
         cells = Cells(self.encoder(tokens(x), positions, hidden), positions, hidden)
         queries = self.query_embedding.weight.expand(len(batch), -1, -1)
-        states: Tensor = self.decoder(queries, cells)
-        return states
+        decoded: Decoded = self.decoder(queries, cells)
+        return decoded
 
     def losses_of(
         self, features: tuple[Tensor, ...], batch: ImageBatch, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        return self.bbox_head.loss(self.states_of(features, batch), batch, targets)
+        return self.bbox_head.loss(self.decoded(features, batch), batch, targets)
 
     def detections_of(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
-        return self.bbox_head.predict(self.states_of(features, batch), batch)
+        return self.bbox_head.predict(self.decoded(features, batch), batch)
 
 
 def padded_cells(batch: ImageBatch, x: Tensor) -> Tensor:

@@ -52,8 +52,13 @@ class SinePositionalEncoding(nn.Module):
         if config.normalize:
             rows = (rows + config.offset) / (rows[:, -1:] + config.eps) * config.scale
             columns = (columns + config.offset) / (columns[:, :, -1:] + config.eps) * config.scale
-        channel = torch.arange(config.num_feats, dtype=torch.float32, device=padding.device)
-        period = config.temperature ** (2 * (channel // 2) / config.num_feats)
-        angles = torch.stack([rows, columns], dim=-1)[..., None] / period
-        waves = torch.stack([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1)
-        return waves.flatten(3).flatten(1, 2)
+        cells = torch.stack([rows, columns], dim=-1)
+        return waves(cells, config.num_feats, config.temperature).flatten(1, 2)
+
+
+def waves(values: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
+    """(..., n * num_feats): sines and cosines in turn of each of the n numbers in (..., n), at num_feats / 2 frequencies."""
+    channel = torch.arange(num_feats, dtype=torch.float32, device=values.device)
+    angles = values[..., None] / temperature ** (2 * (channel // 2) / num_feats)
+    both = torch.stack([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1)
+    return both.flatten(-3)

@@ -9,6 +9,8 @@ from attrs import evolve
 from detcfg.boxes.match_costs.classification import ClassificationCostConfig
 from detcfg.config import ConfigError
 from detcfg.detectors.detr import padded_cells
+from detcfg.heads.query.conditional_detr_decoder import ConditionalDetrTransformerDecoderConfig
+from detcfg.heads.query.detr_decoder import Cells, Decoded
 from detcfg.heads.query.detr_head import DETRHeadConfig, DETRTestConfig
 from detcfg.layers.multihead_attention import MultiheadAttentionConfig
 from detcfg.layers.positional_encoding import SinePositionalEncodingConfig
@@ -59,7 +61,7 @@ def test_with_independent_classes_a_query_may_be_several_detections() -> None:
         loss_cls=FocalLossConfig(loss_weight=2.0),
         test_cfg=DETRTestConfig(max_per_img=-1),
     ).build()
-    states, batch = torch.randn(2, 1, 4, 8), batch_of((32, 48))
+    states, batch = Decoded(torch.randn(2, 1, 4, 8), None), batch_of((32, 48))
     found = head.predict(states, batch)[0]
     assert sorted(found.labels.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
     assert (found.boxes <= torch.tensor([48.0, 32.0, 48.0, 32.0])).all()
@@ -72,7 +74,9 @@ def test_more_objects_than_queries_leave_some_unmatched() -> None:
     head = DETRHeadConfig(num_classes=3, embed_dims=8).build()
     boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 8.0, 16.0, 16.0], [4.0, 4.0, 30.0, 30.0]])
     losses = head.loss(
-        torch.randn(1, 1, 2, 8), batch_of((32, 32)), [Targets(boxes=boxes, labels=torch.arange(3))]
+        Decoded(torch.randn(1, 1, 2, 8), None),
+        batch_of((32, 32)),
+        [Targets(boxes=boxes, labels=torch.arange(3))],
     )
     assert all(loss.isfinite() for loss in losses.values())
 
@@ -95,3 +99,27 @@ def test_detr_refuses_a_neck_whose_channels_positions_do_not_fill() -> None:
     model = narrow(experiment("detr").model)
     with pytest.raises(ConfigError, match=r"neck.feature_channels ends in 30"):
         evolve(model, num_classes=3, neck=ChannelMapperConfig(out_channels=30)).resolved()
+
+
+def test_conditional_detrs_queries_do_not_see_padding_and_boxes_count_from_their_points() -> None:
+    torch.manual_seed(0)
+    decoder = ConditionalDetrTransformerDecoderConfig(embed_dims=16, num_layers=2).build()
+    positions, values, places = torch.randn(1, 3, 16), torch.randn(1, 5, 16), torch.randn(1, 5, 16)
+    padding = torch.tensor([[False, False, False, True, True]])
+    beside = decoder(positions, Cells(values, places, padding))
+    alone = decoder(positions, Cells(values[:, :3], places[:, :3], None))
+    torch.testing.assert_close(beside.states, alone.states)
+    assert beside.references.shape == (1, 3, 2)
+
+    head = DETRHeadConfig(num_classes=3, embed_dims=16).build()
+    torch.nn.init.zeros_(head.fc_reg.weight)
+    torch.nn.init.zeros_(head.fc_reg.bias)
+    torch.testing.assert_close(head(beside)[1][-1, ..., :2], beside.references)
+
+
+def test_the_only_layer_of_conditional_detr_leaves_no_parameter_without_a_gradient() -> None:
+    decoder = ConditionalDetrTransformerDecoderConfig(embed_dims=16, num_layers=1).build()
+    cells = Cells(torch.randn(1, 4, 16), torch.randn(1, 4, 16), None)
+    found = decoder(torch.randn(1, 3, 16), cells)
+    (found.states.sum() + found.references.sum()).backward()
+    assert [name for name, p in decoder.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -5,7 +5,8 @@ Shapes: B images, Q queries, N cells, C channels, L layers.
 
 from __future__ import annotations
 
-from typing import Self
+from abc import abstractmethod
+from typing import NamedTuple, Self
 
 import torch
 from attrs import evolve, frozen
@@ -29,6 +30,43 @@ class Cells:
     """(B, N, C)."""
     padding: Tensor | None
     """(B, N) bool, True beyond the image; None: nowhere."""
+
+
+class Decoded(NamedTuple):
+    """What a decoder gives to the head."""
+
+    states: Tensor
+    """(L, B, Q, C): the normalised queries after each layer."""
+    references: Tensor | None
+    """(B, Q, 2): the point (x, y), in shares of the image, from which a query's centre counts; None: the corner."""
+
+
+@frozen(kw_only=True)
+class QueryDecoderConfig(ModuleConfig):
+    """A config that builds a `QueryDecoder`."""
+
+    embed_dims: PositiveInt = derived()
+    """C."""
+    num_layers: OneOrMoreLayers = 6
+    """L."""
+    post_norm_cfg: NormConfig = LNConfig()
+    """The norm of what each layer gives to the head; layers share it."""
+
+    @abstractmethod
+    def build(self) -> QueryDecoder: ...
+
+
+class QueryDecoder(nn.Module):
+    """Layers through which queries go. They begin as zeros."""
+
+    def forward(self, positions: Tensor, cells: Cells) -> Decoded:
+        """The queries after each layer.
+
+        Args:
+            positions: (B, Q, C), the trained position of each query.
+            cells: What they look at.
+        """
+        raise NotImplementedError
 
 
 @frozen(kw_only=True)
@@ -86,17 +124,11 @@ class DetrTransformerDecoderLayer(nn.Module):
 
 
 @frozen(kw_only=True)
-class DetrTransformerDecoderConfig(ModuleConfig):
+class DetrTransformerDecoderConfig(QueryDecoderConfig):
     """Layers of attention between queries and to the image (Carion et al., 2020, https://arxiv.org/abs/2005.12872)."""
 
-    embed_dims: PositiveInt = derived()
-    """C."""
-    num_layers: OneOrMoreLayers = 6
-    """L."""
     layer_cfg: DetrTransformerDecoderLayerConfig = DetrTransformerDecoderLayerConfig()
     """Each layer."""
-    post_norm_cfg: NormConfig = LNConfig()
-    """The norm of what each layer gives to the head; layers share it."""
 
     def wired(self) -> Self:
         wired = super().wired()
@@ -106,8 +138,8 @@ class DetrTransformerDecoderConfig(ModuleConfig):
         return DetrTransformerDecoder(self.resolved())
 
 
-class DetrTransformerDecoder(nn.Module):
-    """The layers in turn. Queries begin as zeros."""
+class DetrTransformerDecoder(QueryDecoder):
+    """The layers in turn."""
 
     def __init__(self, config: DetrTransformerDecoderConfig) -> None:
         super().__init__()
@@ -115,15 +147,9 @@ class DetrTransformerDecoder(nn.Module):
         self.post_norm = config.post_norm_cfg.build_for(config.embed_dims)
         init_matrices(self)
 
-    def forward(self, positions: Tensor, cells: Cells) -> Tensor:
-        """(L, B, Q, C): the normalised queries after each layer.
-
-        Args:
-            positions: (B, Q, C), the trained position of each query.
-            cells: What they look at.
-        """
+    def forward(self, positions: Tensor, cells: Cells) -> Decoded:
         x, states = torch.zeros_like(positions), list[Tensor]()
         for layer in self.layers:
             x = layer(x, positions, cells)
             states.append(self.post_norm(x))
-        return torch.stack(states)
+        return Decoded(torch.stack(states), None)

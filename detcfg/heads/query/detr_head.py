@@ -14,11 +14,12 @@ from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from detcfg.boxes.assigners.hungarian import HungarianAssignerConfig
-from detcfg.boxes.cxcywh import to_xyxy
+from detcfg.boxes.cxcywh import logit, to_xyxy
 from detcfg.boxes.match_costs.boxes import BBoxL1CostConfig, IoUCostConfig
 from detcfg.boxes.match_costs.classification import ClassificationCostConfig
 from detcfg.config import Config, ModuleConfig, derived
 from detcfg.config.ranges import CountOrAll, NonNegativeFloat, PositiveInt
+from detcfg.heads.query.detr_decoder import Decoded
 from detcfg.heads.query.set_criterion import At, Objects, located
 from detcfg.layers.ffn import FFN
 from detcfg.losses.base import ClassLossConfig, LossConfig
@@ -96,20 +97,23 @@ class DETRHead(nn.Module):
         self.reg_ffn = FFN(dims, dims, num_fcs=config.num_reg_fcs, add_identity=False)
         self.fc_reg = nn.Linear(dims, 4)
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (L, B, Q, K), with background K + 1, and boxes (L, B, Q, 4) of the queries (L, B, Q, C)."""
-        boxes = widened(self.fc_reg(self.activate(self.reg_ffn(states)))).sigmoid()
-        return widened(self.fc_cls(states)), boxes
+    def forward(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """Logits (L, B, Q, K), with background K + 1, and boxes (L, B, Q, 4)."""
+        boxes = widened(self.fc_reg(self.activate(self.reg_ffn(decoded.states))))
+        if decoded.references is not None:
+            center = boxes[..., :2] + logit(widened(decoded.references))
+            boxes = torch.cat([center, boxes[..., 2:]], dim=-1)
+        return widened(self.fc_cls(decoded.states)), boxes.sigmoid()
 
-    def loss(self, states: Tensor, batch: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
+    def loss(self, decoded: Decoded, batch: ImageBatch, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """The losses by name, each a scalar.
 
         Args:
-            states: (L, B, Q, C).
+            decoded: The queries.
             batch: The images.
             targets: The ground truth of each image.
         """
-        logits, boxes = self(states)
+        logits, boxes = self(decoded)
         objects = Objects.of(targets, batch, batch.sizes)
         pairs = self.assigner.match(logits.detach(), boxes.detach(), objects.labels, objects.boxes)
         at = located(pairs, objects, logits.device)
@@ -145,9 +149,9 @@ class DETRHead(nn.Module):
         losses: Tensor = self.loss_cls(logits.flatten(0, 2), labels, weight, reduction_override="none")
         return losses.view(len(logits), -1).sum(dim=1)
 
-    def predict(self, states: Tensor, batch: ImageBatch) -> list[Detections]:
+    def predict(self, decoded: Decoded, batch: ImageBatch) -> list[Detections]:
         """The detections of each image, in output pixels, within it."""
-        logits, boxes = (x[0] for x in self(states[-1:]))
+        logits, boxes = (x[0] for x in self(decoded._replace(states=decoded.states[-1:])))
         scores = self.loss_cls.dense_probabilities(logits)
         if self.loss_cls.use_sigmoid:
             scores = scores.flatten(1)

@@ -92,7 +92,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "MultiheadAttention": Rule(harmless={"batch_first": (True,)}),
     "BBoxL1Cost": Rule(harmless={"box_format": ("xywh",)}),
     "FocalLossCost": Rule(harmless={"binary_input": (False,)}),
-    "DetrTransformerDecoder": Rule(harmless={"return_intermediate": (True,)}),
+    "ConditionalAttention": Rule(
+        dropped={"cross_attn": "it follows from where the attention stands"},
+        harmless={"batch_first": (True,)},
+    ),
+    "QueryDecoderConfig": Rule(harmless={"return_intermediate": (True,)}),
     "DETRHead": Rule(
         renamed={"loss_cls.bg_cls_weight": "bg_cls_weight"},
         dropped={"sync_cls_avg_factor": "divisors are those of all processes in any case"},
