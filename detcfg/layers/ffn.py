@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from attrs import frozen
 from torch import Tensor, nn
 
+from detcfg.config import ModuleConfig, derived
+from detcfg.config.ranges import PositiveInt, ProperFraction
 from detcfg.layers.activation import ActivationConfig, ReLUConfig
 from detcfg.layers.drop_path import DropPath
 
 RELU = ReLUConfig()
+
+
+@frozen(kw_only=True)
+class FFNConfig(ModuleConfig):
+    """The feed-forward network of a layer of a transformer, with its shortcut."""
+
+    embed_dims: PositiveInt = derived()
+    """Channels that come in and go out."""
+    feedforward_channels: PositiveInt = 1024
+    """Channels in between."""
+    num_fcs: PositiveInt = 2
+    """Linear layers, at least two; 1 counts as 2."""
+    act_cfg: ActivationConfig = RELU
+    """The activation behind all of them but the last."""
+    ffn_drop: ProperFraction = 0.0
+    """Probability that a value behind a linear layer is left out in training."""
+
+    def build(self) -> FFN:
+        config = self.resolved()
+        return FFN(
+            config.embed_dims,
+            config.feedforward_channels,
+            num_fcs=config.num_fcs,
+            act_cfg=config.act_cfg,
+            ffn_drop=config.ffn_drop,
+        )
 
 
 class FFN(nn.Module):

@@ -78,6 +78,7 @@ def drawing_nothing(name: str) -> nn.Module:
     """An experiment's narrow model in training, without chance and without looks at the batch."""
     torch.manual_seed(0)
     everything = {"num": 10**6, "pos_fraction": 0.5, "neg_pos_ub": -1.0, "num_denoising": 0}
+    everything |= {"dropout": 0.0, "ffn_drop": 0.0, "attn_drop": 0.0}
     config = narrow(experiment(name).model, **everything, max_per_img=20, depth=18)
     model: nn.Module = evolve(config, num_classes=3).build().train()
     for part in model.modules():

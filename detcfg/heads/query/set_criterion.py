@@ -40,11 +40,13 @@ class Objects:
     """(N, 4) of each image."""
 
     @classmethod
-    def of(cls, targets: Sequence[Targets], batch: ImageBatch) -> Objects:
-        """The ground truth of images, as shares of what they are padded to on their own."""
+    def of(
+        cls, targets: Sequence[Targets], batch: ImageBatch, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Objects:
+        """The ground truth of images, as shares of `sizes`; None: of what they are padded to on their own."""
         labels: list[Tensor] = []
         boxes: list[Tensor] = []
-        for target, (height, width) in zip(targets, batch.padded_sizes, strict=True):
+        for target, (height, width) in zip(targets, sizes or batch.padded_sizes, strict=True):
             kept = target.not_ignored
             size = torch.tensor([width, height] * 2).to(batch.tensor, non_blocking=True)
             labels.append(kept.labels)

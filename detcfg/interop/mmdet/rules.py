@@ -89,6 +89,20 @@ RULES: Final[Mapping[str, Rule]] = {
             "pad_size_divisor": 1,
         },
     ),
+    "MultiheadAttention": Rule(harmless={"batch_first": (True,)}),
+    "BBoxL1Cost": Rule(harmless={"box_format": ("xywh",)}),
+    "FocalLossCost": Rule(harmless={"binary_input": (False,)}),
+    "ConditionalAttention": Rule(
+        dropped={"cross_attn": "it follows from where the attention stands"},
+        harmless={"batch_first": (True,)},
+    ),
+    "QueryDecoderConfig": Rule(harmless={"return_intermediate": (True,)}),
+    "DETRHead": Rule(
+        renamed={"loss_cls.bg_cls_weight": "bg_cls_weight"},
+        dropped={"sync_cls_avg_factor": "divisors are those of all processes in any case"},
+        harmless={"loss_cls.class_weight": (1.0,)},
+    ),
+    "SinePositionalEncoding": Rule(defaults={"normalize": False}),
     "RoIAlign": Rule(
         harmless={"aligned": (True,), "use_torchvision": (True, False), "pool_mode": ("avg",)},
     ),
