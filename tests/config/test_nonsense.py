@@ -31,6 +31,7 @@ EVERY_NUMBER: Final = {
     "FCOSHeadConfig.regress_ranges": "MMDetection's begin at -1 and end at infinity",
     "HybridEncoderConfig.use_encoder_idx": "indices count from the end, too; `wired` holds them against the maps",
     "RoITestConfig.min_bbox_size": "below 0 no box is too small",
+    "SinePositionalEncodingConfig.offset": "cells may be counted from anywhere, -0.5 among it",
     "SubsetDatasetConfig.ids": "an annotation file may call its images anything",
     "VFNetHeadConfig.regress_ranges": "MMDetection's begin at -1 and end at infinity",
 }
