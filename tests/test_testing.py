@@ -66,8 +66,10 @@ from detcfg.losses.seesaw import SeesawLossConfig
 from detcfg.necks.base import NeckConfig
 from detcfg.necks.dyhead import DyHeadConfig
 from detcfg.necks.fpn import FPNConfig
+from detcfg.necks.hybrid_encoder import HybridEncoderConfig
 from detcfg.necks.sequential import SequentialNeckConfig
 from detcfg.necks.simple_fpn import SimpleFeaturePyramidConfig
+from detcfg.necks.yolox_pafpn import YOLOXPAFPNConfig
 from detcfg.recipe.schedules import ScheduleConfig
 from detcfg.structures import Detections, ImageBatch, Targets
 from detcfg.testing import CHECKS, ContractError, check_component
@@ -98,6 +100,8 @@ GIVEN: dict[str, Config] = {
         CSPDarknetConfig(deepen_factor=0.33),
         CSPNeXtConfig(deepen_factor=0.33),
         DyHeadConfig(num_blocks=1),
+        HybridEncoderConfig(depth_mult=0.34),
+        YOLOXPAFPNConfig(num_csp_blocks=1),
         SequentialNeckConfig(necks=(FPNConfig(),)),
         SimpleFeaturePyramidConfig(in_channels=(64,), in_strides=(16,)),
         AnchorGeneratorConfig(scales=(8.0,), strides=(8, 16)),
