@@ -12,10 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 NUMBERS: Final = (torch.arange, torch.linspace, torch.tensor)
 """Functions that models call to compute plain numbers from."""
+FILLS: Final = (torch.Tensor.normal_, torch.Tensor.uniform_)
+"""Methods that draw weights. On the meta device PyTorch runs them in Python, and loads its compiler to do so."""
 
 
-class _NumbersOnCPU(TorchFunctionMode):
-    """Keeps `NUMBERS` off the default device."""
+class _WithoutWeights(TorchFunctionMode):
+    """Keeps `NUMBERS` off the default device, and leaves weights there undrawn."""
 
     def __torch_function__(
         self,
@@ -24,6 +26,8 @@ class _NumbersOnCPU(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func in FILLS and args[0].is_meta:
+            return args[0]
         given = dict(kwargs or {})
         if func in NUMBERS:
             given.setdefault("device", "cpu")
@@ -33,6 +37,6 @@ class _NumbersOnCPU(TorchFunctionMode):
 @contextmanager
 def weights_on_meta() -> Generator[None]:
     """Make models whose weights take no memory, though they read numbers out of small tensors."""
-    with warnings.catch_warnings(), torch.device("meta"), _NumbersOnCPU():
+    with warnings.catch_warnings(), torch.device("meta"), _WithoutWeights():
         warnings.simplefilter("ignore")
         yield

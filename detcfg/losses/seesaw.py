@@ -110,7 +110,12 @@ class SeesawLoss(ClassLoss):
         weight = torch.ones_like(pred[:, 0]) if weight is None else weight.float()
         binary = F.cross_entropy(pred[:, -2:], (~positive).long(), reduction="none")
         classes = self._class_losses(pred[positive, :-2], target[positive])
-        objectness = reduce_loss(binary, weight, reduction, avg_factor)
+        empty = len(pred) == 0 and reduction != "none"
+        objectness = (
+            empty_loss(pred[:, -2:], reduction, avg_factor)
+            if empty
+            else reduce_loss(binary, weight, reduction, avg_factor)
+        )
         if reduction == "none":
             spread = torch.zeros_like(binary).masked_scatter(positive, classes * weight[positive])
             return self.loss_weight * objectness, self.loss_weight * spread

@@ -42,17 +42,12 @@ def check_dense_sampler(name: str, sampler: SamplerConfig) -> None:
     """Refuse a sampler that a dense head has no use for; `name` is the head's field.
 
     Raises:
-        ConfigError: It adds ground-truth boxes to the priors.
+        ConfigError: It adds ground-truth boxes to the priors, or mines hard examples by a RoI head's predictions.
     """
     if sampler.adds_objects:
         raise ConfigError(
             f"{name}.add_gt_as_proposals is True, but a dense head predicts at its own priors alone, so that "
             "ground-truth boxes cannot join them. Set it to False."
-        )
-    if sampler.needs_scorer:
-        raise ConfigError(
-            f"{name} is {type(sampler).__name__}, which mines hard examples by the predictions of a RoI head. "
-            "Give a dense head a RandomSamplerConfig."
         )
     if sampler.needs_scorer:
         raise ConfigError(
