@@ -57,5 +57,4 @@ class Experiment(dfine_n.Experiment):
         base_batch_size=4,
         val_interval=2,
         log_interval=20,
-        device="cpu",
     )

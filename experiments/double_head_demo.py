@@ -67,5 +67,4 @@ class Experiment(double_head.Experiment):
         clip_grad=ClipGradConfig(max_norm=10.0),
         base_batch_size=4,
         log_interval=20,
-        device="cpu",
     )
