@@ -10,6 +10,7 @@ from torch import Tensor
 from detcfg.boxes.assigners.base import NEGATIVE, Assignment
 from detcfg.boxes.coders.base import BBoxCoderConfig
 from detcfg.boxes.samplers.pseudo import PseudoSamplerConfig
+from detcfg.config import ConfigError
 from detcfg.heads.bbox.convfc_bbox_head import ConvFCBBoxHeadConfig
 from detcfg.roi_extractors.base import bbox2roi
 from detcfg.structures import Targets
@@ -60,3 +61,15 @@ def test_a_coder_decodes_the_box_of_each_class_by_the_deltas_of_that_class(count
 
     assert boxes.shape == (count, 8)
     assert boxes.equal(PRIORS[:count].repeat(1, 2) + deltas)
+
+
+@pytest.mark.parametrize("branch", ["num_cls_convs", "num_reg_convs"])
+def test_convolutions_of_a_branch_cannot_follow_shared_linear_layers(branch: str) -> None:
+    head = ConvFCBBoxHeadConfig(
+        num_classes=3, in_channels=8, roi_feat_size=7, num_shared_fcs=1, **{branch: 1}
+    )
+
+    with pytest.raises(
+        ConfigError, match=f"num_shared_fcs is 1, so the branches begin with vectors, but .*{branch[4:]}"
+    ):
+        head.resolved()

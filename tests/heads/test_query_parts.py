@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from attrs import evolve
 
 from detcfg.boxes.assigners.hungarian import HungarianAssignerConfig, Pairs, solved
 from detcfg.boxes.cxcywh import logit, to_cxcywh, to_xyxy
@@ -16,6 +17,8 @@ from detcfg.losses.decoupled_distillation_focal import distillation_loss
 from detcfg.losses.fine_grained_localization import fine_grained_localization_loss
 from detcfg.losses.matchability_aware import MatchabilityAwareLossConfig
 from detcfg.losses.matched_varifocal import MatchedVarifocalLossConfig
+from tests.support.experiments import experiment
+from tests.support.small import narrow
 
 
 def pairs(*rows: tuple[int, int, int, int]) -> Pairs:
@@ -203,3 +206,12 @@ def test_the_logit_undoes_the_sigmoid() -> None:
 
     torch.testing.assert_close(logit(x.sigmoid()), x, atol=1e-4, rtol=0)
     assert logit(torch.tensor([0.0, 1.0])).isfinite().all()
+
+
+@torch.no_grad()
+def test_minus_one_keeps_every_query_and_class() -> None:
+    model = evolve(narrow(experiment("dfine_n")).model, num_classes=3)
+    model = evolve(model, decoder=evolve(model.decoder, max_per_img=-1)).build().eval()
+    (found,) = model([torch.zeros(3, 64, 64, dtype=torch.uint8)])
+
+    assert len(found) == 3 * 8  # classes times the narrow model's queries

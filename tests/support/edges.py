@@ -24,7 +24,7 @@ from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import DetectorConfig
 from detcfg.structures import Detections
 from tests.support.experiments import NAMES, experiment
-from tests.support.small import SIDE, narrow, objects
+from tests.support.small import LARGER, SIDE, narrow, objects
 
 Path = tuple[str | int, ...]
 MOST: Final = 50_000_000
@@ -108,16 +108,16 @@ def faults(
                 if (cls, field, edge) in seen or not matches(edge, annotation):
                     continue
                 seen.add((cls, field, edge))
-                if problem := _fault(with_value(model, path, edge), train=train):
+                if problem := _fault(with_value(model, path, edge), LARGER.get(name, SIDE), train=train):
                     yield f"{name}: {'.'.join(map(str, path))}={edge!r}: {problem}"
 
 
-def _fault(given: DetectorConfig, *, train: bool) -> str:
+def _fault(given: DetectorConfig, side: int, *, train: bool) -> str:
     try:
         config = given.resolved()
         with torch.device("meta"):
             size = sum(parameter.numel() for parameter in config.build().parameters())
-        return _trained(config) if train and size < MOST else ""
+        return _trained(config, side) if train and size < MOST else ""
     except ConfigError:
         return ""  # what lies around the field refuses it
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
@@ -125,11 +125,11 @@ def _fault(given: DetectorConfig, *, train: bool) -> str:
         return f"{type(error).__name__}: {str(error).splitlines()[:1]} ({frame.filename}:{frame.lineno})"
 
 
-def _trained(config: DetectorConfig) -> str:
+def _trained(config: DetectorConfig, side: int) -> str:
     torch.manual_seed(0)
     model = config.build()
-    images = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in range(2)]
-    targets = [objects(count, SIDE) for count in (2, 1)]
+    images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
+    targets = [objects(count, side) for count in (2, 1)]
     targets = [evolve(one, labels=one.labels.clamp(max=config.num_classes - 1)) for one in targets]
     losses = cast("dict[str, Tensor]", model.train()(images, targets))
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]

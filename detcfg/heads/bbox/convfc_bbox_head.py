@@ -63,6 +63,11 @@ class ConvFCBBoxHeadConfig(BBoxHeadConfig):
                 f"with_reg is False, but num_reg_convs is {wired.num_reg_convs} and num_reg_fcs "
                 f"{wired.num_reg_fcs}. Leave them out, or with_reg."
             )
+        if wired.num_shared_fcs and (wired.num_cls_convs or wired.num_reg_convs):
+            raise ConfigError(
+                f"num_shared_fcs is {wired.num_shared_fcs}, so the branches begin with vectors, but num_cls_convs is "
+                f"{wired.num_cls_convs} and num_reg_convs {wired.num_reg_convs}. Leave the one or the others at 0."
+            )
         return wired
 
     def build(self) -> ConvFCBBoxHead:
