@@ -43,3 +43,15 @@ class QueryHead(nn.Module):
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         """The detections of each image, in output pixels (`ImageBatch.output_sizes`)."""
         raise NotImplementedError
+
+
+def best(scores: Tensor, max_per_img: int) -> tuple[Tensor, Tensor]:
+    """The highest scores (B, K) of each image, highest first, and where they stand.
+
+    Args:
+        scores: (B, N).
+        max_per_img: At most so many; -1 for all.
+    """
+    count = scores.shape[1] if max_per_img < 0 else min(max_per_img, scores.shape[1])
+    scores, index = scores.topk(count, dim=1)
+    return scores, index

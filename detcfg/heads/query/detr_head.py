@@ -19,6 +19,7 @@ from detcfg.boxes.match_costs.boxes import BBoxL1CostConfig, IoUCostConfig
 from detcfg.boxes.match_costs.classification import ClassificationCostConfig
 from detcfg.config import Config, ModuleConfig, derived
 from detcfg.config.ranges import CountOrAll, NonNegativeFloat, PositiveInt
+from detcfg.heads.query.base import best
 from detcfg.heads.query.detr_decoder import Decoded
 from detcfg.heads.query.set_criterion import At, Objects, located
 from detcfg.layers.ffn import FFN
@@ -158,8 +159,7 @@ class DETRHead(nn.Module):
             labels = torch.arange(scores.shape[1], device=scores.device).expand_as(scores) % self.num_classes
         else:
             scores, labels = scores.max(dim=-1)
-        count = scores.shape[1] if self.max_per_img < 0 else min(self.max_per_img, scores.shape[1])
-        scores, index = scores.topk(count, dim=1)
+        scores, index = best(scores, self.max_per_img)
         labels = labels.gather(1, index)
         query = index // self.num_classes if self.loss_cls.use_sigmoid else index
         found = to_xyxy(boxes.gather(1, query[..., None].expand(-1, -1, 4))).clamp(0, 1)

@@ -30,7 +30,7 @@ from detcfg.config.ranges import (
     ProperFraction,
 )
 from detcfg.errors import DetcfgError
-from detcfg.heads.query.base import QueryHead, QueryHeadConfig
+from detcfg.heads.query.base import QueryHead, QueryHeadConfig, best
 from detcfg.heads.query.denoising import ContrastiveDenoising, DenoisingQueries
 from detcfg.heads.query.set_criterion import Objects
 from detcfg.layers.activation import ActivationConfig, ReLUConfig
@@ -186,8 +186,7 @@ class TwoStageQueryHead(QueryHead):
     def predict(self, features: tuple[Tensor, ...], batch: ImageBatch) -> list[Detections]:
         logits, boxes = self.final(self.begin(features, batch))
         scores = logits.sigmoid().flatten(1)
-        count = scores.shape[1] if self.max_per_img < 0 else min(self.max_per_img, scores.shape[1])
-        scores, index = scores.topk(count, dim=1)
+        scores, index = best(scores, self.max_per_img)
         query, labels = index.div(self.num_classes, rounding_mode="floor"), index % self.num_classes
         boxes = to_xyxy(boxes).gather(1, query[..., None].expand(-1, -1, 4))
         boxes = boxes * _output_pixels(batch).to(boxes)[:, None]
