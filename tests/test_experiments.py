@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import attrs
 import pytest
@@ -15,6 +15,7 @@ from detcfg.config import Config, ConfigError, is_unset
 from detcfg.config.provenance import trace
 from detcfg.config.serialize import from_data, to_data
 from detcfg.experiment import ExperimentConfig
+from tests.support.config_fields import at, changed
 from tests.support.experiments import FOLDER, every_experiment, experiment
 
 C = TypeVar("C", bound=Config)
@@ -30,24 +31,6 @@ def derived_paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[s
     elif isinstance(value, tuple):
         for index, item in enumerate(cast("tuple[object, ...]", value)):
             yield from derived_paths(item, (*path, str(index)))
-
-
-def at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if isinstance(value, tuple) and not name.isdecimal():
-            value = cast("tuple[Any, ...]", value)[0]  # one config for all stages of a cascade
-        value = value[int(name)] if name.isdecimal() else getattr(value, name)
-    return value
-
-
-def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
-    if not path:
-        return new
-    inner = changed(at(value, path[:1]), path[1:], new)
-    if isinstance(value, tuple):
-        items = cast("tuple[object, ...]", value)
-        return (*items[: int(path[0])], inner, *items[int(path[0]) + 1 :])
-    return evolve(value, **{path[0]: inner})
 
 
 def wrong(value: object) -> list[object]:

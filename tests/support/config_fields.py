@@ -8,9 +8,10 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 
 import attrs
+from attrs import evolve
 
 import detcfg
 from detcfg.catalogue import components
@@ -176,3 +177,23 @@ def plausible(annotation: Any) -> Iterator[Any]:
         yield from (config for cls in of_type if (config := made(cls)) is not None)
     else:
         yield from PLAIN.get(annotation, ())
+
+
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a path in a config."""
+    for name in path:
+        if isinstance(value, tuple) and not name.isdecimal():
+            value = cast("tuple[Any, ...]", value)[0]  # one config for all stages of a cascade
+        value = value[int(name)] if name.isdecimal() else getattr(value, name)
+    return value
+
+
+def changed(value: Any, path: tuple[str, ...], new: object) -> Any:
+    """The config with another value at a path."""
+    if not path:
+        return new
+    inner = changed(at(value, path[:1]), path[1:], new)
+    if isinstance(value, tuple):
+        items = cast("tuple[object, ...]", value)
+        return (*items[: int(path[0])], inner, *items[int(path[0]) + 1 :])
+    return evolve(value, **{path[0]: inner})

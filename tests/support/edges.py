@@ -23,10 +23,11 @@ from detcfg.config.ranges import Or
 from detcfg.config.types import field_types, matches
 from detcfg.detectors.base import DetectorConfig
 from detcfg.structures import Detections
+from tests.support.config_fields import changed
 from tests.support.experiments import NAMES, experiment
 from tests.support.small import LARGER, SIDE, narrow, objects
 
-Path = tuple[str | int, ...]
+Path = tuple[str, ...]
 MOST: Final = 50_000_000
 """Parameters of a model that is trained for a step; larger ones are built on the meta device alone."""
 BEYOND: Final = 1e-6
@@ -71,23 +72,13 @@ def numbers(value: object, path: Path = ()) -> Iterator[tuple[type[Config], str,
                 yield type(value), name, annotation, (*path, name)
     elif isinstance(value, tuple):
         for index, item in enumerate(cast("tuple[object, ...]", value)):
-            yield from numbers(item, (*path, index))
+            yield from numbers(item, (*path, str(index)))
 
 
 def _has_configs(value: object) -> bool:
     return isinstance(value, tuple) and any(
         isinstance(item, Config) for item in cast("tuple[object, ...]", value)
     )
-
-
-def with_value(value: Any, path: Path, new: object) -> Any:
-    """A config with another value at a path."""
-    if not path:
-        return new
-    head = path[0]
-    if isinstance(head, int):
-        return (*value[:head], with_value(value[head], path[1:], new), *value[head + 1 :])
-    return evolve(value, **{head: with_value(getattr(value, head), path[1:], new)})
 
 
 def faults(
@@ -108,8 +99,8 @@ def faults(
                 if (cls, field, edge) in seen or not matches(edge, annotation):
                     continue
                 seen.add((cls, field, edge))
-                if problem := _fault(with_value(model, path, edge), LARGER.get(name, SIDE), train=train):
-                    yield f"{name}: {'.'.join(map(str, path))}={edge!r}: {problem}"
+                if problem := _fault(changed(model, path, edge), LARGER.get(name, SIDE), train=train):
+                    yield f"{name}: {'.'.join(path)}={edge!r}: {problem}"
 
 
 def _fault(given: DetectorConfig, side: int, *, train: bool) -> str:
